@@ -1,0 +1,103 @@
+"""What a stage is: settings, and one method from a batch to the kept rows and the verdicts.
+
+A stage is a frozen dataclass; its fields are what a recipe may set. It is pure: the same batch gives the
+same outcome on any worker, and a row's outcome never depends on the other rows of its batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to drop rows: where `hit` is true, `value` stood against `limit`."""
+
+    reason: str
+    hit: npt.NDArray[np.bool_]
+    value: npt.NDArray[np.float64] | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made of a batch of n rows.
+
+    `batch` holds the kept rows in their order, with the stage's columns added. `dropped` lists the others
+    as (row number in the input batch, reason, value, limit), ascending by row. `counts` are figures that
+    the funnel shows beside the stage, such as characters cut; they add up over batches.
+    """
+
+    batch: pa.RecordBatch
+    dropped: Sequence[tuple[int, str, float | None, float | None]] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+Processor = Callable[[pa.RecordBatch], Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Base of all stages. A subclass sets `name` and `version` and writes `process`."""
+
+    name: ClassVar[str]
+    """How recipes call it."""
+    version: ClassVar[int]
+    """Raised whenever the same settings give another outcome; part of the resume key."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose release changes the outcome; their versions are part of the resume key."""
+    extra: ClassVar[str | None] = None
+    """The extra of corpusmill that brings `packages`, where the base installation does not."""
+
+    def process(self, batch: pa.RecordBatch) -> Outcome:
+        """What becomes of one batch."""
+        raise NotImplementedError
+
+    def files(self) -> dict[str, str]:
+        """Files that the stage reads, role to path; `builtin:NAME` is a file under stages/data.
+
+        The pipeline opens them, puts their digests into the resume key and hands their bytes to `bind`.
+        """
+        return {}
+
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        """The stage ready for work, given the contents of its files by role."""
+        return self.process
+
+    def fingerprint(self) -> dict[str, object]:
+        """Everything but its files that the outcome depends on: name, version, settings, packages."""
+        return {
+            "stage": self.name,
+            "version": self.version,
+            "settings": dataclasses.asdict(self),
+            "packages": {package: importlib.metadata.version(package) for package in self.packages},
+        }
+
+
+def judged(batch: pa.RecordBatch, rules: Sequence[Rule], counts: Mapping[str, int] | None = None) -> Outcome:
+    """The outcome where each row that breaks a rule is dropped, under the first rule that it breaks."""
+    verdict = np.full(batch.num_rows, -1, np.int32)
+    for number, rule in enumerate(rules):
+        verdict[(verdict < 0) & rule.hit] = number
+    dropped = []
+    for row in np.flatnonzero(verdict >= 0).tolist():
+        rule = rules[verdict[row]]
+        dropped.append((row, rule.reason, None if rule.value is None else float(rule.value[row]), rule.limit))
+    kept = batch if not dropped else batch.filter(pa.array(verdict < 0))
+    return Outcome(kept, dropped, counts or {})
+
+
+def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+    """The batch with `column` put in place of, or behind, its columns."""
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        return batch.append_column(name, column)
+    return batch.set_column(index, pa.field(name, column.type), column)
