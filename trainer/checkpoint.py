@@ -1,0 +1,245 @@
+"""Checkpoints: what a run needs to go on as if it had never stopped.
+
+    step-00000010/state.pt         weights, moments, state of the random generator
+    step-00000010/checkpoint.json  step, data history, configuration, corpus, digest of state.pt and of itself
+    latest                         the name of the newest one
+
+A checkpoint is written aside, synced and renamed; then `latest` is moved; only then are older ones removed. So at
+every instant the one that `latest` names is whole on the disk. Reading one that is not falls back to the one before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import DamageError, LockedError, UserError
+from pipeline.shards import Corpus, file_sha256
+from trainer.config import TrainConfig
+from trainer.order import History
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "corpusmill-checkpoint"
+FORMAT_VERSION = 1
+
+_ASIDE = ".writing-"
+
+
+class CorpusFacts(BaseModel):
+    """What a run must find again in a corpus to go on with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    tokenizer: str
+    """Digest of the tokenizer."""
+    token_files: tuple[tuple[str, str], ...]
+    """(shard, SHA-256 of its token file) of the training split, in order."""
+
+    @classmethod
+    def of(cls, corpus: Corpus, split: str) -> CorpusFacts:
+        """The facts of an opened corpus."""
+        files = tuple((shard.name, shard.digest) for shard in corpus.shards(split))
+        return cls(name=str(corpus.meta["name"]), tokenizer=str(corpus.meta["tokenizer"]["digest"]), token_files=files)
+
+
+class Meta(BaseModel):
+    """`checkpoint.json`: all but the tensors. Reading it needs no torch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+    step: int
+    """Training steps done."""
+    attempt: int
+    data_step: int
+    """The last data step read."""
+    tokens: int
+    """Targets that the weights have learned from."""
+    history: History
+    config: TrainConfig
+    vocabulary: int
+    """Of the model."""
+    corpus: CorpusFacts
+    threads: int
+    """CPU threads of torch."""
+    torch: str
+    """Version."""
+    state_sha256: str = ""
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def name_of(step: int) -> str:
+    """The folder name of a checkpoint."""
+    return f"step-{step:08d}"
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, newest first, whole or not."""
+    return sorted(folder.glob("step-[0-9]*"), reverse=True)
+
+
+def save(folder: Path, meta: Meta, state: dict[str, Any], keep: int) -> None:
+    """Writes a checkpoint, moves `latest` to it, then removes all but the newest `keep`.
+
+    Raises UserError where the disk does not take it; what was there before stays.
+    """
+    import torch
+
+    aside, final = folder / f"{_ASIDE}{name_of(meta.step)}", folder / name_of(meta.step)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        torch.save(state, aside / "state.pt")
+        _sync(aside / "state.pt")
+        text = meta.model_copy(update={"state_sha256": file_sha256(aside / "state.pt")}).model_dump_json()
+        _write(aside / "checkpoint.json", json.dumps({"digest": digest_of(text), "meta": text}))
+        _sync(aside)
+        if final.exists():  # a damaged one that the run fell back from
+            final.replace(folder / f"{_ASIDE}old-{final.name}")
+        aside.replace(final)
+        _sync(folder)
+        _write(folder / ".latest", final.name + "\n")
+        (folder / ".latest").replace(folder / "latest")
+        _sync(folder)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"the checkpoint of step {meta.step} could not be written to {folder}: {error}. "
+            "Earlier checkpoints are untouched; make room or choose another folder, then start again to resume."
+        ) from error
+    for old in [path for path in saved(folder) if path.name < final.name][keep - 1 :]:
+        shutil.rmtree(old, ignore_errors=True)
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed run had not finished writing. Only the holder of the lock may call it."""
+    for path in folder.glob(f"{_ASIDE}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_meta(folder: Path, check_state: bool = False) -> Meta:
+    """What the checkpoint in `folder` (a `step-...`) says of itself.
+
+    Raises DamageError where it is not whole (its tensors are only looked at where `check_state`), UserError where
+    another format version wrote it.
+    """
+    path = folder / "checkpoint.json"
+    try:
+        outer = json.loads(path.read_text("utf-8"))
+        text = str(outer["meta"])
+        if digest_of(text) != outer["digest"]:
+            raise DamageError(f"{path} is damaged: its content does not match its digest")
+        found = json.loads(text)
+        if found.get("format") == FORMAT and found.get("format_version") != FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {found.get('format_version')}; this corpusmill reads {FORMAT_VERSION}. "
+                "Train with the version that wrote it, or choose another checkpoint.folder."
+            )
+        meta = Meta.model_validate_json(text)
+    except OSError as error:
+        raise DamageError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise DamageError(f"{path} is damaged: it is no readable checkpoint") from error
+    if check_state:
+        state = folder / "state.pt"
+        if not state.exists() or file_sha256(state) != meta.state_sha256:
+            raise DamageError(f"{state} is damaged: it is missing or does not match its digest")
+    return meta
+
+
+def newest(folder: Path, say: Callable[[str], None], check_state: bool = False) -> tuple[Path, Meta] | None:
+    """The checkpoint to go on from: the one that `latest` names, or the newest whole one; None where there is none.
+
+    Says why where it falls back. Raises DamageError where checkpoints are there and none is whole.
+    """
+    candidates = saved(folder)
+    if not candidates:
+        return None
+    try:
+        latest = (folder / "latest").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        latest = ""
+    faults = []
+    # One newer than `latest` is whole too where the run died between the two renames; the named one comes first
+    # all the same, since only it was finished.
+    for path in sorted(candidates, key=lambda path: path.name != latest):
+        try:
+            meta = read_meta(path, check_state)
+        except DamageError as error:
+            faults.append(str(error))
+            say(f"{error}; falling back to the checkpoint before it")
+            continue
+        return path, meta
+    raise DamageError(
+        f"no checkpoint in {folder} is whole:\n  "
+        + "\n  ".join(faults)
+        + "\nMove the folder away to train from the beginning."
+    )
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """The tensors of the checkpoint in `path`."""
+    import torch
+
+    state = torch.load(path / "state.pt", map_location=device, weights_only=True)
+    assert isinstance(state, dict)
+    return state
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds `folder` (made where it is missing) for one training run.
+
+    Raises LockedError with the holder's pid and host.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(f"checkpoint.folder {folder} cannot be written to: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise LockedError(f"another run trains in {folder} ({file.read().strip()})") from error
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        remove_leftovers(folder)
+        yield
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,259 @@
+"""What a user may set for a training run: one YAML file, checked in full before any work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import RecipeError, nearest
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+DocumentId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: no unknown keys, no change after reading; a field's docstring is its help text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where tokens come from."""
+
+    corpus: Path
+    """Folder of the corpus (the one that holds `corpus.json`)."""
+    split: str = "train"
+    """Split to train on."""
+    validation: str | None = "validation"
+    """Split to evaluate on; null: no evaluation."""
+    leave_out: tuple[DocumentId, ...] = ()
+    """Ids (32 hex digits) of documents to leave out. Their places stay empty, so no other sample moves.
+    Documents added before a resume are left out from there on; what was left out once stays out."""
+    skip_to: Count | None = None
+    """Data step to go on with. A run that resumes before it jumps there: the batches between are never read."""
+    look_ahead: Natural = 4
+    """Batches that are made ready in advance. Has no effect on what is in them."""
+
+
+class ModelConfig(Section):
+    """The decoder's shape."""
+
+    layers: Count
+    """Number of blocks."""
+    width: Count
+    """Size of the residual stream."""
+    heads: Count
+    """Query heads of each attention; width divided by heads must be an even number."""
+    kv_heads: Count | None = None
+    """Key and value heads (grouped-query attention, Ainslie et al. 2023); null: as many as heads."""
+    hidden: Count | None = None
+    """Width of the SwiGLU's hidden layer; null: 8/3 of width, rounded up to a multiple of 32."""
+    vocabulary: Count | None = None
+    """Number of token ids; null: the corpus's."""
+    tied: bool = True
+    """Whether the output projection is the embedding table."""
+    rope_base: Annotated[float, Field(gt=1)] = 10_000.0
+    """Base of the rotary frequencies (Su et al. 2021, section 3.4.3)."""
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    """Added to the mean square in RMSNorm."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> ModelConfig:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} over {self.heads} heads gives no even head size; change one of them")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Highest learning rate, met at the end of the warm-up."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment, per step."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of the second moment, per step."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled decay of matrices, per unit of learning rate; norms and embeddings have none."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest global L2 norm of the gradient; null: not clipped."""
+
+
+class ScheduleConfig(Section):
+    """Linear warm-up, then half a cosine down to a floor at the last step."""
+
+    warmup: Natural = 0
+    """Steps of linear warm-up."""
+    floor: Share = 0.1
+    """Learning rate at the last step, as a share of the highest."""
+
+
+class EvaluationConfig(Section):
+    """Loss on the validation split. At the end it is always measured, over all of the split."""
+
+    every: Count | None = None
+    """Steps between evaluations on the way; null: only at the end."""
+    sequences: Count | None = None
+    """Most sequences that an evaluation on the way reads, spread over the split; null: all."""
+
+
+class CheckpointConfig(Section):
+    """What survives a kill."""
+
+    folder: Path
+    """Folder of the checkpoints. A run whose folder holds one resumes from it."""
+    every: Count | None = None
+    """Steps between checkpoints; null: only at the end or when told to stop."""
+    keep: Count = 2
+    """Newest checkpoints that are kept. With 1, a damaged one leaves nothing to fall back to."""
+
+
+class LogConfig(Section):
+    """What is written down on the way."""
+
+    file: Path | None = None
+    """JSON-lines file of metrics, one row a step; null: `metrics.jsonl` in the checkpoint folder."""
+    every: Count = 10
+    """Steps between progress lines."""
+
+
+class TrainConfig(Section):
+    """A training run."""
+
+    data: DataConfig
+    """Where tokens come from."""
+    model: ModelConfig
+    """The decoder's shape."""
+    sequence_length: Annotated[int, Field(strict=True, ge=2)]
+    """Tokens of a sequence."""
+    global_batch: Count
+    """Sequences of one optimiser step."""
+    micro_batch: Count | None = None
+    """Sequences of one forward pass; must divide the global batch. null: the whole global batch at once."""
+    steps: Count
+    """Optimiser steps of the whole run."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW's settings."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: forward and backward under autocast; weights, moments and loss stay in fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the accelerator where there is one, else the CPU."""
+    threads: Count | None = None
+    """CPU threads of torch; null: torch's own choice. A resume is equal to the bit for an equal number."""
+    seed: Natural = 0
+    """Seed of the initial weights and of the order of samples."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """When the validation split is read."""
+    checkpoint: CheckpointConfig
+    """Where and when the run is saved."""
+    log: LogConfig = LogConfig()
+    """Where and when figures are written."""
+    require_below_unigram: Annotated[float, Field(ge=0)] | None = None
+    """Nats per token that the final validation loss must lie under the corpus's unigram entropy, else exit code 1."""
+
+    @property
+    def micro(self) -> int:
+        """Sequences of one forward pass."""
+        return self.micro_batch or self.global_batch
+
+    @property
+    def log_file(self) -> Path:
+        """Where the metrics go."""
+        return self.log.file or self.checkpoint.folder / "metrics.jsonl"
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TrainConfig:
+        if self.global_batch % self.micro:
+            raise ValueError(
+                f"global_batch {self.global_batch} does not divide into micro-batches of {self.micro}; "
+                "make micro_batch one of its divisors"
+            )
+        if self.schedule.warmup >= self.steps:
+            raise ValueError(
+                f"schedule.warmup {self.schedule.warmup} leaves nothing of {self.steps} steps; make it smaller"
+            )
+        if self.data.validation is None and (self.evaluation.every or self.require_below_unigram is not None):
+            raise ValueError(
+                "data.validation is null, but evaluation.every or require_below_unigram needs it; "
+                "name a split or take them out"
+            )
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration in the YAML file `path`, with overrides such as `model.layers=4` put in.
+
+    Raises RecipeError with every fault found, each with its key, before anything else is done.
+    """
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no settings; it must be a YAML mapping with keys such as data, model, steps")
+    for override in overrides:
+        _put(values, override)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_describe(dict(fault))}" for fault in error.errors())
+        raise RecipeError(f"{path} cannot be used:\n{faults}") from error
+
+
+def _put(values: dict[str, Any], override: str) -> None:
+    """Sets `a.b=c` in nested mappings; c is read as YAML."""
+    key, equals, text = override.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last:
+        raise RecipeError(f"'{override}' sets nothing; write key=value, such as model.layers=4")
+    for parent in parents:
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise RecipeError(f"'{override}': {parent} holds a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"'{override}': the value is not readable YAML") from error
+
+
+def _describe(fault: dict[str, Any]) -> str:
+    """One line for one of pydantic's faults: the key, what is wrong, the nearest right key."""
+    location = [str(part) for part in fault["loc"]]
+    key = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting.{nearest(location[-1], _fields_at(location[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{key}: must be set"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if isinstance(fault["input"], dict) or not key:  # a whole section says nothing to the reader
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message}, not {fault['input']!r}"
+
+
+def _fields_at(location: Iterable[str]) -> list[str]:
+    """Names of the settings of the section that `location` leads to."""
+    section: type[BaseModel] = TrainConfig
+    for part in location:
+        kind = section.model_fields[part].annotation
+        sections = [k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not sections:
+            return []
+        section = sections[0]
+    return list(section.model_fields)

@@ -1,0 +1,74 @@
+"""The metrics log: JSON lines, each training step exactly once, whatever was killed on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+
+class MetricsLog:
+    """Rows such as `{"kind": "step", "step": 3, "attempt": 0, "data_step": 3, "loss": 7.1, ...}`.
+
+    Opening one for a run that goes on behind `step` of `attempt` removes what that run writes again: the rows of later
+    steps of this attempt, later attempts, the result, and a line that was cut off. An earlier attempt's rows stay,
+    also behind its last checkpoint: they say what made someone jump.
+    """
+
+    def __init__(self, path: Path, attempt: int, step: int) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = [row for row in read(path) if _stays(row, attempt, step)] if path.exists() else []
+            aside = path.with_name(f".{path.name}.writing")
+            with aside.open("w", encoding="utf-8") as file:
+                file.writelines(_line(row) for row in kept)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"the metrics log {path} cannot be written to: {error.strerror}") from error
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Adds a row and hands it to the operating system. Raises UserError where the disk does not take it."""
+        try:
+            self._file.write(_line({"kind": kind} | values))
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"the metrics log {self._file.name} cannot be written to: {error.strerror}") from error
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk: a checkpoint must not outlive the rows that led to it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Ends the log."""
+        self._file.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a line that is no JSON object (cut off by a kill) is left out."""
+    rows = []
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _stays(row: dict[str, Any], attempt: int, step: int) -> bool:
+    if row.get("kind") == "result" or row.get("attempt", 0) > attempt:
+        return False
+    return bool(row.get("attempt", 0) < attempt or row.get("step", 0) <= step)
+
+
+def _line(row: dict[str, Any]) -> str:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(finite) + "\n"

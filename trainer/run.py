@@ -1,0 +1,105 @@
+"""The way into training: reads the configuration, checks everything that can be checked, then trains."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.errors import RecipeError, UserError
+from pipeline.shards import Corpus
+from trainer.config import TrainConfig, load_config
+from trainer.data import Source, Splits
+from trainer.packing import plan
+
+
+def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[[str], None] | None = None) -> int:
+    """Trains as the YAML file says, with overrides such as `model.layers=4`; lines of progress go to `say`.
+
+    Returns the exit code: 0; 1 where `require_below_unigram` was not reached; 130 or 143 where Ctrl-C or SIGTERM
+    stopped it (with a checkpoint). Raises UserError for what the user can mend, before the first step where possible.
+    """
+    say = say or (lambda line: print(line, flush=True))
+    config = load_config(Path(config_path), overrides)
+    splits = checked(config)
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise UserError("training needs torch; install it with `pip install 'corpusmill[train]'`") from error
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device: cuda, but torch sees no such accelerator here; set device to auto or cpu")
+    from trainer.loop import fit
+
+    try:
+        result = fit(config, splits, say)
+    except KeyboardInterrupt:
+        say("stopped at once; steps since the last checkpoint are lost")
+        return 130
+    if isinstance(result, int):
+        return 128 + result
+    if result.validation_loss is None:
+        say(f"done after {config.steps} steps; metrics in {config.log_file}")
+        return 0
+    below = result.unigram_entropy - result.validation_loss
+    say(
+        f"done: validation loss {result.validation_loss:.4f} nats/token, {below:.4f} under the corpus's unigram "
+        f"entropy of {result.unigram_entropy:.4f} (unigram loss on validation {result.validation_unigram:.4f})"
+    )
+    say(f"checkpoints in {config.checkpoint.folder}, metrics in {config.log_file}")
+    if config.require_below_unigram is not None and below < config.require_below_unigram:
+        say(
+            f"not enough: require_below_unigram asks for {config.require_below_unigram} nats under the unigram "
+            "entropy. Train longer, or look at the metrics for where the loss stopped falling."
+        )
+        return 1
+    return 0
+
+
+def checked(config: TrainConfig) -> Splits:
+    """The splits that the configuration names. Raises UserError where it and its corpus cannot work together."""
+    corpus = Corpus.open(config.data.corpus)
+    if corpus.meta.get("layout") == "by_source":
+        raise RecipeError(
+            f"{corpus.folder} is laid out by source, which training cannot mix yet; "
+            "set shards.layout: mixed in its recipe and run it again (only its last phase is redone)"
+        )
+    vocabulary = config.model.vocabulary
+    if vocabulary is not None and vocabulary < corpus.vocabulary:
+        raise RecipeError(
+            f"the corpus in {corpus.folder} has a vocabulary of {corpus.vocabulary}, the model of {vocabulary}; "
+            "raise model.vocabulary or leave it out"
+        )
+    for key, split in (("data.split", config.data.split), ("data.validation", config.data.validation)):
+        if split is not None and sum(shard.tokens for shard in corpus.shards(split)) < 2:
+            raise RecipeError(
+                f"{key}: split '{split}' of {corpus.folder} is empty; make the corpus larger or name another"
+            )
+    source = Source(corpus, plan(corpus, config.data.split, config.sequence_length))
+    if source.plan.sequences < config.global_batch:
+        raise RecipeError(
+            f"split '{config.data.split}' of {corpus.folder} packs into {source.plan.sequences} sequences of "
+            f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
+            "make global_batch or sequence_length smaller, or the corpus larger"
+        )
+    unknown = [text for text in config.data.leave_out if not source.numbers(frozenset({text}))]
+    if unknown:
+        raise RecipeError(
+            f"data.leave_out: split '{config.data.split}' of {corpus.folder} has no document {unknown[0]}; "
+            "`corpusmill trace` prints ids"
+        )
+    validation = config.data.validation
+    if validation is None:
+        return Splits(source, None)
+    return Splits(source, Source(corpus, plan(corpus, validation, config.sequence_length)))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m trainer CONFIG [KEY=VALUE ...]`; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m trainer CONFIG [KEY=VALUE ...]", file=sys.stderr)
+        return 0 if arguments else 2
+    try:
+        return train(arguments[0], arguments[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code

@@ -1,0 +1,38 @@
+"""What a model must beat first: the entropy of single tokens, which knows their frequencies and no context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.shards import Corpus
+
+_CHUNK = 1 << 24  # tokens counted at a time, so that a shard is never whole in memory
+
+
+def counts(corpus: Corpus, split: str, predicted_only: bool = False) -> npt.NDArray[np.int64]:
+    """(vocabulary,): how often each token is in a split; `predicted_only` leaves out the first of each document."""
+    total = np.zeros(corpus.vocabulary, np.int64)
+    for shard in corpus.shards(split):
+        tokens: npt.NDArray[Any] = corpus.tokens(shard)
+        for begin in range(0, len(tokens), _CHUNK):
+            total += np.bincount(tokens[begin : begin + _CHUNK], minlength=corpus.vocabulary)
+        if predicted_only:
+            lengths = corpus.lengths(shard).astype(np.int64)
+            firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
+            total -= np.bincount(tokens[firsts], minlength=corpus.vocabulary)
+    return total
+
+
+def entropy(frequencies: npt.NDArray[np.int64]) -> float:
+    """Entropy of the distribution of these counts, in nats per token."""
+    shares = frequencies[frequencies > 0] / frequencies.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def cross_entropy(frequencies: npt.NDArray[np.int64], of: npt.NDArray[np.int64]) -> float:
+    """Nats per token that text with counts `of` costs under the distribution of `frequencies`, each count plus one."""
+    log_shares = np.log((frequencies + 1) / (frequencies.sum() + len(frequencies)))
+    return float(-(of * log_shares).sum() / of.sum())
