@@ -1,0 +1,174 @@
+"""Mixture, shuffle and shard boundaries."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import RecipeError
+from pipeline.mixture import assign_shards, plan, shuffle_hashes, shuffle_order
+from stages.hashing import keyed
+
+
+def ids(count: int, start: int = 0) -> list[bytes]:
+    return [keyed("probe", number, b"id").to_bytes(16, "little") for number in range(start, start + count)]
+
+
+def source(*counts: int, start: int = 0) -> tuple[list[bytes], np.ndarray]:
+    return ids(len(counts), start), np.array(counts, np.int64)
+
+
+lengths = st.lists(st.integers(1, 50), min_size=1, max_size=40)
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths, lengths, st.integers(0, 100), st.integers(1, 3000), st.sampled_from([1.0, 1.5, 2.37, 4.0]))
+def test_shares_and_budget_are_met_to_the_document(
+    one: list[int], two: list[int], percent: int, tokens: int, max_epochs: float
+) -> None:
+    """Otherwise the model trains on another mixture than the recipe asks for."""
+    sources = {"a": source(*one), "b": source(*two, start=100)}
+    shares = {"a": percent / 100, "b": (100 - percent) / 100}
+    try:
+        result = plan(sources, shares, tokens, max_epochs, 7)
+    except RecipeError:
+        assert any(tokens * shares[name] > max_epochs * sum(sources[name][1]) - 1 for name in shares)
+        with pytest.raises(RecipeError, match="up to"):
+            plan(sources, shares, tokens, max_epochs, 7)
+        return
+    assert sum(each.asked for each in result.values()) == tokens
+    for name, each in result.items():
+        counts = sources[name][1]
+        assert abs(each.asked - tokens * shares[name]) < 1
+        assert each.reached == int((each.copies * counts).sum())
+        assert abs(each.reached - each.asked) < counts.max()
+        assert each.reached <= max_epochs * counts.sum(), "no source is read more often than the cap"
+        assert each.copies.max() - each.copies.min() <= 1, "every document is taken equally often, up to one copy"
+
+
+def test_the_most_that_a_refusal_offers_is_possible() -> None:
+    """Otherwise the message would send the user from one refused recipe to the next."""
+    sources = {"web": source(*[10] * 10), "books": source(7, 7, 7, start=50)}
+    shares = {"web": 0.7, "books": 0.3}
+    with pytest.raises(
+        RecipeError, match=r"'books' would give 300 tokens and has 21, 42 .* up to 140\b.*14.29"
+    ) as caught:
+        plan(sources, shares, 1000, 2, 1)
+    assert "a share of" not in str(caught.value), "both sources fall short, so a share alone mends nothing"
+    result = plan(sources, shares, 140, 2, 1)
+    assert (result["web"].reached, result["books"].reached) == (100, 42)
+    with pytest.raises(RecipeError, match="cannot be reached"):
+        plan(sources, shares, 144, 2, 1)
+    assert plan(sources, shares, 1000, 14.29, 1)["books"].reached >= 294
+    with pytest.raises(RecipeError, match=r"a share of 'books' of at most 0.21"):
+        plan(sources, shares, 200, 2, 1)
+
+
+def test_without_shares_everything_comes_once_or_equally_often() -> None:
+    """Otherwise a recipe without a mixture would lose or repeat documents."""
+    sources = {"a": source(5, 6, 7), "b": source(*[10] * 20, start=9)}
+    once = plan(sources, None, None, 4, 3)
+    assert all((each.copies == 1).all() and each.reached == each.available for each in once.values())
+    half = plan(sources, {}, 109, 4, 3)
+    assert (half["a"].asked, half["b"].asked) == (9, 100)
+    assert half["b"].reached == 100
+    third = plan(sources, None, 218 * 3, 4, 3)
+    assert all((each.copies == 3).all() for each in third.values())
+    with pytest.raises(RecipeError, match="max_epochs 4"):
+        plan(sources, None, 218 * 5, 4, 3)
+
+
+def test_without_a_budget_it_is_what_is_there_or_what_the_cap_allows() -> None:
+    """Otherwise a small source with a large share would be repeated without end, or a large one cut for nothing."""
+    sources = {"a": source(*[10] * 9), "b": source(*[1] * 10, start=20), "c": source(1000, start=40)}
+    result = plan(sources, {"a": 0.5, "b": 0.5, "c": 0}, None, 8, 1)
+    assert [each.reached for each in result.values()] == [50, 50, 0]
+    result = plan(sources, {"a": 0.5, "b": 0.5, "c": 0.0}, None, 2, 1)
+    assert [each.reached for each in result.values()] == [20, 20, 0]
+
+
+def test_a_fraction_of_an_epoch_is_a_prefix_in_sample_order_that_grows() -> None:
+    """Otherwise raising the budget would exchange documents that were already trained on."""
+    sources = {"a": source(*[3] * 50)}
+    taken: set[int] = set()
+    for tokens in (1, 30, 90, 149):
+        copies = plan(sources, {"a": 1.0}, tokens, 4, 5)["a"].copies
+        now = set(np.flatnonzero(copies).tolist())
+        assert taken <= now
+        assert len(now) == -(-tokens // 3)
+        taken = now
+    other = plan(sources, {"a": 1.0}, 75, 4, 6)["a"].copies
+    assert (other != plan(sources, {"a": 1.0}, 75, 4, 5)["a"].copies).any(), "the seed matters"
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"wbe": 0.5, "books": 0.5}, "no source 'wbe'. Did you mean 'web'"),
+        ({"web": 0.5, "books": 0.4}, "add up to 0.9, not to 1"),
+        ({"web": 1.0}, "does not name the source 'books'"),
+        ({"web": 1.5, "books": -0.5}, "'web' is 1.5"),
+        ({"web": 0.5, "books": 0.25, "empty": 0.25}, "'empty', which has no tokens"),
+    ],
+)
+def test_shares_that_do_not_fit_are_refused(shares: dict[str, float], message: str) -> None:
+    """Otherwise a typing error would change the mixture in silence."""
+    sources = {"web": source(1, 2), "books": source(3, start=9)} | ({"empty": source()} if "empty" in shares else {})
+    with pytest.raises(RecipeError, match=message):
+        plan(sources, shares, None, 4, 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 100))
+def test_order_and_sample_do_not_depend_on_rows(copies: list[int], seed: int) -> None:
+    """The promise of reproducibility: the same shards whatever part a document came from."""
+    names = ids(len(copies))
+    rows = np.random.default_rng(seed).permutation(len(copies))
+    document, number = shuffle_order(names, np.array(copies, np.int64), seed)
+    again, number_again = shuffle_order([names[r] for r in rows], np.array(copies, np.int64)[rows], seed)
+    assert document.tolist() == rows[again].tolist()
+    assert number.tolist() == number_again.tolist()
+    expected = sorted(
+        (keyed("shuffle", seed, name + copy.to_bytes(4, "little")), name, copy)
+        for name, times in zip(names, copies, strict=True)
+        for copy in range(times)
+    )
+    assert [(names[d], c) for d, c in zip(document, number, strict=True)] == [
+        (name, copy) for _, name, copy in expected
+    ]
+    assert shuffle_hashes(names, seed, copies).tolist() == [
+        keyed("shuffle", seed, name + copy.to_bytes(4, "little")) for name, copy in zip(names, copies, strict=True)
+    ]
+    counts = np.arange(1, len(copies) + 1)
+    if copies:
+        one = plan({"a": (names, counts)}, {"a": 1.0}, 11, 99, seed)["a"].copies
+        two = plan({"a": ([names[r] for r in rows], counts[rows])}, {"a": 1.0}, 11, 99, seed)["a"].copies
+        assert one[rows].tolist() == two.tolist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 100))
+def test_shards_tile_the_order_within_their_limit(counts: list[int], limit: int) -> None:
+    """Otherwise a document is lost between shards, or a file outgrows what readers of the format take."""
+    cuts = assign_shards(np.array(counts, np.int64), limit)
+    assert (cuts[0], cuts[-1]) == (0, len(counts))
+    assert (np.diff(cuts) > 0).all()
+    sizes = [sum(counts[a:b]) for a, b in itertools.pairwise(cuts)]
+    assert all(size <= limit or b - a == 1 for size, (a, b) in zip(sizes, itertools.pairwise(cuts), strict=True))
+    fewest, filled, documents = 0, 0, 0
+    for count in counts:
+        if not documents or filled + count > limit:
+            fewest, filled, documents = fewest + 1, 0, 0
+        filled, documents = filled + count, documents + 1
+    assert len(sizes) == fewest
+
+
+def test_shards_are_of_nearly_equal_size() -> None:
+    """Otherwise the last shard is a stub, and the loader's last window holds few documents to shuffle."""
+    assert np.diff(assign_shards(np.ones(201, np.int64), 100)).tolist() == [67, 67, 67]
+    assert assign_shards(np.array([6, 5, 5, 6]), 11).tolist() == [0, 2, 4]
+    assert assign_shards(np.array([3, 500, 3]), 100).tolist() == [0, 1, 2, 3]
