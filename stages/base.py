@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import ConfigDict
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,12 @@ class Stage:
     """Distributions whose release changes the outcome; their versions are part of the resume key."""
     extra: ClassVar[str | None] = None
     """The extra of corpusmill that brings `packages`, where the base installation does not."""
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    """A setting that the stage does not have is an error of the recipe."""
 
     def process(self, batch: pa.RecordBatch) -> Outcome:
-        """What becomes of one batch."""
-        raise NotImplementedError
+        """What becomes of one batch. A stage that reads files writes `bind` in its place."""
+        raise NotImplementedError(f"{type(self).__name__} reads files: call bind(files), which gives the processor")
 
     def files(self) -> dict[str, str]:
         """Files that the stage reads, role to path; `builtin:NAME` is a file under stages/data.
@@ -73,12 +77,13 @@ class Stage:
         return self.process
 
     def fingerprint(self) -> dict[str, object]:
-        """Everything but its files that the outcome depends on: name, version, settings, packages."""
+        """Everything but its files that the outcome depends on: name, version, settings, packages, Unicode data."""
         return {
             "stage": self.name,
             "version": self.version,
             "settings": dataclasses.asdict(self),
             "packages": {package: importlib.metadata.version(package) for package in self.packages},
+            "unicode": unicodedata.unidata_version,
         }
 
 

@@ -41,4 +41,5 @@ def threshold(share: float) -> int:
 
 def id_list(column: pa.Array) -> list[bytes]:
     """The ids of a `binary(16)` column as Python bytes."""
-    return column.to_pylist()
+    ids: list[bytes] = column.to_pylist()
+    return ids

@@ -76,7 +76,12 @@ def document_id(source: str, url: str | None, date: str | None, payload: bytes) 
     table), `date` the date as the input spells it. So the id names content, not a position or a file.
     """
     digest = xxhash.xxh3_128()
-    for part in (source.encode(), (url or "").encode(errors="surrogatepass"), (date or "").encode(errors="surrogatepass"), payload):
+    for part in (
+        source.encode(),
+        (url or "").encode(errors="surrogatepass"),
+        (date or "").encode(errors="surrogatepass"),
+        payload,
+    ):
         digest.update(struct.pack("<Q", len(part)))
         digest.update(part)
     return digest.digest()

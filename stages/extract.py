@@ -1,0 +1,158 @@
+"""HTML to the text of its main content."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import lxml.etree
+import lxml.html
+import pyarrow as pa
+import trafilatura
+from annotated_types import Ge, Le
+from trafilatura.utils import load_html
+
+from stages.base import Outcome, Stage
+from stages.decode import control_share, decode
+from stages.rows import Drop, outcome, strings, text_array
+
+# What trafilatura finds wrong with a page is a verdict here, never a line on the user's screen.
+for _name in ("trafilatura", "htmldate", "justext", "courlan", "charset_normalizer"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+
+_TITLE_CHARACTERS = 500
+
+
+class _Dropped(Exception):
+    """A page that gives no text: (reason, value, limit)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract(Stage):
+    """Takes the main text out of HTML pages, without navigation, boilerplate and markup (trafilatura, Barbaresi 2021).
+
+    Reads `payload` and `content_type`, writes `text` and `title`, and takes `payload` and `content_type` out
+    of the batch. Rows that have no payload but a text already pass untouched; a payload of type text/plain
+    is decoded alone. Bytes are decoded by `stages.decode`. Counts `charset_corrected` (the page's declared
+    charset was wrong) and `replaced_characters`. Nothing is remembered from one page to the next.
+    """
+
+    name: ClassVar[str] = "extract"
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ("trafilatura", "lxml", "justext", "resiliparse")
+
+    engine: Literal["trafilatura"] = "trafilatura"
+    """The extractor."""
+    mode: Literal["default", "fast", "precision", "recall"] = "default"
+    """`fast` goes without the fallback extractors; `precision` takes less, `recall` more of what is in doubt."""
+    comments: bool = False
+    """Whether readers' comments belong to the text."""
+    tables: bool = True
+    """Whether tables belong to the text."""
+    format: Literal["text", "markdown"] = "text"
+    """`markdown` keeps headings, emphasis, lists and code marked up."""
+    max_bytes: Annotated[int, Ge(1)] = 5_000_000
+    """Most bytes of a page (`too_large`)."""
+    max_nodes: Annotated[int, Ge(1)] = 150_000
+    """Most elements, counted as `<` in the page (`too_many_nodes`)."""
+    max_depth: Annotated[int, Ge(10), Le(256)] = 200
+    """Deepest nesting of elements (`too_deep`); the extractor calls itself on each level."""
+    max_replaced: Annotated[float, Ge(0), Le(1)] = 0.01
+    """Greatest share of characters that bytes could not be decoded to (`undecodable_bytes`)."""
+    max_control: Annotated[float, Ge(0), Le(1)] = 0.01
+    """Greatest share of bytes that are NUL or other control bytes; more is `not_text`, as is a PDF or an image."""
+
+    def process(self, batch: pa.RecordBatch) -> Outcome:
+        drops: list[Drop] = []
+        counts: Counter[str] = Counter()
+        texts, titles = strings(batch, "text"), strings(batch, "title")
+        types = strings(batch, "content_type")
+        index = batch.schema.get_field_index("payload")
+        payloads = batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, pa.binary())
+        for row, scalar in enumerate(payloads):
+            payload = scalar.as_py()
+            if payload is None:
+                if texts[row] is None:
+                    drops.append((row, "no_text", None, None))
+                continue
+            try:
+                texts[row], titles[row] = self.page(payload, types[row], counts)
+            except _Dropped as dropped:
+                drops.append((row, *dropped.args))
+        kept = [name for name in batch.schema.names if name not in ("payload", "content_type")]
+        columns = {"text": text_array(texts), "title": text_array(titles)}
+        return outcome(batch.select(kept), drops, columns, counts)
+
+    def page(self, payload: bytes, content_type: str | None, counts: Counter[str]) -> tuple[str, str | None]:
+        """Text and title of one page; raises _Dropped."""
+        if len(payload) > self.max_bytes:
+            raise _Dropped("too_large", len(payload), self.max_bytes)
+        control = control_share(payload)
+        if control > self.max_control:
+            raise _Dropped("not_text", control, self.max_control)
+        decoded = decode(payload, content_type)
+        replaced = decoded.replaced / max(len(decoded.text), 1)
+        if replaced > self.max_replaced:
+            raise _Dropped("undecodable_bytes", replaced, self.max_replaced)
+        if (content_type or "").split(";")[0].strip().lower() == "text/plain":
+            text, title = decoded.text, None
+        else:
+            text, title = self._extracted(decoded.text)
+        if not text.strip():
+            raise _Dropped("no_text", None, None)
+        counts["charset_corrected"] += decoded.corrected
+        counts["replaced_characters"] += decoded.replaced
+        return text, title
+
+    def _extracted(self, html: str) -> tuple[str, str | None]:
+        nodes = html.count("<")
+        if nodes > self.max_nodes:
+            raise _Dropped("too_many_nodes", nodes, self.max_nodes)
+        try:
+            tree = load_html(html)
+            if tree is None:
+                return "", None
+            if _deeper(self.max_depth)(tree):
+                raise _Dropped("too_deep", _depth(tree), self.max_depth)
+            title = _title(tree)
+            text = trafilatura.extract(
+                tree,
+                fast=self.mode == "fast",
+                favor_precision=self.mode == "precision",
+                favor_recall=self.mode == "recall",
+                include_comments=self.comments,
+                include_tables=self.tables,
+                output_format="markdown" if self.format == "markdown" else "txt",
+                deduplicate=False,  # its cache would let one page decide on another
+                with_metadata=False,  # dates alone are more than half of the time
+            )
+        except (_Dropped, ImportError, MemoryError):
+            # A missing package or too little memory is the run's trouble, and must never be booked as the page's.
+            raise
+        except Exception as error:
+            raise _Dropped("extractor_failed", None, None) from error
+        return text or "", title
+
+
+@functools.cache
+def _deeper(limit: int) -> lxml.etree.XPath:
+    """Whether a tree has elements below this depth: one step a level, all of it in libxml2."""
+    return lxml.etree.XPath(f"boolean({'/*' * (limit + 1)})")
+
+
+def _depth(tree: lxml.html.HtmlElement) -> int:
+    deepest = depth = 0
+    for event, _ in lxml.etree.iterwalk(tree, events=("start", "end")):
+        depth += 1 if event == "start" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _title(tree: lxml.html.HtmlElement) -> str | None:
+    """The page's `og:title`, which sites write without their own name, else its `title`."""
+    found = tree.xpath("string((//meta[@property='og:title']/@content)[1])") or tree.xpath("string((//title)[1])")
+    title = " ".join(str(found).split())[:_TITLE_CHARACTERS]
+    return title or None

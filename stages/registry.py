@@ -1,0 +1,140 @@
+"""The stages by name, and what may be set in them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import inspect
+import itertools
+import json
+import textwrap
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from stages.base import Stage
+from stages.emoji_names import Emoji
+from stages.extract import Extract
+from stages.gopher_quality import GopherQuality
+from stages.language import Language
+from stages.normalize import Normalize
+from stages.toxicity import Toxicity
+
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage for stage in (Extract, Normalize, Language, Emoji, GopherQuality, Toxicity)
+}
+"""Every stage of corpusmill, in the order in which a recipe usually has them."""
+
+
+def find(name: str) -> type[Stage]:
+    """The stage of this name, or the class at an import path (`package.module:Class` or `package.module.Class`).
+
+    Raises ValueError, fit for the user, where there is none.
+    """
+    if name in STAGES:
+        return STAGES[name]
+    module_name, sign, class_name = name.partition(":")
+    if not sign:
+        module_name, _, class_name = name.rpartition(".")
+    if not module_name or not class_name:
+        near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.5)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(STAGES)}, or an import path."
+        raise ValueError(f"there is no stage '{name}'. {hint}")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may fail in any way
+        raise ValueError(f"the stage '{name}' cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        near = difflib.get_close_matches(class_name, vars(module), n=1, cutoff=0.5)
+        raise ValueError(f"{module_name} has no '{class_name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+    if not (isinstance(found, type) and issubclass(found, Stage) and dataclasses.is_dataclass(found)):
+        raise ValueError(f"'{name}' is no stage: it should be a dataclass derived from stages.base.Stage")
+    for attribute in ("name", "version"):
+        if not hasattr(found, attribute):
+            raise ValueError(f"the stage '{name}' lacks the class attribute `{attribute}`")
+    return found
+
+
+def make(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
+    """The stage with these settings. Raises pydantic.ValidationError: unknown setting, another type, out of range.
+
+    By way of JSON, where pydantic is strict about types and still takes a list for a tuple.
+    """
+    return TypeAdapter(kind).validate_json(json.dumps(settings, default=str), strict=True)
+
+
+class Setting(NamedTuple):
+    """One field of a stage, as users read it."""
+
+    name: str
+    kind: str
+    """Such as `int, 0 or more` or `'drop' | 'tag'`."""
+    default: Any
+    """`dataclasses.MISSING` where the user must set it."""
+    text: str
+    """The docstring under the field."""
+
+
+def describe(kind: type[Stage]) -> list[Setting]:
+    """What may be set in a stage, in the order of its fields."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    texts: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(owner):
+            texts |= _docstrings(owner)
+    return [
+        Setting(
+            field.name,
+            _spelled(hints[field.name]),
+            field.default if field.default_factory is dataclasses.MISSING else field.default_factory(),
+            texts.get(field.name, ""),
+        )
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """Field to the string literal below it, read from the source; none where there is no source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    found = {}
+    for field, text in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)
+        ):
+            found[field.target.id] = " ".join(text.value.value.split())
+    return found
+
+
+_LIMITS = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
+
+
+def _spelled(hint: Any) -> str:
+    """A type as a user may read it."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        limits = [
+            text.format(value)
+            for item in arguments[1:]
+            for part in getattr(item, "metadata", None) or [item]  # pydantic's Field holds several
+            for name, text in _LIMITS.items()
+            if (value := getattr(part, name, None)) is not None
+        ]
+        return ", ".join([_spelled(arguments[0]), *limits])
+    if origin is typing.Literal:
+        return " | ".join(map(repr, arguments))
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return f"list of {_spelled(arguments[0])}"
+    return getattr(hint, "__name__", str(hint)) if origin is None else str(hint).replace("typing.", "")
