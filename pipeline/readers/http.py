@@ -112,7 +112,7 @@ def unchunked(body: bytes, counts: Counter[str]) -> bytes:
     if not _CHUNK.match(body):
         counts["chunked_lie"] += 1
         return body
-    parts = []
+    parts: list[bytes] = []
     position = 0
     while True:
         line = _CHUNK.match(body, position)
@@ -162,7 +162,7 @@ def decoded(body: bytes, coding: str, counts: Counter[str]) -> bytes:
         else:
             if result or whole:
                 if not whole:
-                counts["body_cut_short"] += 1
+                    counts["body_cut_short"] += 1
                 return result
     head = body[:512].replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"<") and looks_html(body):
