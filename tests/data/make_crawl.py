@@ -183,7 +183,7 @@ def odd_records(en: list[Page], zh: list[Page], de: list[Page]) -> list[Record]:
         return spot.sub(lambda found: found[1] + next(marks, ""), text).encode()
 
     def spoilt(text: str) -> bytes:
-        """Bytes that are text in no charset: GB18030 with every seventh byte replaced by one that no encoding knows there."""
+        """Bytes that are text in no charset: GB18030 with every seventh byte replaced by one that fits nowhere."""
         data = bytearray(text.encode("gb18030"))
         start = data.find(b"<body")
         data[start + 40 :: 7] = bytes((0xFF, 0x81, 0x8D, 0x00)[i % 4] for i in range(len(data[start + 40 :: 7])))
@@ -226,7 +226,7 @@ def odd_records(en: list[Page], zh: list[Page], de: list[Page]) -> list[Record]:
         warc(
             "response",
             "odd-bad-gzip",
-            http(b"<html>no gzip at all</html>", Content_Encoding="gzip"),
+            http(b"\x1f\x8b\x08 no gzip at all", Content_Encoding="gzip"),
             base + "bad-gzip.html",
         ),
         warc(
@@ -402,7 +402,7 @@ def main(data: Path, out: Path) -> None:
     small = choose(
         pages,
         DAMAGED_PAGES,
-        lambda page: page.language in ("en", "de") and 1000 < len(page.text) and page.packed < 12_000,
+        lambda page: page.language in ("en", "de") and len(page.text) > 1000 and page.packed < 12_000,
         taken,
         1,
     )
