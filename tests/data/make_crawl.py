@@ -253,6 +253,15 @@ def odd_records(en: list[Page], zh: list[Page], de: list[Page]) -> list[Record]:
     ]
 
 
+def undecodable(page: Page) -> Record:
+    """A page without control bytes that still is text in no charset: every ninth byte of its body is 0xFF."""
+    data = bytearray(re.sub(r"(?i)<meta[^>]*charset[^>]*>", "", page.body.decode("utf-8")).encode("gb18030"))
+    start = data.find(b"<body") + 40
+    data[start::9] = b"\xff" * len(data[start::9])
+    lie = Page(page.id, "https://odd.example.org/undecodable.html", "zh", HTML, bytes(data), "", "", 0)
+    return response(lie, "-undecodable")
+
+
 def write_gz(path: Path, records: Iterable[Record]) -> int:
     members = [gzip.compress(record, 9, mtime=0) for record in records]
     path.write_bytes(b"".join(members))
@@ -419,6 +428,7 @@ def main(data: Path, out: Path) -> None:
     frame = zstandard.ZstdCompressor(level=19)
     zh = [warcinfo("web-zh.warc.zst"), *map(response, hashed(by_language["zh"]))]
     (out / "web-zh.warc.zst").write_bytes(b"".join(frame.compress(record) for record in zh))
+    write_gz(out / "odd.warc.gz", [undecodable(hashed(by_language["zh"])[-1])])
     write_damaged(out / "damaged.warc.gz", hashed(small))
     write_wet(out / "wet.warc.wet.gz", hashed(wet))
     write_notes(out / "notes.jsonl.gz", data)
