@@ -97,7 +97,7 @@ def edges_of_band(
     of `signatures`. Together they connect, within each bucket, exactly the documents that the verified
     pairs of that bucket connect, whatever the order of the rows.
 
-    Memory: 24 bytes a member, beside two chunks of signatures.
+    Memory: about 40 bytes a member, beside two chunks of signatures.
 
     The one costly case is a large bucket of documents that agree in the band and are dissimilar as a
     whole: each leader is compared with all others. A bucket that has cost `max_comparisons` goes on with
