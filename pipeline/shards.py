@@ -153,7 +153,8 @@ class Corpus:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The little-endian type of a token."""
-        return np.dtype(self.meta["dtype"]).newbyteorder("<")
+        dtype: np.dtype[Any] = np.dtype(self.meta["dtype"]).newbyteorder("<")
+        return dtype
 
     @property
     def vocabulary(self) -> int:
@@ -222,7 +223,10 @@ def write_shard(
     position = 0
     paths = {ending: stem.with_name(stem.name + ending) for ending in (".bin", ".idx", ".docs.parquet")}
     schema = schema.append(pa.field("token_start", pa.int64())).append(pa.field("token_end", pa.int64()))
-    with paths[".bin"].open("wb") as bin_file, pq.ParquetWriter(paths[".docs.parquet"], schema, compression="zstd") as table:
+    with (
+        paths[".bin"].open("wb") as bin_file,
+        pq.ParquetWriter(paths[".docs.parquet"], schema, compression="zstd") as table,
+    ):
         for tokens, row in documents:
             bin_file.write(np.ascontiguousarray(tokens, dtype).tobytes())
             rows.append(row | {"token_start": position, "token_end": position + len(tokens)})

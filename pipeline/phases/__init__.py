@@ -1,1 +1,53 @@
-"""The phases of a run, each a function from a unit of work to committed parts."""
+"""The phases of a run, each a module of the same form.
+
+`NAME` and `VERSION`; `READS`, the phases whose parts it reads; `tasks(context)`, its units of work, known
+once the phases before it are done; `work(task, context, folder, reporter)`, one unit: writes files into the
+attempt's folder and returns them with the body of the manifest row. `PARALLEL_FROM` is the amount of work in
+bytes below which one worker does it, since a second would start longer than it works.
+
+In the order of a run: index, clean, signatures, exact, bands, clusters, documents, tokenizer, tokenise,
+plan, shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.ledger import Staged
+from pipeline.progress import Reporter
+from pipeline.work import Context, Task
+
+
+class Phase(NamedTuple):
+    """A phase as the engine sees it."""
+
+    name: str
+    reads: tuple[str, ...]
+    parallel_from: int
+    tasks: Callable[[Context], list[Task]]
+    work: Callable[[Task, Context, Path, Reporter], tuple[Sequence[Staged], dict[str, Any]]]
+
+
+def _phases() -> dict[str, Phase]:
+    from pipeline.phases import clean, dedup, documents, index, shard, signatures, tokenise, tokenizer
+
+    megabyte = 1 << 20
+    row = [
+        Phase("index", (), 1 << 30, index.tasks, index.work),
+        Phase("clean", ("index",), 0, clean.tasks, clean.work),
+        Phase("signatures", ("clean",), megabyte, signatures.tasks, signatures.work),
+        Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work),
+        Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work),
+        Phase("clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work),
+        Phase("documents", ("clean", "clusters"), 8 * megabyte, documents.tasks, documents.work),
+        Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work),
+        Phase("tokenise", ("documents", "tokenizer"), megabyte, tokenise.tasks, tokenise.work),
+        Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work),
+        Phase("shard", ("tokenise", "plan"), 8 * megabyte, shard.tasks, shard.work),
+    ]
+    return {phase.name: phase for phase in row}
+
+
+PHASES = _phases()

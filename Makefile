@@ -1,0 +1,42 @@
+# Everything is installed into .venv; uv does it in seconds where it is there, pip otherwise.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: demo test lint bench install clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+ifdef UV
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[train,dev]'
+else
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+endif
+	touch $@
+
+demo: install
+	$(BIN)/corpusmill run configs/demo.yaml --out runs/demo
+	$(BIN)/corpusmill train configs/train-demo.yaml
+	@echo
+	@echo "Made: runs/demo/documents, runs/demo/shards with runs/demo/corpus.json, runs/demo/train"
+	@echo "Try next:"
+	@echo "  $(BIN)/corpusmill inspect runs/demo"
+	@echo "  $(BIN)/corpusmill dropped runs/demo -n 20"
+	@echo "  $(BIN)/corpusmill trace runs/demo --token train-00000-of-00001:1000"
+
+test: install
+	$(BIN)/pytest -q
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf .venv runs

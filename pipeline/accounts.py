@@ -1,0 +1,164 @@
+"""The books of a run: the funnel, the drop rates against the recipe's bands, and the two identities.
+
+records framed = kept + dropped (+ left out of a trial's sample), and for each file
+bytes = record spans + format structure + gaps. Framed is counted in the reader; kept and dropped are
+counted in the committed tables. A run whose books do not balance fails.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.errors import PromiseError
+from pipeline.ledger import Ledger, Row
+from pipeline.recipe import DEDUP_LABEL
+from pipeline.work import Context
+
+JUDGE_FROM = 1_000
+"""Records that must have entered a stage before its drop rate is judged in mid-run."""
+
+
+@dataclass
+class Step:
+    """One line of the funnel."""
+
+    stage: str
+    entered: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    characters: int = 0
+    seconds: float = 0.0
+
+    @property
+    def lost(self) -> int:
+        """Records dropped."""
+        return sum(self.dropped.values())
+
+    @property
+    def kept(self) -> int:
+        """Records that went on."""
+        return self.entered - self.lost
+
+
+def funnel(ledger: Ledger) -> list[Step]:
+    """What each stage let in and dropped, summed over all committed units, in the order of the recipe."""
+    steps: dict[str, Step] = {}
+    for row in ledger.rows("clean"):
+        for item in row.body["funnel"]:
+            step = steps.setdefault(item["stage"], Step(item["stage"]))
+            step.entered += item["entered"]
+            step.dropped.update(item["dropped"])
+            step.counts.update(item["counts"])
+            step.characters += item["characters"]
+            step.seconds += row.body["timing"]["stages"].get(item["stage"], 0.0)
+    for row in ledger.rows("clusters"):
+        steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
+    return list(steps.values())
+
+
+def check_bands(context: Context, phase: str, *, final: bool) -> None:
+    """Raises PromiseError where a stage of the phase that was just at work drops more or less than expected."""
+    if phase not in ("clean", "clusters"):
+        return
+    for step in funnel(context.ledger):
+        band = context.recipe.expect.get(step.stage)
+        if band is None or step.entered == 0 or (not final and step.entered < JUDGE_FROM):
+            continue
+        if (step.stage == DEDUP_LABEL) != (phase == "clusters"):
+            continue
+        rate = step.lost / step.entered
+        low, high = band.drop
+        if low <= rate <= high:
+            continue
+        reasons = ", ".join(f"{reason} {count}" for reason, count in step.dropped.most_common(4)) or "none"
+        raise PromiseError(
+            f"stage {step.stage} dropped {rate:.1%} of the {step.entered} records that entered it; the recipe expects "
+            f"{low:.1%} to {high:.1%} (expect.{step.stage}.drop). Reasons: {reasons}. "
+            f"Look at them with `corpusmill dropped {context.out}`; what is done so far stays."
+        )
+
+
+def check_identities(context: Context) -> None:
+    """Raises PromiseError where a record or a byte is unaccounted for, or an input was incomplete."""
+    ledger = context.ledger
+    rows = ledger.rows("clean")
+    problems = file_problems(rows)
+    framed = sum(row.body["framed"] for row in rows)
+    left_out = sum(row.body["not_sampled"] for row in rows)
+    kept = counted(ledger, "documents", "documents")
+    dropped = counted(ledger, "clean", "dropped") + counted(ledger, "clusters", "dropped")
+    if framed != kept + dropped + left_out:
+        problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
+    if problems:
+        raise PromiseError("the books do not balance, which is a fault of corpusmill:\n  " + "\n  ".join(problems))
+    accepted = {item.source for item in context.recipe.inputs if item.allow_incomplete}
+    cut = [path for source, path in incomplete(rows) if source not in accepted]
+    if cut:
+        raise PromiseError(
+            "the run is complete and its books balance, but these inputs were cut off at their end, as by a broken "
+            "download:\n  " + "\n  ".join(cut) + "\nGet them again, or set `allow_incomplete: true` on their inputs."
+        )
+
+
+def counted(ledger: Ledger, phase: str, folder: str) -> int:
+    """Rows in the committed tables of a phase: read from the files, or from the row where they were removed."""
+    total = 0
+    for row in ledger.rows(phase):
+        for part in row.parts:
+            if part.path.startswith(folder + "/"):
+                path = ledger.out / part.path
+                total += pq.read_metadata(path).num_rows if path.exists() else _stated(row, folder)
+    return total
+
+
+def _stated(row: Row, folder: str) -> int:
+    if row.phase == "clusters":
+        return sum(row.body["dropped"].values())
+    return int(row.body["dropped" if folder == "dropped" else "documents"])
+
+
+def file_problems(rows: list[Row]) -> list[str]:
+    """Splits whose bytes do not add up."""
+    problems = []
+    for row in rows:
+        body = row.body
+        size = body["input"]["end"] - body["input"]["start"]
+        covered = body["spans"] + body["structure"] + sum(length for _, length, _ in body["gaps"])
+        if size != covered:
+            problems.append(
+                f"{body['input']['path']}, bytes {body['input']['start']} to {body['input']['end']}: {size} bytes, "
+                f"but {body['spans']} in records + {body['structure']} structure + "
+                f"{sum(length for _, length, _ in body['gaps'])} in gaps"
+            )
+        if body["framed"] != body["funnel"][0]["entered"]:
+            problems.append(
+                f"{body['input']['path']}: {body['framed']} framed, {body['funnel'][0]['entered']} passed on"
+            )
+    return problems
+
+
+def gaps(rows: list[Row]) -> list[dict[str, Any]]:
+    """Every damaged stretch of every file."""
+    return [
+        {"source": row.body["input"]["source"], "file": row.body["input"]["path"], "offset": offset, "length": length,
+         "reason": reason}
+        for row in rows
+        for offset, length, reason in row.body["gaps"]
+        if reason != "limit"
+    ]  # fmt: skip
+
+
+def incomplete(rows: list[Row]) -> list[tuple[str, str]]:
+    """Source and path of the files that end inside a record or hold nothing."""
+    found = {
+        (gap["source"], gap["file"]) for gap in gaps(rows) if gap["reason"] == "truncated"
+    } | {
+        (row.body["input"]["source"], row.body["input"]["path"])
+        for row in rows
+        if row.body["input"]["end"] == 0
+    }  # fmt: skip
+    return sorted(found)

@@ -1,0 +1,197 @@
+"""The command line. Each command is a few lines here; what it does lives in the module of its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline import __version__
+from pipeline.errors import RecipeError, UserError
+
+EXIT_CODES = """
+Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with, nothing
+was done; 3 the run broke an expectation (a drop rate outside its band, an incomplete input); 4 damaged files were
+found; 75 another run works in the folder; 130 and 143 stopped by Ctrl-C and SIGTERM, run again to go on.
+"""
+
+app = typer.Typer(
+    help="From raw crawls to a trained language model: accounted, reproducible, traceable.\n\n" + EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, see configs/.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="Change one setting; a stage is addressed by name (repeatable)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that writes plain, unwrapped lines where it is not a terminal."""
+    made = Console(stderr=stderr, soft_wrap=True)
+    return made if made.is_terminal else Console(stderr=stderr, soft_wrap=True, width=160, color_system=None)
+
+
+def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A command whose UserErrors become one message on stderr and their exit code."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                code = function(*args, **kwargs)
+            except UserError as error:
+                console(stderr=True).print(f"corpusmill: {error}", markup=False, highlight=False)
+                raise typer.Exit(error.exit_code) from None
+            except BrokenPipeError:  # `corpusmill dropped DIR | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(0) from None
+            if code:
+                raise typer.Exit(code)
+
+        return app.command(name, **settings)(guarded)
+
+    return register
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"corpusmill {__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@command("run")
+def run(
+    recipe: RecipePath,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- RUNNER OPTIONS]", help="Options for another runner, behind --.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run folder. [default: runs/NAME]")
+    ] = None,
+    set_: Set = None,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Worker processes. [default: all cores]")] = 0,
+    runner: Annotated[str, typer.Option("--runner", metavar="NAME", help="local, or a Beam runner by name.")] = "local",
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Read at most N records of each source.")
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option("--sample", metavar="SHARE", help="Keep this share of the records, as 0.1% or 0.001.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done, on which files, and about how long; write nothing."),
+    ] = False,
+    stall: Annotated[
+        float, typer.Option("--stall", metavar="S", help="End a run in which nothing moves for S seconds.")
+    ] = 600,
+) -> int | None:
+    """Run a recipe: from its inputs to documents, tokens and shards.
+
+    Run it again to go on after a kill, or after changing a setting: only what depends on the change is redone.
+
+    Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
+    """
+    from pipeline import driver, estimate
+    from pipeline.recipe import read_recipe
+    from pipeline.show import Display
+    from pipeline.sources import input_files
+    from pipeline.views import print_summary
+    from pipeline.work import Context, Trial
+
+    checked = read_recipe(recipe, set_)
+    input_files(checked)
+    folder = recipe.parent.resolve()
+    target = (out or Path("runs") / checked.name).resolve()
+    trial = Trial(limit, _share(sample))
+    context = Context(target, folder, checked, trial)
+    request = driver.RunRequest(workers or os.cpu_count() or 1, runner, options or [], stall)
+    driver.check_request(request)
+    screen = console()
+    if dry_run:
+        estimate.dry_run(context, request.workers, screen)
+        return 0
+    try:
+        with Display(screen) as display:
+            done = driver.run(context, request, display)
+    except driver.Stopped as stopped:
+        console(stderr=True).print(
+            f"corpusmill: stopped by {signal.Signals(stopped.signal).name}. What is committed stays in {target}; "
+            "run the same command to go on.", markup=False, highlight=False,
+        )  # fmt: skip
+        return 128 + stopped.signal
+    print_summary(target, done, screen)
+    return 0
+
+
+def _share(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise RecipeError(f"--sample {text}: give a share such as 0.1% or 0.001")
+    return share
+
+
+@command("inspect")
+def inspect(folder: RunFolder, as_json: AsJson = False) -> None:
+    """Show a run: the funnel with its reasons, sources, languages, gaps, duplicates, tokens, mixture, shards.
+
+    Example: corpusmill inspect runs/demo
+    """
+    from pipeline.views import overview, print_overview
+
+    facts = overview(folder)
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        print_overview(facts, console())
+
+
+@command("stages")
+def stages(name: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = None) -> None:
+    """List every stage with every setting: its type, unit, default and source.
+
+    Example: corpusmill stages gopher_quality
+    """
+    from pipeline.views import print_stages
+
+    print_stages(name, console())
+
+
+def main() -> None:
+    """The entry point of `corpusmill`."""
+    from pipeline import commands  # noqa: F401 - registers the commands that look into finished runs
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands that look into a finished run, and the trainer's."""

@@ -1,0 +1,196 @@
+"""The Beam side of a phase: a pipeline whose elements are the names of units, never their contents.
+
+Each worker takes units from a common queue, largest first, streams the unit's batches through its work and
+commits the result in the ledger. What travels through Beam is a small Arrow table of counts a unit; their
+sum must equal what the ledger gained.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipeline import coders
+from pipeline.errors import UserError
+from pipeline.phases import PHASES
+from pipeline.progress import Reporter
+from pipeline.work import Context, Task
+
+coders.register()
+
+RETRIES = 3
+TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOBUFS}
+COUNTS = pa.schema([("units", pa.int64()), ("parts", pa.int64()), ("bytes", pa.int64())])
+
+
+def run_units(
+    tasks: list[Task], context: Context, workers: int, runner: str, options: list[str], desk: Path
+) -> dict[str, int]:
+    """Runs and commits the units of one phase; `desk` is the attempt's folder for claims and reports.
+
+    Returns units, parts and bytes committed. A unit's UserError comes back as it was raised.
+    """
+    tasks = sorted(tasks, key=lambda task: (-task.size, task.key))
+    job = {"context": context.to_json(), "tasks": [vars(task) for task in tasks], "desk": str(desk)}
+    job_file = desk / "job.json"
+    job_file.write_text(json.dumps(job))
+    (desk / "claims").mkdir()
+    (desk / "reports").mkdir(exist_ok=True)
+    local = runner == "local"
+    flags = list(options)
+    if local and workers > 1:
+        flags += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
+    sums = desk / "sums.json"
+    try:
+        pipeline = beam.Pipeline(runner=FnApiRunner() if local else runner, options=PipelineOptions(flags))
+        (
+            pipeline
+            | "units" >> beam.Create([task.key for task in tasks])
+            | "work"
+            >> beam.ParDo(Work(str(job_file), claiming=local, watching=local)).with_output_types(pa.RecordBatch)
+            | "add up" >> beam.CombineGlobally(add_up)
+            | "note" >> beam.Map(note, str(sums))
+        )
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        raise (first_error(desk) or error) from error
+    return dict(json.loads(sums.read_text()))
+
+
+class Work(beam.DoFn):
+    """Does units of a phase. With `claiming`, the workers of one machine share the queue among themselves."""
+
+    def __init__(self, job_file: str, *, claiming: bool, watching: bool) -> None:
+        self.job_file = job_file
+        self.claiming = claiming
+        self.watching = watching
+
+    def setup(self) -> None:
+        """Reads the job once a worker."""
+        if self.watching:
+            follow_parent()
+        job = json.loads(Path(self.job_file).read_text())
+        self.desk = Path(job["desk"])
+        self.context = Context.from_json(job["context"])
+        self.tasks = {task["key"]: Task(**task) for task in job["tasks"]}
+        self.reporter = Reporter(self.desk / "reports")
+
+    def process(self, key: str) -> Iterator[pa.RecordBatch]:
+        """Does this unit; or, claiming, whatever is left in the queue."""
+        for task in self._queue() if self.claiming else [self.tasks[key]]:
+            yield self._unit(task)
+
+    def _queue(self) -> Iterator[Task]:
+        for task in self.tasks.values():  # largest first, as the driver listed them
+            try:
+                os.close(os.open(self.desk / "claims" / task.key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            except FileExistsError:
+                continue
+            yield task
+
+    def _unit(self, task: Task) -> pa.RecordBatch:
+        self.reporter.begin(f"{task.phase}/{task.key}")
+        try:
+            row = do_unit(task, self.context, self.reporter)
+        except Exception as error:
+            leave_error(self.desk, task, error)
+            self.reporter.give_up()
+            raise
+        self.reporter.end()
+        values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
+        return pa.RecordBatch.from_arrays([pa.array(value, pa.int64()) for value in values], schema=COUNTS)
+
+
+def do_unit(task: Task, context: Context, reporter: Reporter) -> Any:
+    """Does one unit and commits it; failures that may pass are tried again."""
+    for attempt in range(1, RETRIES + 1):
+        folder = context.ledger.attempt()
+        try:
+            begun = time.process_time()
+            staged, body = PHASES[task.phase].work(task, context, folder, reporter)
+            body.setdefault("timing", {})["cpu_s"] = round(time.process_time() - begun, 3)
+            return context.ledger.commit(task.phase, task.key, staged, body)
+        except OSError as error:
+            if error.errno not in TRANSIENT or attempt == RETRIES:
+                raise
+            time.sleep(0.5 * 2**attempt)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    raise AssertionError("unreachable")
+
+
+def add_up(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """The sums of tables of counts, as one row."""
+    table = pa.Table.from_batches(list(batches), COUNTS)
+    sums = [pa.array([sum(table[name].to_pylist())], pa.int64()) for name in COUNTS.names]
+    return pa.RecordBatch.from_arrays(sums, schema=COUNTS)
+
+
+def note(batch: pa.RecordBatch, path: str) -> None:
+    """Leaves the sums where the driver of the phase finds them."""
+    Path(path).write_text(json.dumps(batch.to_pylist()[0]))
+
+
+def leave_error(desk: Path, task: Task, error: Exception) -> None:
+    """Writes down why a unit failed: runners wrap exceptions until nothing of them is left."""
+    known = as_user_error(error)
+    facts = {
+        "unit": f"{task.phase}/{task.key}",
+        "message": str(known) if known else f"{type(error).__name__}: {error}",
+        "exit_code": known.exit_code if known else 1,
+        "expected": known is not None,
+        "trace": traceback.format_exc(),
+    }
+    (desk / f"error-{task.key}.json").write_text(json.dumps(facts))
+
+
+def as_user_error(error: Exception) -> UserError | None:
+    """The error as one that the user can mend, or None for a fault of ours."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" at {error.filename}" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return UserError(
+                f"no room to write{where}: {os.strerror(error.errno)}. "
+                "What is committed stays; make room and run again."
+            )
+        return UserError(f"{os.strerror(error.errno)}{where}. What is committed stays; mend it and run again.")
+    return None
+
+
+def first_error(desk: Path) -> Exception | None:
+    """The error that a unit left, the one of the least key where there are several."""
+    for path in sorted(desk.glob("error-*.json")):
+        facts = json.loads(path.read_text())
+        if facts["expected"]:
+            found = UserError(facts["message"])
+            found.exit_code = facts["exit_code"]
+            return found
+        return RuntimeError(f"unit {facts['unit']}: {facts['message']}\n{facts['trace']}")
+    return None
+
+
+def follow_parent() -> None:
+    """Ends this process soon after its parent is gone, so that a killed run leaves no worker behind."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="follow-parent").start()

@@ -1,0 +1,280 @@
+"""The ledger: what a run has committed, and why that may be believed.
+
+Work is committed in units. A unit's parts are written under the attempt's own folder, synced and renamed
+into place; then its manifest row is written the same way, and with that it is real. A row holds the key
+(digest of everything that the result depends on), the digest of each part, and counts. An equal key skips
+the work, another redoes it, and what no key claims is removed. A row carries a checksum of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from pipeline import __version__
+from pipeline.errors import DamageError, RecipeError, UserError
+
+FORMAT_VERSION = 1
+PART_FOLDERS = (
+    "clean",
+    "signatures",
+    "dedup",
+    "documents",
+    "dropped",
+    "duplicates",
+    "tokenizer",
+    "tokens",
+    "plan",
+    "shards",
+)
+
+
+def digest_of(value: Any) -> str:
+    """The 128-bit hex digest of a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def file_digest(path: Path, start: int = 0, end: int | None = None) -> str:
+    """The 128-bit xxHash3 of (a range of) a file, read in pieces of 4 MB."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        file.seek(start)
+        left = (end - start) if end is not None else None
+        while data := file.read(min(4 << 20, left) if left is not None else 4 << 20):
+            digest.update(data)
+            if left is not None:
+                left -= len(data)
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, data: bytes, scratch: Path) -> None:
+    """Puts `data` at `path` so that a reader sees either nothing, the old file or all of the new one."""
+    temporary = scratch / f"{path.name}.{uuid.uuid4().hex}"
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A finished file of a unit, still under the attempt's name, and where it belongs in the run folder."""
+
+    temporary: Path
+    final: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A committed file: path inside the run folder, size, digest, and how it looked when it was committed."""
+
+    path: str
+    bytes: int
+    digest: str
+    stat: tuple[int, int]
+    """Modification time in ns and inode: a file that still has both is taken to be unchanged."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A manifest row."""
+
+    phase: str
+    key: str
+    parts: tuple[Part, ...]
+    body: dict[str, Any]
+    """Counts and facts of the unit. `body["timing"]` alone may differ between two runs of the same work."""
+
+    def part(self, folder: str) -> Part:
+        """Its one part in this folder of the run."""
+        return next(part for part in self.parts if part.path.startswith(folder + "/"))
+
+
+class Ledger:
+    """The ledger of one run folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / "ledger"
+        self.scratch = self.folder / "attempts"
+
+    def create(self, name: str) -> None:
+        """Makes the folders; refuses a folder that holds another recipe's run or an unknown format."""
+        head = self.folder / "run.json"
+        if head.exists():
+            facts = self.head()
+            if facts["name"] != name:
+                raise RecipeError(
+                    f"{self.out} holds the run of recipe '{facts['name']}', not of '{name}'. "
+                    "Give another folder with --out, or remove this one."
+                )
+        elif self.out.is_dir() and any(path.name != "ledger" for path in self.out.iterdir()):
+            raise RecipeError(f"{self.out} is not empty and holds no run. Give another folder with --out.")
+        for folder in (self.scratch, self.folder / "rows", *(self.out / name for name in PART_FOLDERS)):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not head.exists():
+            facts = {"format_version": FORMAT_VERSION, "name": name, "created_by": f"corpusmill {__version__}"}
+            write_durably(head, json.dumps(facts).encode(), self.scratch)
+
+    def head(self) -> dict[str, Any]:
+        """Name and format of the run. Raises UserError where the folder holds none."""
+        path = self.folder / "run.json"
+        try:
+            facts = json.loads(path.read_text("utf-8"))
+            version = facts["format_version"]
+        except FileNotFoundError as error:
+            raise UserError(f"{self.out} is no run folder: it has no ledger/run.json") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamageError(f"{path} is damaged: {error!r}") from error
+        if version != FORMAT_VERSION:
+            raise UserError(f"{self.out} has run format {version}; this corpusmill reads {FORMAT_VERSION}")
+        return dict(facts)
+
+    def attempt(self) -> Path:
+        """A new folder for the temporary files of one unit's attempt."""
+        folder = self.scratch / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def row_path(self, phase: str, key: str) -> Path:
+        """Where the row of a unit lies."""
+        return self.folder / "rows" / phase / f"{key}.json"
+
+    def read_row(self, phase: str, key: str) -> Row | None:
+        """The row of a unit, or None where there is none. Raises DamageError where it is not what was written."""
+        path = self.row_path(phase, key)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            envelope = json.loads(data)
+            content = envelope["row"]
+            if envelope["check"] != digest_of(content) or content["phase"] != phase or content["key"] != key:
+                raise ValueError("its checksum does not fit")
+            parts = tuple(
+                Part(part["path"], part["bytes"], part["digest"], (part["stat"][0], part["stat"][1]))
+                for part in content["parts"]
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamageError(f"the manifest row {path.relative_to(self.out)} is damaged: {error}") from error
+        return Row(phase, key, parts, content["body"])
+
+    def valid_row(self, phase: str, key: str, *, removed_is_fine: bool = False) -> Row | None:
+        """The row of a unit if row and parts are whole, else None: then the unit is to be done (again)."""
+        try:
+            row = self.read_row(phase, key)
+        except DamageError:
+            return None
+        if row is None:
+            return None
+        if removed_is_fine and self.was_removed(row):
+            return row
+        return row if all(self.part_problem(part, trust_stat=True) is None for part in row.parts) else None
+
+    def was_removed(self, row: Row) -> bool:
+        """Whether `corpusmill clean` took the parts of this row away."""
+        return (self.folder / "removed" / row.phase / row.key).exists()
+
+    def part_problem(self, part: Part, *, trust_stat: bool = False) -> str | None:
+        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again."""
+        path = self.out / part.path
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return "is missing"
+        if stat.st_size != part.bytes:
+            return f"holds {stat.st_size} bytes instead of {part.bytes}"
+        if trust_stat and (stat.st_mtime_ns, stat.st_ino) == part.stat:
+            return None
+        return None if file_digest(path) == part.digest else "has other contents than were committed"
+
+    def commit(self, phase: str, key: str, staged: Iterable[Staged], body: dict[str, Any]) -> Row:
+        """Makes a unit real: its files take their places, then its row is written.
+
+        Two attempts at one unit may meet: equal results are fine, unequal ones raise DamageError.
+        """
+        staged = list(staged)
+        digests = [file_digest(item.temporary) for item in staged]
+        earlier = self.valid_row(phase, key)
+        if earlier is not None:
+            if [part.digest for part in earlier.parts] != digests:
+                raise DamageError(
+                    f"two attempts at unit {phase}/{key} gave different results: the run is not reproducible. "
+                    "Does a stage depend on more than its batch and its settings?"
+                )
+            return earlier
+        parts = []
+        for item, digest in zip(staged, digests, strict=True):
+            final = self.out / item.final
+            final.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(item.temporary, final)
+            stat = final.stat()
+            parts.append(Part(item.final, stat.st_size, digest, (stat.st_mtime_ns, stat.st_ino)))
+        for folder in {(self.out / item.final).parent for item in staged}:
+            sync_folder(folder)
+        row = Row(phase, key, tuple(parts), body)
+        content = {"phase": phase, "key": key, "parts": [vars(part) for part in parts], "body": body}
+        content = json.loads(json.dumps(content))
+        path = self.row_path(phase, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps({"check": digest_of(content), "row": content}).encode(), self.scratch)
+        (self.folder / "removed" / phase / key).unlink(missing_ok=True)
+        return row
+
+    def keys(self, phase: str) -> list[str]:
+        """The keys of all rows of a phase, damaged ones included, in order."""
+        return sorted(path.stem for path in (self.folder / "rows" / phase).glob("*.json"))
+
+    def keep_only(self, phase: str, keys: Iterable[str]) -> None:
+        """Removes the rows of a phase that the present recipe does not ask for."""
+        wanted = set(keys)
+        for key in self.keys(phase):
+            if key not in wanted:
+                self.row_path(phase, key).unlink()
+                (self.folder / "removed" / phase / key).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes files in the part folders that no row claims, and leftovers of attempts."""
+        claimed = {part.path for row in self.rows() for part in row.parts}
+        for name in PART_FOLDERS:
+            for path in (self.out / name).rglob("*"):
+                inside = path.relative_to(self.out)
+                if path.is_file() and str(inside) not in claimed and "plans" not in inside.parts:
+                    path.unlink()
+        for path in self.scratch.iterdir():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def rows(self, phase: str | None = None) -> list[Row]:
+        """All readable rows (of a phase), by phase and key."""
+        phases = [phase] if phase else sorted(path.name for path in (self.folder / "rows").glob("*"))
+        found = []
+        for name in phases:
+            for key in self.keys(name):
+                try:
+                    row = self.read_row(name, key)
+                except DamageError:
+                    continue
+                if row is not None:
+                    found.append(row)
+        return found

@@ -1,0 +1,252 @@
+"""Phase clean: reads a split of an input file and puts its documents through all document-local stages.
+
+One unit streams batches through the chain of stages, a batch at a time in memory. It commits the documents
+that were kept, a row for each record that was not, and the books: what the reader framed, what each stage
+let in and dropped, how long each took.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from pipeline.ledger import Staged
+from pipeline.parts import PartWriter
+from pipeline.progress import Reporter
+from pipeline.readers import READERS
+from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
+from pipeline.recipe import READ_LABEL
+from pipeline.resources import digests, load
+from pipeline.work import Context, Task, once, unit_key
+from stages.base import Processor
+from stages.hashing import keyed_all, threshold
+from stages.schema import DROPPED, READ
+
+VERSION = 1
+PACKAGES = ("fastwarc", "resiliparse", "warcio", "xxhash")
+NO_LONGER_NEEDED = ("payload", "content_type")
+BATCH_ROWS = 256
+
+
+@once
+def tasks(context: Context) -> list[Task]:
+    """One unit for each split. Keyed by contents: two files of equal contents are told apart by a count."""
+    chain = [stage.fingerprint() | {"files": digests(stage.files(), context.folder)} for _, stage in context.chain]
+    found: list[Task] = []
+    seen: Counter[str] = Counter()
+    left = dict.fromkeys(context.recipe.sources, context.trial.limit)
+    for spec, splits in split_specs(context):
+        for start, end, records in splits:
+            limit = left[spec["source"]]
+            if limit is not None:
+                if limit == 0:
+                    continue
+                records = min(records, limit)
+                left[spec["source"]] = limit - records
+            facts = {
+                "input": [spec["digest"], start, end],
+                "source": [spec["source"], spec["format"], spec["fields"]],
+                "records": records,
+                "sample": context.trial.sample and [context.trial.sample, context.recipe.seed],
+                "stages": chain,
+            }
+            key = unit_key("clean", VERSION, PACKAGES, facts)
+            seen[key] += 1
+            if seen[key] > 1:
+                key = unit_key("clean", VERSION, PACKAGES, facts | {"again": seen[key]})
+            found.append(Task("clean", key, end - start, spec | {"start": start, "end": end, "records": records}))
+    return found
+
+
+@once
+def split_specs(context: Context) -> list[tuple[dict[str, Any], list[list[Any]]]]:
+    """Each input file with its splits, in the order of their digests: names play no part."""
+    from pipeline.phases import index
+
+    found = []
+    for task in index.tasks(context):
+        row = context.ledger.read_row("index", task.key)
+        if row is None:
+            raise UserError(f"{task.spec['path']} changed while the run was at work; run again")
+        found.append((task.spec | {"digest": row.body["digest"]}, row.body["splits"]))
+    return sorted(found, key=lambda item: (item[0]["source"], item[0]["digest"], item[0]["path"]))
+
+
+@dataclass
+class StageBook:
+    """What one stage did in one unit."""
+
+    label: str
+    entered: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    characters: int = 0
+    """Characters of text that came out."""
+    seconds: float = 0.0
+
+
+class Chain:
+    """The stages of a recipe, bound to their files and ready to take batches."""
+
+    def __init__(self, context: Context) -> None:
+        self.steps: list[tuple[str, str, Processor]] = [
+            (label, stage.name, stage.bind(load(stage.files(), context.folder))) for label, stage in context.chain
+        ]
+        empty = READ.empty_table().to_batches()
+        batch = empty[0] if empty else pa.RecordBatch.from_pylist([], schema=READ)
+        for _, _, step in self.steps:
+            batch = step(batch).batch
+        self.schema = pa.schema([f.remove_metadata() for f in batch.schema if f.name not in NO_LONGER_NEEDED])
+        """The columns of the documents part: the document schema and the stages' scores."""
+
+    def books(self) -> list[StageBook]:
+        """Empty books for a unit."""
+        return [StageBook(label) for label, _, _ in self.steps]
+
+    def run(self, batch: pa.RecordBatch, books: list[StageBook]) -> tuple[pa.RecordBatch, list[dict[str, Any]]]:
+        """A batch through all stages: the kept rows, and a DROPPED row for each other one."""
+        dropped: list[dict[str, Any]] = []
+        for (label, name, step), book in zip(self.steps, books, strict=True):
+            begun = time.perf_counter()
+            outcome = step(batch)
+            book.seconds += time.perf_counter() - begun
+            if outcome.batch.num_rows + len(outcome.dropped) != batch.num_rows:
+                raise UserError(
+                    f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped "
+                    f"{len(outcome.dropped)}: every row must be one or the other"
+                )
+            book.entered += batch.num_rows
+            book.counts.update(outcome.counts)
+            if outcome.dropped:
+                lost = batch.select(["id", "source", "url", "origin"]).take([row for row, *_ in outcome.dropped])
+                for facts, (_, reason, value, limit) in zip(lost.to_pylist(), outcome.dropped, strict=True):
+                    book.dropped[f"{name}.{reason}"] += 1
+                    facts |= {"stage": label, "reason": f"{name}.{reason}", "value": value, "limit": limit}
+                    dropped.append(facts)
+            batch = outcome.batch
+            if batch.num_rows:
+                book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
+        return batch, dropped
+
+
+_chains: dict[str, Chain] = {}
+
+
+def chain_of(context: Context) -> Chain:
+    """The recipe's chain; models are loaded once a process."""
+    name = repr(context.recipe.stages) + str(context.folder)
+    if name not in _chains:
+        _chains.clear()
+        _chains[name] = Chain(context)
+    return _chains[name]
+
+
+def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
+    """One split, from bytes to committed documents."""
+    spec = task.spec
+    piece = Piece(
+        spec["source"], spec["format"], spec["path"], spec["name"], spec["start"], spec["end"],
+        tuple((ours, theirs) for ours, theirs in spec["fields"]),
+    )  # fmt: skip
+    chain = chain_of(context)
+    books = chain.books()
+    read_book = StageBook(READ_LABEL)
+    tally = Tally()
+    not_sampled = 0
+    done = 0
+    reads = READERS[piece.format].read(piece, tally)
+    with (
+        PartWriter(folder / "kept", chain.schema) as kept,
+        PartWriter(folder / "dropped", DROPPED) as lost,
+    ):
+        for batch, rejected in batches(itertools.islice(reads, spec["records"]), piece.source, BATCH_ROWS):
+            read_book.entered += batch.num_rows + len(rejected)
+            if context.trial.sample is not None:
+                batch, rejected, skipped = _sampled(batch, rejected, context.trial.sample, context.recipe.seed)
+                not_sampled += skipped
+            lost.write_rows([rejected_row(read, piece.source) for read in rejected])
+            read_book.dropped.update(f"{READ_LABEL}.{read.reason}" for read in rejected)
+            batch, dropped = chain.run(batch, books)
+            lost.write_rows(dropped)
+            kept.write(batch.select(chain.schema.names).cast(chain.schema))
+            covered = tally.spans + tally.structure + sum(gap.length for gap in tally.gaps)
+            reporter.add(
+                documents=len(rejected) + batch.num_rows + len(dropped), kept=batch.num_rows, size=covered - done
+            )
+            done = covered
+    framed = tally.framed
+    if spec["records"] is not None:  # a trial run stopped here on purpose
+        framed = read_book.entered
+        tally.gaps.append(Gap(piece.start, task.size - done, "limit")) if task.size > done else None
+    check_unchanged(spec)
+    read_book.counts.update(tally.counts)
+    body = {
+        "input": {name: spec[name] for name in ("source", "path", "name", "digest", "start", "end", "format")},
+        "framed": framed,
+        "not_sampled": not_sampled,
+        "kept": kept.rows,
+        "dropped": lost.rows,
+        "spans": tally.spans,
+        "structure": tally.structure,
+        "gaps": [[gap.offset, gap.length, gap.reason] for gap in tally.gaps],
+        "funnel": [book_row(book) for book in (read_book, *books)],
+        "timing": {
+            "stages": {book.label: round(book.seconds, 4) for book in books},
+            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
+    }
+    stem = f"{task.key[:20]}.parquet"
+    return [
+        Staged(folder / "kept", f"clean/{stem}"),
+        Staged(folder / "dropped", f"dropped/clean-{stem}"),
+    ], body
+
+
+def book_row(book: StageBook) -> dict[str, Any]:
+    """The part of a stage's book that does not depend on the clock."""
+    return {
+        "stage": book.label,
+        "entered": book.entered,
+        "dropped": dict(sorted(book.dropped.items())),
+        "counts": dict(sorted(book.counts.items())),
+        "characters": book.characters,
+    }
+
+
+def rejected_row(read: Read, source: str) -> dict[str, Any]:
+    """The DROPPED row of a record that the reader found to be no document."""
+    return {
+        "id": read.id, "source": source, "url": read.url, "origin": origin_row(read.origin), "stage": READ_LABEL,
+        "reason": f"{READ_LABEL}.{read.reason}", "value": read.value, "limit": read.limit, "survivor": None,
+    }  # fmt: skip
+
+
+def _sampled(
+    batch: pa.RecordBatch, rejected: list[Read], share: float, seed: int
+) -> tuple[pa.RecordBatch, list[Read], int]:
+    """What a trial run's sample keeps of a batch, and how many records it leaves out."""
+    limit = threshold(share)
+    hashes = keyed_all("try", seed, batch.column("id").to_pylist())
+    chosen = np.array([int(value) < limit for value in hashes], bool)
+    kept = batch.filter(pa.array(chosen, pa.bool_()))
+    stay = [
+        r for r, h in zip(rejected, keyed_all("try", seed, (r.id for r in rejected)), strict=True) if int(h) < limit
+    ]
+    return kept, stay, batch.num_rows - kept.num_rows + len(rejected) - len(stay)
+
+
+def check_unchanged(spec: dict[str, Any]) -> None:
+    """Raises UserError where an input file was written to while it was read."""
+    stat = Path(spec["path"]).stat()
+    if stat.st_size != spec["size"]:
+        raise UserError(f"{spec['path']} changed while it was read ({spec['size']} bytes before, {stat.st_size} now)")

@@ -1,0 +1,71 @@
+"""Phase documents: the clean parts without the documents that deduplication took away.
+
+Here the corpus-level decisions become rows: losers go, survivors learn the size of their cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.ledger import Staged
+from pipeline.parts import PartWriter, read_batches
+from pipeline.phases import dedup, signatures
+from pipeline.progress import Reporter
+from pipeline.work import Context, Task, once, unit_key
+
+VERSION = 1
+
+
+@once
+def tasks(context: Context) -> list[Task]:
+    """One unit for each clean part, keyed by the part and by the decisions on its rows alone."""
+    found = []
+    decisions = dedup.decisions(context)
+    for part in signatures.clean_parts(context):
+        decision = decisions[part.path]
+        key = unit_key("documents", VERSION, (), {"part": part.digest, "decisions": decision.digest})
+        found.append(Task("documents", key, part.bytes, {"path": part.path, "decisions": decision.path}))
+    return found
+
+
+def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
+    """The surviving documents of a part."""
+    sizes = pq.read_table(context.out / task.spec["decisions"]).column("cluster_size").to_numpy()
+    path = context.out / task.spec["path"]
+    schema = pq.read_schema(path).append(pa.field("cluster_size", pa.int32()))
+    position = 0
+    sources: dict[str, list[int]] = {}
+    languages: dict[str, list[int]] = {}
+    with PartWriter(folder / "out", schema) as out:
+        for batch in read_batches(path):
+            here = sizes[position : position + batch.num_rows].astype(np.int32)
+            position += batch.num_rows
+            batch = batch.append_column("cluster_size", pa.array(here)).filter(pa.array(here > 0))
+            out.write(batch)
+            lengths = pa.compute.utf8_length(batch.column("text")).to_pylist()
+            for name, table in (("source", sources), ("language", languages)):
+                for value, length in zip(batch.column(name).to_pylist(), lengths, strict=True):
+                    count = table.setdefault(value or "unknown", [0, 0])
+                    count[0] += 1
+                    count[1] += length
+            reporter.add(documents=len(here), kept=batch.num_rows)
+    reporter.add(size=task.size)
+    body = {
+        "documents": out.rows,
+        "sources": {name: sources[name] for name in sorted(sources)},
+        "languages": {name: languages[name] for name in sorted(languages)},
+    }
+    return [Staged(folder / "out", f"documents/{task.key[:20]}.parquet")], body
+
+
+@once
+def parts(context: Context) -> list[Any]:
+    """The committed parts of documents of the present recipe, in a fixed order."""
+    rows = [context.ledger.read_row("documents", task.key) for task in tasks(context)]
+    return sorted((row.part("documents") for row in rows if row is not None), key=lambda part: part.path)

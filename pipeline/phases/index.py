@@ -1,0 +1,70 @@
+"""Phase index: the digest of each input file, and where it is cut into splits.
+
+The digest, not the name, identifies a file from here on: a renamed file is not read again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.ledger import Staged, file_digest
+from pipeline.progress import Reporter
+from pipeline.readers import READERS
+from pipeline.readers.base import Piece, Tally
+from pipeline.sources import InputFile, input_files
+from pipeline.work import SPLIT_BYTES, Context, Task, once, unit_key
+
+VERSION = 1
+
+
+@once
+def tasks(context: Context) -> list[Task]:
+    """One unit for each input file. Raises RecipeError where a glob matches nothing or a file is unreadable."""
+    return [task_of(file, context) for file in input_files(context.recipe)]
+
+
+def task_of(file: InputFile, context: Context) -> Task:
+    """The unit of a file: keyed by how the file looks from outside."""
+    stat = Path(file.path).stat()
+    facts = {
+        "path": file.path,
+        "size": stat.st_size,
+        "mtime": stat.st_mtime_ns,
+        "inode": stat.st_ino,
+        "format": file.format,
+        "source": file.source,
+        "limit": context.trial.limit,
+        "split_bytes": SPLIT_BYTES,
+    }
+    return Task("index", unit_key("index", VERSION, (), facts), stat.st_size, vars(file) | {"size": stat.st_size})
+
+
+def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
+    """Digest and splits of a file."""
+    spec = task.spec
+    path = Path(spec["path"])
+    body = {"digest": file_digest(path), "bytes": spec["size"], "path": spec["path"], "source": spec["source"]}
+    ranges = READERS[spec["format"]].plan(spec["path"], SPLIT_BYTES)
+    limit = context.trial.limit
+    body["splits"] = [[*span, None] for span in ranges] if limit is None else _limited(spec, ranges, limit)
+    reporter.add(size=spec["size"])
+    return [], body
+
+
+def _limited(spec: dict[str, Any], ranges: list[tuple[int, int]], limit: int) -> list[list[int]]:
+    """The splits (start, end, records) in which the first `limit` records of the file lie."""
+    splits = []
+    left = limit
+    for start, end in ranges:
+        if left == 0:
+            break
+        piece = Piece(
+            spec["source"], spec["format"], spec["path"], spec["name"], start, end, tuple(map(tuple, spec["fields"]))
+        )
+        found = sum(1 for _ in itertools.islice(READERS[spec["format"]].read(piece, Tally()), left))
+        splits.append([start, end, found])
+        left -= found
+    return splits

@@ -1,0 +1,88 @@
+"""Phase tokenise: text to tokens, a part of tokens for each part of documents, sorted by shuffle hash.
+
+The boundary token is not among them: how documents are bounded is decided when shards are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.ledger import Staged
+from pipeline.mixture import shuffle_hashes
+from pipeline.parts import PartWriter, read_batches
+from pipeline.phases import documents, tokenizer
+from pipeline.progress import Reporter
+from pipeline.shards import token_dtype
+from pipeline.work import Context, Task, once, unit_key
+
+VERSION = 1
+PACKAGES = ("sentencepiece",)
+
+
+@once
+def tasks(context: Context) -> list[Task]:
+    """One unit for each part of documents; none where the recipe asks for no tokenizer."""
+    if context.recipe.tokenizer is None:
+        return []
+    digest = tokenizer.committed(context).body["digest"]
+    found = []
+    for part in documents.parts(context):
+        facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed}
+        key = unit_key("tokenise", VERSION, PACKAGES, facts)
+        found.append(Task("tokenise", key, part.bytes, {"path": part.path, "tokenizer": digest}))
+    return found
+
+
+def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
+    """Tokens of the documents of a part, with everything about them but the text."""
+    model = tokenizer.opened(context.out / tokenizer.MODEL, task.spec["tokenizer"])
+    path = context.out / task.spec["path"]
+    source_schema = pq.read_schema(path)
+    names = [name for name in source_schema.names if name not in ("text", "title")]
+    kind = pa.list_(pa.from_numpy_dtype(token_dtype(model.vocabulary)))
+    schema = pa.schema(
+        [*(source_schema.field(n) for n in names), pa.field("n_tokens", pa.int64()), pa.field("tokens", kind)]
+    )
+    tables: list[pa.RecordBatch] = []
+    broken = 0
+    sources: dict[str, list[int]] = {}
+    languages: dict[str, list[int]] = {}
+    for batch in read_batches(path):
+        text = batch.column("text")
+        tokens = model.encode(text)
+        broken += model.roundtrip_failures(text, tokens)
+        counts = pa.compute.list_value_length(tokens).cast(pa.int64())
+        columns = [*(batch.column(name) for name in names), counts, tokens.cast(kind)]
+        tables.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+        lengths = pa.compute.utf8_length(text).to_pylist()
+        for name, figures in (("source", sources), ("language", languages)):
+            for value, amount, length in zip(batch.column(name).to_pylist(), counts.to_pylist(), lengths, strict=True):
+                figure = figures.setdefault(value or "unknown", [0, 0, 0])
+                for index, more in enumerate((1, length, amount)):
+                    figure[index] += more
+        reporter.add(documents=batch.num_rows, kept=batch.num_rows)
+    table = pa.Table.from_batches(tables, schema)
+    order = np.lexsort((np.arange(table.num_rows), shuffle_hashes(table.column("id").to_pylist(), context.recipe.seed)))
+    with PartWriter(folder / "out", schema) as out:
+        for start in range(0, table.num_rows, 1024):
+            taken = table.take(pa.array(order[start : start + 1024])).combine_chunks()
+            for batch in taken.to_batches():
+                out.write(batch)
+    reporter.add(size=task.size)
+    body = {"documents": table.num_rows, "tokens": sum(f[2] for f in sources.values()), "not_reversible": broken}
+    body["sources"] = {name: sources[name] for name in sorted(sources)}
+    body["languages"] = {name: languages[name] for name in sorted(languages)}
+    return [Staged(folder / "out", f"tokens/{task.key[:20]}.parquet")], body
+
+
+@once
+def parts(context: Context) -> list[Any]:
+    """The committed parts of tokens of the present recipe, in a fixed order."""
+    rows = [context.ledger.read_row("tokenise", task.key) for task in tasks(context)]
+    return sorted((row.part("tokens") for row in rows if row is not None), key=lambda part: part.path)

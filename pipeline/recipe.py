@@ -1,0 +1,380 @@
+"""Recipes: one YAML file says the whole run, and is checked in full before any work.
+
+A recipe is validated against pydantic models here and against the stages' own fields. What does not hold
+is reported at once, every problem with its key, its value and the nearest right one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import RecipeError, nearest
+from pipeline.yamlfile import load_yaml
+from stages.base import Stage
+from stages.registry import find, make
+
+FORMATS = ("warc", "wet", "jsonl", "parquet")
+SURVIVOR_ORDERS = ("source", "length", "date", "id")
+READ_LABEL = "read"
+DEDUP_LABEL = "dedup"
+
+
+class Model(BaseModel):
+    """Base of the recipe's sections: unknown keys are errors, values are not bent into other types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Input(Model):
+    """One source of records."""
+
+    source: str = Field(pattern=r"^[\w.-]+$", description="name of the source, as mixture and report call it")
+    path: str | list[str] = Field(
+        description="glob(s) of files, relative to the recipe's folder (or, failing that, to the working folder)"
+    )
+    format: Literal["warc", "wet", "jsonl", "parquet"] = Field(description="what the files are")
+    fields: dict[str, str] = Field({}, description="for tables: our name (text, url, date, title, language) to theirs")
+    allow_incomplete: bool = Field(
+        False, description="whether empty files and files cut off at their end are fine; else the run ends with code 3"
+    )
+
+
+class Near(Model):
+    """MinHash-LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, section 3.4)."""
+
+    threshold: float = Field(0.8, gt=0, lt=1, description="Jaccard similarity from which two documents are duplicates")
+    permutations: int = Field(128, ge=16, le=1024, description="values in a signature")
+    ngram: int = Field(5, ge=1, le=50, description="words in a shingle (characters in scripts without spaces)")
+
+
+class Dedup(Model):
+    """Which documents are the same, and which of them stays. Equal ids always collapse."""
+
+    exact: list[Literal["url", "text"]] = Field([], description="keys that are equal only for duplicates")
+    near: Near | None = Field(None, description="near duplicates by MinHash-LSH")
+    survivor: list[Literal["source", "length", "date", "id"]] = Field(
+        ["source", "length", "date", "id"],
+        description="the order of who stays: source as the inputs list them, longer text, earlier date, least id",
+    )
+
+
+class TokenizerTrain(Model):
+    """A SentencePiece model trained on a sample of the surviving documents."""
+
+    type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece model type")
+    vocabulary: int = Field(32_000, ge=300, le=1_000_000, description="number of pieces")
+    sample_bytes: int = Field(100_000_000, ge=1_000, description="UTF-8 bytes of text to train on, at most")
+    weights: dict[str, Annotated[float, Field(strict=False, ge=0)]] = Field(
+        {}, description="share of the sample by source; empty: as the documents come"
+    )
+    character_coverage: float = Field(
+        0.9995, gt=0, le=1, description="share of characters that get pieces of their own"
+    )
+
+
+class Tokenizer(Model):
+    """A tokenizer: trained on this corpus, or a SentencePiece model by file."""
+
+    train: TokenizerTrain | None = Field(None, description="train one on this corpus")
+    file: str | None = Field(None, description="a SentencePiece .model file")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Tokenizer:
+        if (self.train is None) == (self.file is None):
+            raise ValueError("give either `train` or `file`")
+        return self
+
+
+class Mixture(Model):
+    """How much of each source goes into the training split; exact to the document."""
+
+    tokens: int | None = Field(None, ge=1, description="tokens of the training split; none: as many as there are")
+    shares: dict[str, Annotated[float, Field(strict=False, ge=0)]] = Field(
+        {}, description="share of the tokens by source, adding up to 1; empty: as the documents come"
+    )
+    max_epochs: float = Field(4.0, gt=0, strict=False, description="most copies of a document, fractions allowed")
+
+
+class Shards(Model):
+    """The token files."""
+
+    layout: Literal["mixed"] = Field("mixed", description="mixed: the mixture is in the files, globally shuffled")
+    tokens_per_shard: int = Field(100_000_000, ge=1_000, le=100_000_000, description="most tokens in a file")
+    validation: float = Field(0.005, ge=0, lt=1, strict=False, description="share of registered domains held out")
+    boundary: Literal["eot-last", "bos-first"] = Field("eot-last", description="how a document is bounded")
+
+
+class Band(Model):
+    """The share of the records entering a stage that it may drop."""
+
+    drop: tuple[
+        Annotated[float, Field(strict=False, ge=0, le=1)], Annotated[float, Field(strict=False, ge=0, le=1)]
+    ] = Field(strict=False, description="least and most share of the entering records that may be dropped")
+
+    @field_validator("drop")
+    @classmethod
+    def _ascending(cls, drop: tuple[float, float]) -> tuple[float, float]:
+        if drop[0] > drop[1]:
+            raise ValueError(f"the least, {drop[0]}, is above the most, {drop[1]}")
+        return drop
+
+
+class Recipe(Model):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[\w.-]+$", description="name of the run; its folder is refused to other recipes")
+    inputs: list[Input] = Field(min_length=1, description="where the records come from")
+    stages: list[dict[str, dict[str, Any] | None]] = Field([], description="document-local stages, in order")
+    dedup: Dedup | None = Field(None, description="which documents are the same")
+    tokenizer: Tokenizer | None = Field(None, description="text to tokens")
+    mixture: Mixture | None = Field(None, description="how much of each source")
+    shards: Shards | None = Field(None, description="the token files; needs a tokenizer")
+    expect: dict[str, Band] = Field({}, description="bands of drop rates by stage; a run that leaves one stops")
+    seed: int = Field(0, ge=0, lt=2**63, description="key of all choices by chance")
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the sources, in the order of the inputs."""
+        return list(dict.fromkeys(item.source for item in self.inputs))
+
+    def chain(self) -> list[tuple[str, Stage]]:
+        """The stages with their labels: the name, numbered from the second use on (`emoji`, `emoji-2`)."""
+        made: list[tuple[str, Stage]] = []
+        seen: dict[str, int] = {}
+        for item in self.stages:
+            ((name, settings),) = item.items()
+            kind = find(name)
+            seen[kind.name] = seen.get(kind.name, 0) + 1
+            label = kind.name if seen[kind.name] == 1 else f"{kind.name}-{seen[kind.name]}"
+            made.append((label, make(kind, settings or {})))
+        return made
+
+    def labels(self) -> list[str]:
+        """What may stand under `expect`."""
+        return [READ_LABEL, *(label for label, _ in self.chain()), DEDUP_LABEL]
+
+
+def read_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
+    """The recipe in a YAML file, with `--set` changes applied. Raises RecipeError naming every problem."""
+    data = load_yaml(path, "recipe")
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} is no recipe: it should be a mapping with `name`, `inputs` and `stages`")
+    for change in changes or []:
+        apply_change(data, change)
+    data.setdefault("name", path.stem)
+    return check(data, str(path), path.parent)
+
+
+def check(data: dict[str, Any], where: str, folder: Path) -> Recipe:
+    """The recipe that `data` describes, its paths made absolute (relative to `folder`)."""
+    problems: list[str] = []
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_report(where, explain(error, Recipe))) from error
+    problems += _stage_problems(recipe, folder)
+    if not problems:
+        problems += _cross_problems(recipe)
+    if problems:
+        raise RecipeError(_report(where, problems))
+    return _absolute(recipe, folder)
+
+
+def _report(where: str, problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}"
+    return f"{where} has {len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
+
+
+def _stage_problems(recipe: Recipe, folder: Path) -> list[str]:
+    problems = []
+    for number, item in enumerate(recipe.stages):
+        if len(item) != 1:
+            problems.append(f"stages[{number}]: one stage an item, as in `- normalize: {{}}`; found {sorted(item)}")
+            continue
+        ((name, settings),) = item.items()
+        try:
+            kind = find(name)
+        except ValueError as error:
+            problems.append(f"stages[{number}]: {error}")
+            continue
+        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, settings or {}, folder)]
+    return problems
+
+
+def stage_problems(kind: type[Stage], name: str, settings: dict[str, Any], folder: Path) -> list[str]:
+    """What is wrong with the settings of one stage: fields, files, missing packages."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from pipeline.resources import locate
+
+    try:
+        stage = make(kind, settings)
+    except ValidationError as error:
+        return [f"{name}.{problem}" if problem[0] != ":" else f"{name}{problem}" for problem in explain(error, kind)]
+    problems = []
+    for package in kind.packages:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            extra = f"pip install 'corpusmill[{kind.extra}]'" if kind.extra else f"pip install {package}"
+            problems.append(f"{name}: needs the package {package}, which is not installed: {extra}")
+    for role, path in stage.files().items():
+        try:
+            locate(path, folder)
+        except RecipeError as error:
+            problems.append(f"{name}: {role}: {error}")
+    return problems
+
+
+def _cross_problems(recipe: Recipe) -> list[str]:
+    problems = []
+    sources = recipe.sources
+    chain = recipe.chain()
+    raw = [item.source for item in recipe.inputs if item.format == "warc"]
+    if raw and not any(stage.name == "extract" for _, stage in chain):
+        problems.append(
+            f"stages: inputs of '{raw[0]}' are warc, but no stage turns HTML into text; add `- extract: {{}}`"
+        )
+    for number, item in enumerate(recipe.inputs):
+        if item.fields and item.format in ("warc", "wet"):
+            problems.append(f"inputs[{number}].fields: format {item.format} has no fields to map")
+        for key in item.fields:
+            if key not in ("text", "url", "date", "title", "language"):
+                problems.append(
+                    f"inputs[{number}].fields.{key}: no such field."
+                    + nearest(key, ("text", "url", "date", "title", "language"))
+                )
+    formats: dict[str, str] = {}
+    if recipe.shards and not recipe.tokenizer:
+        problems.append("shards: need a `tokenizer` section")
+    if recipe.mixture and not recipe.shards:
+        problems.append("mixture: needs a `shards` section")
+    for section, names in (
+        ("mixture.shares", recipe.mixture.shares if recipe.mixture else formats),
+        (
+            "tokenizer.train.weights",
+            recipe.tokenizer.train.weights if recipe.tokenizer and recipe.tokenizer.train else formats,
+        ),
+    ):
+        for name in names:
+            if name not in sources:
+                problems.append(f"{section}.{name}: no input has this source.{nearest(name, sources)}")
+    if recipe.mixture and recipe.mixture.shares:
+        total = sum(recipe.mixture.shares.values())
+        if abs(total - 1) > 1e-6:
+            problems.append(f"mixture.shares: they add up to {total:g}, not to 1")
+    labels = recipe.labels()
+    for name in recipe.expect:
+        if name not in labels:
+            problems.append(f"expect.{name}: the recipe has no such stage.{nearest(name, labels)}")
+    return problems
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    data = recipe.model_dump(mode="json")
+    for item in data["inputs"]:
+        paths = [item["path"]] if isinstance(item["path"], str) else item["path"]
+        resolved = [_rooted(path, folder) for path in paths]
+        item["path"] = resolved[0] if isinstance(item["path"], str) else resolved
+    if recipe.tokenizer and recipe.tokenizer.file:
+        file = _rooted(recipe.tokenizer.file, folder)
+        if not Path(file).is_file():
+            raise RecipeError(f"tokenizer.file: there is no file {file}")
+        data["tokenizer"]["file"] = file
+    return Recipe.model_validate(data)
+
+
+def _rooted(path: str, folder: Path) -> str:
+    if Path(path).is_absolute():
+        return path
+    for root in (folder.resolve(), Path.cwd()):
+        if next(root.glob(path), None) is not None:
+            return str(root / path)
+    return str(folder.resolve() / path)
+
+
+def explain(error: ValidationError, model: Any) -> list[str]:
+    """Each problem of a validation error as one line: key, what is wrong, value, nearest right one."""
+    problems = []
+    for item in error.errors():
+        loc = [str(part) for part in item["loc"]]
+        key = ".".join(loc)
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            known = _fields_at(model, loc[:-1])
+            problems.append(f"{key}: no such key.{nearest(loc[-1], known)}")
+        elif item["type"] in ("missing", "missing_argument"):
+            problems.append(f"{key}: is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            value = item.get("input")
+            hint = ""
+            if isinstance(value, bool) and item["type"] == "string_type":
+                hint = " (YAML reads a bare yes/no/on/off as true/false: quote it)"
+            choice = nearest(str(value), _choices(item)) if item["type"] == "literal_error" else ""
+            shown = "" if isinstance(value, dict | list) and len(str(value)) > 80 else f", found {value!r}"
+            problems.append(f"{key}: {message}{shown}{hint}.{choice}" if key else f": {message}")
+    return problems
+
+
+def _choices(item: Any) -> list[str]:
+    expected = str(item.get("ctx", {}).get("expected", ""))
+    return [part.strip(" '") for part in expected.replace(" or ", ",").split(",") if part.strip(" '")]
+
+
+def _fields_at(model: Any, loc: list[str]) -> list[str]:
+    """The known keys of the (nested) model at this place."""
+    import dataclasses
+    import typing
+
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        if part in fields:
+            model = fields[part].annotation
+        while not hasattr(model, "model_fields") and typing.get_args(model):
+            inner = [a for a in typing.get_args(model) if hasattr(a, "model_fields") or typing.get_args(a)]
+            if not inner:
+                break
+            model = inner[-1]
+    if dataclasses.is_dataclass(model):
+        return [field.name for field in dataclasses.fields(model)]
+    return list(getattr(model, "model_fields", {}))
+
+
+def apply_change(data: dict[str, Any], change: str) -> None:
+    """Applies one `--set a.b=c` to the raw recipe; a stage is addressed by its name, a list item by number."""
+    path, sign, text = change.partition("=")
+    if not sign or not path:
+        raise RecipeError(f"--set {change}: write it as key.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is no YAML: {error}") from error
+    keys = path.split(".")
+    place: Any = data
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(place, list):
+            named = next((n for n, item in enumerate(place) if isinstance(item, dict) and list(item) == [key]), None)
+            if named is not None:
+                place, index = place[named], key
+            elif key.isdigit() and int(key) < len(place):
+                index = int(key)  # type: ignore[assignment]
+            else:
+                names = [next(iter(item)) for item in place if isinstance(item, dict) and len(item) == 1]
+                raise RecipeError(f"--set {change}: '{key}' is not in {'.'.join(keys[:depth])}.{nearest(key, names)}")
+        elif isinstance(place, dict):
+            index = key
+        else:
+            raise RecipeError(f"--set {change}: '{'.'.join(keys[:depth])}' has no keys below it")
+        if last:
+            place[index] = value
+        else:
+            if isinstance(place, dict) and place.get(index) is None:
+                place[index] = {}
+            place = place[index]

@@ -1,0 +1,149 @@
+"""The process that does a run's phases, one Beam pipeline after another; started and watched by the driver.
+
+It may die at any moment: the ledger holds what is done, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import accounts
+from pipeline.engine import as_user_error, follow_parent, run_units
+from pipeline.errors import UserError
+from pipeline.phases import PHASES, Phase
+from pipeline.work import Context, Task
+
+PROBE_FROM = 16
+"""Splits from which on the first ones are judged against the recipe's bands before the rest is read."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the driver asks for."""
+
+    context: Context
+    workers: int
+    runner: str
+    options: list[str]
+    desk: Path
+    """The attempt's own folder, for messages between the processes."""
+
+
+def main(path: str) -> int:
+    """Does the run that the order in this file describes; leaves `result.json` beside it."""
+    follow_parent()
+    data = json.loads(Path(path).read_text())
+    order = Order(
+        Context.from_json(data["context"]), data["workers"], data["runner"], data["options"], Path(path).parent
+    )
+    try:
+        done = run(order)
+        result: dict[str, Any] = {"ok": True, "done": done}
+    except Exception as error:
+        known = as_user_error(error)
+        result = {
+            "ok": False,
+            "expected": known is not None,
+            "message": str(known) if known else f"{type(error).__name__}: {error}",
+            "exit_code": known.exit_code if known else 1,
+            "trace": traceback.format_exc(),
+        }
+    temporary = order.desk / "result.tmp"
+    temporary.write_text(json.dumps(result))
+    os.replace(temporary, order.desk / "result.json")
+    return 0 if result["ok"] else 1
+
+
+def run(order: Order) -> dict[str, int]:
+    """Brings every phase up to date; returns units done by phase."""
+    context = order.context
+    restore = removed_but_needed(context)
+    done: dict[str, int] = {}
+    for phase in PHASES.values():
+        tasks = phase.tasks(context)
+        pending = missing(phase, tasks, context, removed_is_fine=phase.name not in restore)
+        _announce(order, phase, tasks, pending)
+        context.ledger.keep_only(phase.name, [task.key for task in tasks])
+        if pending:
+            if phase.name == "shard":
+                (context.out / "corpus.json").unlink(missing_ok=True)  # it describes the shards that go now
+            for number, group in enumerate(_groups(phase, tasks, pending, context)):
+                desk = order.desk / f"{phase.name}-{number}"
+                desk.mkdir()
+                _do(phase, group, order, desk)
+                accounts.check_bands(context, phase.name, final=False)
+            context.known.clear()
+        accounts.check_bands(context, phase.name, final=True)
+        done[phase.name] = len(pending)
+    from pipeline.phases import shard
+
+    shard.finish(context)
+    context.ledger.sweep()
+    accounts.check_identities(context)
+    return done
+
+
+def missing(phase: Phase, tasks: list[Task], context: Context, *, removed_is_fine: bool) -> list[Task]:
+    """The units that have no whole result yet."""
+    ledger = context.ledger
+    return [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=removed_is_fine) is None]
+
+
+def removed_but_needed(context: Context) -> set[str]:
+    """Phases whose parts `corpusmill clean` took away, but which work still to be done must read."""
+    names = list(PHASES)
+    first = len(names)
+    for place, phase in enumerate(PHASES.values()):
+        if missing(phase, phase.tasks(context), context, removed_is_fine=True):
+            first = place
+            break
+    needed: set[str] = set()
+    waiting = names[first:]
+    while waiting:
+        for name in PHASES[waiting.pop()].reads:
+            if name in needed or names.index(name) >= first:
+                continue
+            needed.add(name)
+            if missing(PHASES[name], PHASES[name].tasks(context), context, removed_is_fine=False):
+                waiting.append(name)
+    return needed
+
+
+def _groups(phase: Phase, tasks: list[Task], pending: list[Task], context: Context) -> list[list[Task]]:
+    """The pending units; in a large clean phase with bands to keep, the first ones in hash order by themselves."""
+    if phase.name != "clean" or not context.recipe.expect or len(tasks) < PROBE_FROM:
+        return [pending]
+    probe = {task.key for task in sorted(tasks, key=lambda task: task.key)[: max(4, len(tasks) // 50)]}
+    first = [task for task in pending if task.key in probe]
+    rest = [task for task in pending if task.key not in probe]
+    return [group for group in (first, rest) if group]
+
+
+def _do(phase: Phase, tasks: list[Task], order: Order, desk: Path) -> None:
+    amount = sum(task.size for task in tasks)
+    workers = 1 if amount < phase.parallel_from else min(order.workers, len(tasks))
+    made = run_units(tasks, order.context, workers, order.runner, order.options, desk)
+    if made["units"] != len(tasks):
+        raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
+
+
+def _announce(order: Order, phase: Phase, tasks: list[Task], pending: list[Task]) -> None:
+    facts = {
+        "phase": phase.name,
+        "units": len(tasks),
+        "pending": len(pending),
+        "bytes": sum(task.size for task in pending),
+    }
+    temporary = order.desk / "phase.tmp"
+    temporary.write_text(json.dumps(facts))
+    os.replace(temporary, order.desk / "phase.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

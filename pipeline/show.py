@@ -1,0 +1,101 @@
+"""What a run shows while it works: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+PLAIN_SECONDS = 10.0
+"""Between two lines of progress where the output is not a terminal."""
+
+
+class Display:
+    """Progress of a run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._phase = ""
+        self._begun = 0.0
+        self._told = 0.0
+        self._facts: dict[str, Any] = {}
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            columns = [TextColumn("{task.description:<11}"), BarColumn(24), TextColumn("{task.fields[text]}")]
+            self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_phase()
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(text, highlight=False)
+
+    def update(self, phase: dict[str, Any], working: list[dict[str, Any]]) -> None:
+        """Shows where the run stands: the phase, and the latest report of each worker."""
+        if not phase:
+            return
+        if phase["phase"] != self._phase:
+            self._close_phase()
+            self._phase, self._begun, self._told = phase["phase"], time.monotonic(), time.monotonic()
+            if self._bar is not None:
+                self._task = self._bar.add_task(self._phase, total=max(1, phase["bytes"]), text="")
+        sums = {name: sum(report[name] for report in working) for name in ("documents", "kept", "bytes", "units")}
+        self._facts = phase | sums
+        seconds = max(1e-3, time.monotonic() - self._begun)
+        text = _progress_text(self._facts, phase["bytes"], seconds)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=sums["bytes"], text=text)
+        elif time.monotonic() - self._told > PLAIN_SECONDS:
+            self._told = time.monotonic()
+            self.say(f"{self._phase}: {text}")
+
+    def _close_phase(self) -> None:
+        if not self._phase:
+            return
+        seconds = time.monotonic() - self._begun
+        pending, units = self._facts["pending"], self._facts["units"]
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+        done = f"{units} of {pending} units done" if pending else "nothing to do"
+        self.say(f"{self._phase:<11} {done} in {seconds:.1f} s")
+        self._phase = ""
+
+
+def _progress_text(facts: dict[str, Any], total: int, seconds: float) -> str:
+    """Documents, bytes, kept share, speeds and the time left."""
+    share = f", {facts['kept'] / facts['documents']:.0%} kept" if facts["documents"] else ""
+    left = ""
+    if 0 < facts["bytes"] < total and seconds > 2:
+        rest = seconds * (total - facts["bytes"]) / facts["bytes"]
+        left = f", {_clock(rest)} left"
+    return (
+        f"{facts['units']}/{facts['pending']} units, {facts['documents']} documents "
+        f"({facts['documents'] / seconds:.0f}/s){share}, {size_text(facts['bytes'])} of {size_text(total)} "
+        f"({size_text(facts['bytes'] / seconds)}/s){left}"
+    )
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people, in powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

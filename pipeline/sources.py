@@ -1,0 +1,73 @@
+"""The input files of a recipe, found and checked before any work."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import RecipeError, nearest
+from pipeline.recipe import Input, Recipe
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of one source."""
+
+    source: str
+    format: str
+    path: str
+    name: str
+    """How origins call it: its path below the folder that the glob starts from."""
+    fields: tuple[tuple[str, str], ...]
+
+
+def input_files(recipe: Recipe) -> list[InputFile]:
+    """All input files, by source and path. Raises RecipeError naming every glob or file that cannot be used."""
+    found: dict[tuple[str, str], InputFile] = {}
+    problems: list[str] = []
+    for number, item in enumerate(recipe.inputs):
+        for pattern in [item.path] if isinstance(item.path, str) else item.path:
+            files = [path for path in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(path)]
+            if not files:
+                problems.append(f"inputs[{number}].path: {_nothing(pattern)}")
+            for path in files:
+                problem = _problem(path, item)
+                if problem:
+                    problems.append(f"inputs[{number}].path: {problem}")
+                found[item.source, path] = InputFile(
+                    item.source, item.format, path, Path(path).name, tuple(sorted(item.fields.items()))
+                )
+    if problems:
+        raise RecipeError("\n".join(problems))
+    return sorted(found.values(), key=lambda file: (file.source, file.path))
+
+
+def _problem(path: str, item: Input) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if empty and not item.allow_incomplete:
+        return f"{path} is empty (0 bytes); a broken download? Remove it, or set `allow_incomplete: true` on this input"
+    return None
+
+
+def _nothing(pattern: str) -> str:
+    """Says how far a glob got, and what lies there."""
+    folder = Path(pattern)
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"no file matches {pattern}: the folder {folder} may not be read"
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return f"no file matches {pattern}: {folder}: {error.strerror}"
+    rest = Path(pattern).relative_to(folder).parts[0] if folder != Path(pattern) else ""
+    missing = f"no file matches {pattern}"
+    if folder == Path(pattern):
+        return f"{missing}: it is a folder; name files in it, as in {pattern.rstrip('/')}/*"
+    return f"{missing}: {folder} has nothing like '{rest}'.{nearest(rest, names)}"

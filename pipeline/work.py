@@ -1,0 +1,117 @@
+"""A unit of work, and what every unit of a run shares."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.ledger import Ledger, digest_of
+from pipeline.recipe import Recipe
+from stages.base import Stage
+
+Found = TypeVar("Found")
+
+SPLIT_BYTES = 64 << 20
+"""Input files above this size are cut into splits of about this size."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: a split of an input file, a committed part, or a step of its own."""
+
+    phase: str
+    key: str
+    size: int
+    """Bytes that it reads, for the largest-first order and the time left."""
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`--limit` and `--sample`: how much of the inputs a trial run reads."""
+
+    limit: int | None = None
+    """Most records of each source."""
+    sample: float | None = None
+    """Share of the records, chosen by keyed hash of their ids."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every unit of a run shares: where it writes, what it was asked for."""
+
+    out: Path
+    folder: Path
+    """The recipe's folder: paths of stages' files are relative to it."""
+    recipe: Recipe
+    trial: Trial = field(default_factory=Trial)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of the run folder."""
+        return Ledger(self.out)
+
+    @cached_property
+    def chain(self) -> list[tuple[str, Stage]]:
+        """The stages with their labels."""
+        return self.recipe.chain()
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """What `once` has found."""
+        return {}
+
+    def to_json(self) -> dict[str, Any]:
+        """The context as JSON."""
+        return {
+            "out": str(self.out),
+            "folder": str(self.folder),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "trial": vars(self.trial),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Context:
+        """The context that `to_json` gave."""
+        recipe = Recipe.model_validate(data["recipe"], strict=False)
+        return cls(Path(data["out"]), Path(data["folder"]), recipe, Trial(**data["trial"]))
+
+
+def unit_key(phase: str, phase_version: int, packages: tuple[str, ...], facts: dict[str, Any]) -> str:
+    """The resume key of a unit: a digest of everything that its result depends on.
+
+    `phase_version` is raised when the phase's own code gives another result; `packages` are the
+    distributions that it calls. The Unicode data of the interpreter count as well.
+    """
+    return digest_of(
+        {
+            "phase": phase,
+            "version": phase_version,
+            "packages": {package: version(package) for package in ("pyarrow", *packages)},
+            "unicode": unicodedata.unidata_version,
+            "facts": facts,
+        }
+    )
+
+
+def once(function: Callable[[Context], Found]) -> Callable[[Context], Found]:
+    """Keeps what a function of the context found until `context.known` is cleared.
+
+    The units of a phase follow from the rows of the phases before it, which no longer change once these
+    are done; without this, each phase would work out all earlier ones again.
+    """
+    name = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def kept(context: Context) -> Found:
+        if name not in context.known:
+            context.known[name] = function(context)
+        found: Found = context.known[name]
+        return found
+
+    return kept
