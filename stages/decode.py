@@ -19,9 +19,17 @@ _HEADER = regex.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", regex.I)
 _META = regex.compile(rb"<meta\b[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w:.-]+)", regex.I)
 _XML = regex.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w:.-]+)", regex.I)
 _META_BYTES = 4096  # WHATWG says 1024; real pages put scripts first
-_MULTIBYTE = frozenset(
-    {"utf-8", "gb18030", "gbk", "big5", "shift_jis", "cp932", "euc-jp", "euc-kr", "cp949", "iso2022_jp"}
-)
+_MULTIBYTE = frozenset(("utf-8", "gb18030", "big5hkscs", "cp932", "euc_jp", "iso2022_jp", "cp949"))
+# As WHATWG has it, a label stands for the superset that pages really use.
+_SUPERSETS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}
 _MAGIC = (
     b"%PDF-",
     b"\x89PNG",
@@ -107,7 +115,7 @@ def decode(payload: bytes, content_type: str | None = None) -> Decoded:
         good = sum(1 for character in text if character > "\x7f") - replaced
         if good >= _ENOUGH * replaced:
             return Decoded(text, name, first, replaced)
-    detected = _python_name(detect_encoding(payload))
+    detected = _detected(payload)
     candidates = list(dict.fromkeys((detected, *declared, "utf-8")))
     tries = [(_lossy(payload, name), name) for name in candidates]
     (text, replaced), name = min(tries, key=lambda item: item[0][1])
@@ -118,7 +126,7 @@ def _contradicted(payload: bytes) -> tuple[str, str] | None:
     foreign = len(payload) - len(payload.translate(None, bytes(range(128, 256))))
     if foreign * 10 <= len(payload):
         return None
-    detected = _python_name(detect_encoding(payload))
+    detected = _detected(payload)
     if detected in ("cp1252", "utf-8"):
         return None
     text = _strict(payload, detected)
@@ -155,9 +163,15 @@ def _codec(labels: list[str]) -> str | None:
 
 def _python_name(label: str | None) -> str:
     try:
-        return codecs.lookup(label or "utf-8").name
+        name = codecs.lookup(label or "utf-8").name
     except LookupError:
         return "utf-8"
+    return _SUPERSETS.get(name, name)
+
+
+def _detected(payload: bytes) -> str:
+    # Not html5_compatible: that takes cp949 for an unknown name and says UTF-8.
+    return _python_name(detect_encoding(payload, html5_compatible=False))
 
 
 def _strict(payload: bytes, name: str) -> str | None:

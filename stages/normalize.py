@@ -15,7 +15,7 @@ from stages.base import Outcome, Stage
 from stages.rows import Drop, outcome, strings, text_array
 
 _BREAKS = regex.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-_CONTROL = regex.compile(r"[^\P{Cc}\n\t]|\ufeff")
+_CONTROL = regex.compile(r"[^\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffb]")  # as ftfy, but counted
 _TRAILING = regex.compile(r"[^\S\n]+$", regex.M)
 
 
@@ -61,7 +61,7 @@ class Normalize(Stage):
             uncurl_quotes=self.uncurl_quotes,
             fix_line_breaks=False,
             fix_surrogates=True,
-            remove_control_chars=True,
+            remove_control_chars=False,
             normalization=None,
             max_decode_length=1_000_000,
             explain=False,
@@ -73,7 +73,7 @@ class Normalize(Stage):
             if text is None:
                 drops.append((row, "no_text", None, None))
                 continue
-            mended = unicodedata.normalize(self.form, fix_text(_BREAKS.sub("\n", text), config))
+            mended = unicodedata.normalize(self.form, fix_text(text.replace("\r\n", "\n"), config))
             tidy = self._tidy(mended)
             cut += len(mended) - len(tidy)
             if not tidy:
@@ -85,6 +85,7 @@ class Normalize(Stage):
         return outcome(batch, drops, columns, {"changed_documents": changed, "characters_cut": cut})
 
     def _tidy(self, text: str) -> str:
+        # Line breaks only now: U+0085 is more often a Windows ellipsis, which ftfy mends, than a line's end.
         # The form is made once more: marks may meet their letters where a control character went.
         text = unicodedata.normalize(self.form, _CONTROL.sub("", _BREAKS.sub("\n", text)))
         text = _TRAILING.sub("", text)
