@@ -48,7 +48,8 @@ def exact_keys(batch: pa.RecordBatch, kinds: Sequence[str]) -> dict[str, pa.Arra
 
 def sound(text: str) -> str:
     """What two texts must have in common to be the same: NFKC, case folded, without blanks and punctuation."""
-    return str(_SOUND.sub("", fold(text)))
+    # Composed once more: marks may meet letters where a blank went.
+    return unicodedata.normalize("NFKC", _SOUND.sub("", fold(text)))
 
 
 def canonical_url(url: str) -> str:
@@ -76,8 +77,7 @@ def canonical_url(url: str) -> str:
     )
     query = "&".join(name + sign + value for name, sign, value in kept)
     fragment = f"#{parts.fragment}" if parts.fragment.startswith("!") else ""
-    prefix = "" if scheme in _PORTS else f"{scheme}:"
-    return f"{prefix}//{host}{port}{path}{'?' if query else ''}{query}{fragment}"
+    return f"{'https' if scheme in _PORTS else scheme}://{host}{port}{path}{'?' if query else ''}{query}{fragment}"
 
 
 def _escaped(part: str) -> str:

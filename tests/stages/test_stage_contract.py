@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -104,12 +105,13 @@ def test_outcomes_do_not_hang_on_the_process() -> None:
         "from test_stage_contract import SAMPLES\nfrom stage_helpers import batch, bound\n"
         "from stages.registry import STAGES, make\nimport hashlib\n"
         "data = batch(SAMPLES)\n"
-        "for name in STAGES:\n    data = bound(make(STAGES[name], {'min_words': 3} if 'gopher' in name else {}))(data).batch\n"
+        "for name in STAGES:\n"
+        "    data = bound(make(STAGES[name], {'min_words': 3} if 'gopher' in name else {}))(data).batch\n"
         "print(hashlib.sha256(repr(data.to_pylist()).encode()).hexdigest())"
     )
     digests = {
         subprocess.run(
-            [sys.executable, "-c", code, str(__import__("pathlib").Path(__file__).parent)],
+            [sys.executable, "-c", code, str(Path(__file__).parent)],
             env={"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads, "PATH": ""},
             capture_output=True,
             text=True,
