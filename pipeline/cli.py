@@ -94,7 +94,9 @@ def run(
         Path | None, typer.Option("--out", metavar="DIR", help="The run folder. [default: runs/NAME]")
     ] = None,
     set_: Set = None,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Worker processes. [default: all cores]")] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes. [default: all cores]")
+    ] = None,
     runner: Annotated[str, typer.Option("--runner", metavar="NAME", help="local, or a Beam runner by name.")] = "local",
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Read at most N records of each source.")

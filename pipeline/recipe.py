@@ -6,14 +6,14 @@ is reported at once, every problem with its key, its value and the nearest right
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import RecipeError, nearest
-from pipeline.yamlfile import load_yaml
+from pipeline.settings import apply_change, explain, load_yaml
 from stages.base import Stage
 from stages.registry import find, make
 
@@ -29,11 +29,14 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+Pattern = Annotated[str, Field(min_length=1)]
+
+
 class Input(Model):
     """One source of records."""
 
     source: str = Field(pattern=r"^[\w.-]+$", description="name of the source, as mixture and report call it")
-    path: str | list[str] = Field(
+    path: Pattern | list[Pattern] = Field(
         description="glob(s) of files, relative to the recipe's folder (or, failing that, to the working folder)"
     )
     format: Literal["warc", "wet", "jsonl", "parquet"] = Field(description="what the files are")
@@ -249,18 +252,16 @@ def _cross_problems(recipe: Recipe) -> list[str]:
                     f"inputs[{number}].fields.{key}: no such field."
                     + nearest(key, ("text", "url", "date", "title", "language"))
                 )
-    formats: dict[str, str] = {}
     if recipe.shards and not recipe.tokenizer:
         problems.append("shards: need a `tokenizer` section")
     if recipe.mixture and not recipe.shards:
         problems.append("mixture: needs a `shards` section")
-    for section, names in (
-        ("mixture.shares", recipe.mixture.shares if recipe.mixture else formats),
-        (
-            "tokenizer.train.weights",
-            recipe.tokenizer.train.weights if recipe.tokenizer and recipe.tokenizer.train else formats,
-        ),
-    ):
+    train = recipe.tokenizer.train if recipe.tokenizer else None
+    by_source = {
+        "mixture.shares": recipe.mixture.shares if recipe.mixture else {},
+        "tokenizer.train.weights": train.weights if train else {},
+    }
+    for section, names in by_source.items():
         for name in names:
             if name not in sources:
                 problems.append(f"{section}.{name}: no input has this source.{nearest(name, sources)}")
@@ -268,6 +269,11 @@ def _cross_problems(recipe: Recipe) -> list[str]:
         total = sum(recipe.mixture.shares.values())
         if abs(total - 1) > 1e-6:
             problems.append(f"mixture.shares: they add up to {total:g}, not to 1")
+        problems += [
+            f"mixture.shares: the source '{name}' is not named; give it 0 to leave it out"
+            for name in sources
+            if name not in recipe.mixture.shares
+        ]
     labels = recipe.labels()
     for name in recipe.expect:
         if name not in labels:
@@ -294,87 +300,5 @@ def _rooted(path: str, folder: Path) -> str:
         return path
     for root in (folder.resolve(), Path.cwd()):
         if next(root.glob(path), None) is not None:
-            return str(root / path)
-    return str(folder.resolve() / path)
-
-
-def explain(error: ValidationError, model: Any) -> list[str]:
-    """Each problem of a validation error as one line: key, what is wrong, value, nearest right one."""
-    problems = []
-    for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
-        key = ".".join(loc)
-        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _fields_at(model, loc[:-1])
-            problems.append(f"{key}: no such key.{nearest(loc[-1], known)}")
-        elif item["type"] in ("missing", "missing_argument"):
-            problems.append(f"{key}: is missing")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            message = message[:1].lower() + message[1:]
-            value = item.get("input")
-            hint = ""
-            if isinstance(value, bool) and item["type"] == "string_type":
-                hint = " (YAML reads a bare yes/no/on/off as true/false: quote it)"
-            choice = nearest(str(value), _choices(item)) if item["type"] == "literal_error" else ""
-            shown = "" if isinstance(value, dict | list) and len(str(value)) > 80 else f", found {value!r}"
-            problems.append(f"{key}: {message}{shown}{hint}.{choice}" if key else f": {message}")
-    return problems
-
-
-def _choices(item: Any) -> list[str]:
-    expected = str(item.get("ctx", {}).get("expected", ""))
-    return [part.strip(" '") for part in expected.replace(" or ", ",").split(",") if part.strip(" '")]
-
-
-def _fields_at(model: Any, loc: list[str]) -> list[str]:
-    """The known keys of the (nested) model at this place."""
-    import dataclasses
-    import typing
-
-    for part in loc:
-        fields = getattr(model, "model_fields", {})
-        if part in fields:
-            model = fields[part].annotation
-        while not hasattr(model, "model_fields") and typing.get_args(model):
-            inner = [a for a in typing.get_args(model) if hasattr(a, "model_fields") or typing.get_args(a)]
-            if not inner:
-                break
-            model = inner[-1]
-    if dataclasses.is_dataclass(model):
-        return [field.name for field in dataclasses.fields(model)]
-    return list(getattr(model, "model_fields", {}))
-
-
-def apply_change(data: dict[str, Any], change: str) -> None:
-    """Applies one `--set a.b=c` to the raw recipe; a stage is addressed by its name, a list item by number."""
-    path, sign, text = change.partition("=")
-    if not sign or not path:
-        raise RecipeError(f"--set {change}: write it as key.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {change}: the value is no YAML: {error}") from error
-    keys = path.split(".")
-    place: Any = data
-    for depth, key in enumerate(keys):
-        last = depth == len(keys) - 1
-        if isinstance(place, list):
-            named = next((n for n, item in enumerate(place) if isinstance(item, dict) and list(item) == [key]), None)
-            if named is not None:
-                place, index = place[named], key
-            elif key.isdigit() and int(key) < len(place):
-                index = int(key)  # type: ignore[assignment]
-            else:
-                names = [next(iter(item)) for item in place if isinstance(item, dict) and len(item) == 1]
-                raise RecipeError(f"--set {change}: '{key}' is not in {'.'.join(keys[:depth])}.{nearest(key, names)}")
-        elif isinstance(place, dict):
-            index = key
-        else:
-            raise RecipeError(f"--set {change}: '{'.'.join(keys[:depth])}' has no keys below it")
-        if last:
-            place[index] = value
-        else:
-            if isinstance(place, dict) and place.get(index) is None:
-                place[index] = {}
-            place = place[index]
+            return os.path.normpath(root / path)
+    return os.path.normpath(folder.resolve() / path)

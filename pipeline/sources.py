@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import RecipeError, nearest
+from pipeline.errors import RecipeError
 from pipeline.recipe import Input, Recipe
 
 
@@ -70,4 +71,5 @@ def _nothing(pattern: str) -> str:
     missing = f"no file matches {pattern}"
     if folder == Path(pattern):
         return f"{missing}: it is a folder; name files in it, as in {pattern.rstrip('/')}/*"
-    return f"{missing}: {folder} has nothing like '{rest}'.{nearest(rest, names)}"
+    near = difflib.get_close_matches(rest, names, n=1)
+    return f"{missing}: {folder} has nothing like '{rest}'." + (f" Did you mean '{near[0]}'?" if near else "")

@@ -1,0 +1,129 @@
+"""Settings files: read from YAML, changed by `--set`, and what is wrong with them said in words.
+
+Shared by recipes and by the trainer's configurations; knows neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_yaml(path: Path, what: str) -> Any:
+    """What a YAML file holds. Raises RecipeError where it is missing, unreadable or broken."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no {what} {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the {what} {path} cannot be read: {error}") from error
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{place}: {getattr(error, 'problem', None) or error}") from error
+
+
+def explain(error: ValidationError, model: Any) -> list[str]:
+    """Each problem of a validation error as one line: key, what is wrong, value, nearest right one."""
+    problems = []
+    for item in error.errors():
+        loc = [str(part) for part in item["loc"]]
+        key = ".".join(loc)
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            known = _fields_at(model, loc[:-1])
+            problems.append(f"{key}: no such key.{nearest(loc[-1], known)}")
+        elif item["type"] in ("missing", "missing_argument"):
+            problems.append(f"{key}: is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            value = item.get("input")
+            hint = ""
+            if isinstance(value, bool) and item["type"] == "string_type":
+                hint = " (YAML reads a bare yes/no/on/off as true/false: quote it)"
+            choice = nearest(str(value), _choices(item)) if item["type"] == "literal_error" else ""
+            shown = "" if isinstance(value, dict | list) and len(str(value)) > 80 else f", found {value!r}"
+            problems.append(f"{key}: {message}{shown}{hint}.{choice}" if key else f": {message}")
+    return problems
+
+
+def _choices(item: Any) -> list[str]:
+    expected = str(item.get("ctx", {}).get("expected", ""))
+    return [part.strip(" '") for part in expected.replace(" or ", ",").split(",") if part.strip(" '")]
+
+
+def _fields_at(model: Any, loc: list[str]) -> list[str]:
+    """The known keys of the (nested) model at this place."""
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        if part in fields:
+            model = fields[part].annotation
+        while not hasattr(model, "model_fields") and typing.get_args(model):
+            inner = [a for a in typing.get_args(model) if hasattr(a, "model_fields") or typing.get_args(a)]
+            if not inner:
+                break
+            model = inner[-1]
+    if dataclasses.is_dataclass(model):
+        return [field.name for field in dataclasses.fields(model)]
+    return list(getattr(model, "model_fields", {}))
+
+
+def apply_change(data: dict[str, Any], change: str) -> None:
+    """Applies one `--set a.b=c` to the raw recipe; a stage is addressed by its name, a list item by number."""
+    path, sign, text = change.partition("=")
+    if not sign or not path:
+        raise RecipeError(f"--set {change}: write it as key.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is no YAML: {error}") from error
+    keys = path.split(".")
+    place: Any = data
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(place, list):
+            named = next((n for n, item in enumerate(place) if isinstance(item, dict) and list(item) == [key]), None)
+            if named is not None:
+                place, index = place[named], key
+            elif key.isdigit() and int(key) < len(place):
+                index = int(key)  # type: ignore[assignment]
+            else:
+                names = [next(iter(item)) for item in place if isinstance(item, dict) and len(item) == 1]
+                raise RecipeError(f"--set {change}: '{key}' is not in {'.'.join(keys[:depth])}.{nearest(key, names)}")
+        elif isinstance(place, dict):
+            index = key
+        else:
+            raise RecipeError(f"--set {change}: '{'.'.join(keys[:depth])}' has no keys below it")
+        if last:
+            place[index] = value
+        else:
+            if isinstance(place, dict) and place.get(index) is None:
+                place[index] = {}
+            place = place[index]
