@@ -40,7 +40,7 @@ def test_order_is_the_one_that_was_released() -> None:
 
 
 def test_every_document_once_an_epoch(source: Source) -> None:
-    """Else documents would be lost or repeated: counted token by token over two epochs, the batch changed on the way."""
+    """Else documents would be lost or repeated: counted token by token, over two epochs and a changed batch."""
     order = Order(source.plan, 3)
     history = begin().then(GlobalBatch(data_step=3, global_batch=6))
     sequences: list[int] = []
@@ -122,7 +122,9 @@ def test_left_out_documents_are_holes(source: Source) -> None:
     assert (order.batch(history, 7) == order.batch(begin(), 7)).all()
     after = source.batch(order.batch(history, 7), history.at(7).left_out)
     hole = after.documents_BT != before.documents_BT
-    pieces = [p for p in source.placed(order.batch(begin(), 7)) if (p.window, p.document) == (piece.window, piece.document)]
+    pieces = [
+        p for p in source.placed(order.batch(begin(), 7)) if (p.window, p.document) == (piece.window, piece.document)
+    ]
     expected = np.zeros_like(hole)
     for p in pieces:
         expected[p.row, p.column : p.column + p.length] = True

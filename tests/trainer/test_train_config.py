@@ -1,0 +1,108 @@
+"""Bad input is answered with one clear message before the first step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_corpus import write_corpus
+
+from pipeline.errors import RecipeError, UserError
+from trainer.config import Section, TrainConfig, load_config
+from trainer.run import checked, main
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("modell.layers=3", "modell: there is no such setting. Did you mean 'model'?"),
+        ("model.layer=3", "model.layer: there is no such setting. Did you mean 'layers'?"),
+        ("checkpoint.folders=x", "checkpoint.folders: there is no such setting. Did you mean 'folder'?"),
+        ("model.layers=0", "model.layers: input should be greater than or equal to 1, not 0"),
+        ("model.layers=two", "model.layers: input should be a valid integer, not 'two'"),
+        ("model.layers=true", "model.layers: input should be a valid integer, not True"),
+        ("model.heads=3", "model: width 16 over 3 heads gives no even head size"),
+        ("model.kv_heads=3", "model: heads 2 must be a multiple of kv_heads 3"),
+        ("micro_batch=3", "global_batch 4 does not divide into micro-batches of 3"),
+        ("steps=2", "schedule.warmup 2 leaves nothing of 2 steps"),
+        ("precision=fp8", "precision: input should be 'fp32' or 'bf16', not 'fp8'"),
+        ("optimizer.learning_rate=-1", "optimizer.learning_rate: input should be greater than 0"),
+        ("data.leave_out=[xyz]", "data.leave_out.0: string should match pattern"),
+        ("steps", "'steps' sets nothing; write key=value"),
+        ("steps.a=1", "'steps.a=1': steps holds a value, not a section"),
+    ],
+)
+def test_settings(config_file: Callable[..., Path], override: str, message: str) -> None:
+    """Else a typing error would cost a run, or train something else than was meant."""
+    with pytest.raises(RecipeError) as caught:
+        load_config(config_file(), [override])
+    assert message in str(caught.value)
+
+
+def test_all_faults_at_once(config_file: Callable[..., Path]) -> None:
+    """Else a user would mend one fault a start."""
+    with pytest.raises(RecipeError) as caught:
+        load_config(config_file(), ["model.layer=3", "seeds=1", "steps=0"])
+    assert str(caught.value).count("\n") == 3
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00"])
+def test_no_configuration(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a wrong file would end in a traceback."""
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert main([str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert main([str(tmp_path / "missing.yaml")]) == 2
+
+
+def test_every_setting_is_explained() -> None:
+    """Else `--help` could not teach it."""
+    todo: list[type[Section]] = [TrainConfig]
+    while todo:
+        for name, field in todo.pop().model_fields.items():
+            assert field.description, name
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+                todo.append(field.annotation)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    meta = json.loads((folder / "corpus.json").read_text())
+    change(meta)
+    (folder / "corpus.json").write_text(json.dumps(meta))
+
+
+def test_corpora_that_do_not_fit(config_file: Callable[..., Path], corpus_folder: Path, tmp_path: Path) -> None:
+    """Else a run would fail in its middle, or train on nothing."""
+    config = load_config(config_file())
+
+    def refused(**changes: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            checked(config.model_copy(update=changes))
+        return str(caught.value)
+
+    data = config.data
+    assert "holds no corpus.json" in refused(data=data.model_copy(update={"corpus": tmp_path}))
+    assert "has no split 'test'; it has train, validation" in refused(data=data.model_copy(update={"split": "test"}))
+    assert "fewer than one global_batch of 4000" in refused(global_batch=4000)
+    assert "has a vocabulary of 64, the model of 63" in refused(
+        model=config.model.model_copy(update={"vocabulary": 63})
+    )
+    assert "has no document" in refused(data=data.model_copy(update={"leave_out": ("0" * 32,)}))
+    empty = write_corpus(tmp_path / "empty", {"train": [[5, 9]] * 9, "validation": [[]]})
+    assert "data.validation: split 'validation'" in refused(data=data.model_copy(update={"corpus": empty}))
+    copy = shutil.copytree(corpus_folder, tmp_path / "copy")
+    edit(copy, lambda meta: meta.update(layout="by_source"))
+    assert "laid out by source" in refused(data=data.model_copy(update={"corpus": copy}))
+
+
+def test_config_and_trace_need_no_torch() -> None:
+    """Else the pipeline's commands would need torch, or wait seconds for it."""
+    code = "import sys, trainer.config, trainer.trace, trainer.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
