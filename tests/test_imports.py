@@ -63,7 +63,7 @@ def test_pipeline_imports_the_trainer_only_inside_commands(path: Path) -> None:
 
 
 def test_what_the_imports_really_load() -> None:
-    """The shard format drags neither Beam nor torch nor a stage into a trainer; the command line no torch and no Beam."""
+    """The shard format drags no Beam, torch or stage into a trainer; the command line loads no torch and no Beam."""
     code = "import sys, {module}; print(sorted(m for m in {suspects} if m in sys.modules))"
     for module, suspects in (
         ("pipeline.shards", ["apache_beam", "torch", "stages", "trafilatura", "pydantic"]),

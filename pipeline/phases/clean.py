@@ -10,9 +10,11 @@ from __future__ import annotations
 import itertools
 import resource
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ BATCH_ROWS = 256
 @once
 def tasks(context: Context) -> list[Task]:
     """One unit for each split. Keyed by contents: two files of equal contents are told apart by a count."""
-    chain = [stage.fingerprint() | {"files": digests(stage.files(), context.folder)} for _, stage in context.chain]
+    chain = chain_facts(context)
     found: list[Task] = []
     seen: Counter[str] = Counter()
     left = dict.fromkeys(context.recipe.sources, context.trial.limit)
@@ -66,6 +68,11 @@ def tasks(context: Context) -> list[Task]:
                 key = unit_key("clean", VERSION, PACKAGES, facts | {"again": seen[key]})
             found.append(Task("clean", key, end - start, spec | {"start": start, "end": end, "records": records}))
     return found
+
+
+def chain_facts(context: Context) -> list[dict[str, Any]]:
+    """What the outcome of each stage depends on: name, version, settings, packages, digests of its files."""
+    return [stage.fingerprint() | {"files": digests(stage.files(), context.folder)} for _, stage in context.chain]
 
 
 @once
@@ -93,6 +100,7 @@ class StageBook:
     characters: int = 0
     """Characters of text that came out."""
     seconds: float = 0.0
+    """CPU time."""
 
 
 class Chain:
@@ -117,9 +125,9 @@ class Chain:
         """A batch through all stages: the kept rows, and a DROPPED row for each other one."""
         dropped: list[dict[str, Any]] = []
         for (label, name, step), book in zip(self.steps, books, strict=True):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             outcome = step(batch)
-            book.seconds += time.perf_counter() - begun
+            book.seconds += time.thread_time() - begun
             if outcome.batch.num_rows + len(outcome.dropped) != batch.num_rows:
                 raise UserError(
                     f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped "
@@ -137,6 +145,16 @@ class Chain:
             if batch.num_rows:
                 book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
         return batch, dropped
+
+
+def made_with(context: Context) -> dict[str, Any]:
+    """The versions that a unit's outcome depends on, which `trace` compares with those it runs on."""
+    return {
+        "phase": VERSION,
+        "packages": {package: version(package) for package in ("pyarrow", *PACKAGES)},
+        "unicode": unicodedata.unidata_version,
+        "stages": chain_facts(context),
+    }
 
 
 _chains: dict[str, Chain] = {}
@@ -191,7 +209,10 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     check_unchanged(spec)
     read_book.counts.update(tally.counts)
     body = {
-        "input": {name: spec[name] for name in ("source", "path", "name", "digest", "start", "end", "format")},
+        "input": {
+            name: spec[name] for name in ("source", "path", "name", "digest", "start", "end", "format", "fields")
+        },
+        "made_with": made_with(context),
         "framed": framed,
         "not_sampled": not_sampled,
         "kept": kept.rows,
