@@ -85,6 +85,7 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
         ledger.create(context.recipe.name)
         recipe = yaml.safe_dump(context.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_durably(context.out / "recipe.yaml", recipe.encode(), ledger.scratch)
+        write_durably(ledger.folder / "context.json", json.dumps(context.to_json()).encode(), ledger.scratch)
         for old in sorted((ledger.folder / "runs").glob("*"))[:-4]:
             shutil.rmtree(old, ignore_errors=True)
         with _signals_raise():

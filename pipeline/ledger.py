@@ -188,13 +188,34 @@ class Ledger:
             return None
         if row is None:
             return None
-        if removed_is_fine and self.was_removed(row):
-            return row
-        return row if all(self.part_problem(part, trust_stat=True) is None for part in row.parts) else None
+        gone = self.removed(row) if removed_is_fine else set()
+        asked = [part for part in row.parts if part.path.split("/")[0] not in gone]
+        return row if all(self.part_problem(part, trust_stat=True) is None for part in asked) else None
 
-    def was_removed(self, row: Row) -> bool:
-        """Whether `corpusmill clean` took the parts of this row away."""
-        return (self.folder / "removed" / row.phase / row.key).exists()
+    def removed(self, row: Row) -> set[str]:
+        """The part folders out of which `corpusmill clean` took the parts of this row, or is about to."""
+        try:
+            return set((self.folder / "removed" / row.phase / row.key).read_text().split())
+        except FileNotFoundError:
+            return set()
+
+    def set_complete(self, complete: bool) -> None:
+        """Notes that every unit of the recipe is done, and what the files that say so hold; or takes that back."""
+        path = self.folder / "complete.json"
+        if not complete:
+            path.unlink(missing_ok=True)
+            return
+        files = [name for name in ("recipe.yaml", "corpus.json") if (self.out / name).exists()]
+        text = json.dumps({name: file_digest(self.out / name) for name in files}).encode()
+        if not path.exists() or path.read_bytes() != text:
+            write_durably(path, text, self.scratch)
+
+    def complete(self) -> dict[str, str] | None:
+        """Digests of `recipe.yaml` and `corpus.json` as the finished run left them; None where it is not finished."""
+        try:
+            return dict(json.loads((self.folder / "complete.json").read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
     def part_problem(self, part: Part, *, trust_stat: bool = False) -> str | None:
         """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again."""

@@ -5,6 +5,7 @@ It may die at any moment: the ledger holds what is done, and the next one goes o
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -63,14 +64,20 @@ def main(path: str) -> int:
 def run(order: Order) -> dict[str, int]:
     """Brings every phase up to date; returns units done by phase."""
     context = order.context
-    restore = removed_but_needed(context)
     done: dict[str, int] = {}
     for phase in PHASES.values():
         tasks = phase.tasks(context)
-        pending = missing(phase, tasks, context, removed_is_fine=phase.name not in restore)
-        _announce(order, phase, tasks, pending)
+        pending = missing(phase, tasks, context)
+        for name, units in removed_but_needed(context, pending).items():
+            _announce(order, f"{name}-again", units, units)
+            desk = order.desk / f"{name}-again-for-{phase.name}"
+            desk.mkdir()
+            _do(PHASES[name], units, order, desk)
+            done[name] += len(units)
+        _announce(order, phase.name, tasks, pending)
         context.ledger.keep_only(phase.name, [task.key for task in tasks])
         if pending:
+            context.ledger.set_complete(False)
             if phase.name == "shard":
                 (context.out / "corpus.json").unlink(missing_ok=True)  # it describes the shards that go now
             for number, group in enumerate(_groups(phase, tasks, pending, context)):
@@ -85,34 +92,45 @@ def run(order: Order) -> dict[str, int]:
 
     shard.finish(context)
     context.ledger.sweep()
+    context.ledger.set_complete(True)
     accounts.check_identities(context)
     return done
 
 
-def missing(phase: Phase, tasks: list[Task], context: Context, *, removed_is_fine: bool) -> list[Task]:
-    """The units that have no whole result yet."""
+def missing(phase: Phase, tasks: list[Task], context: Context) -> list[Task]:
+    """The units that have no whole result yet; parts that `corpusmill clean` took away are not missed."""
     ledger = context.ledger
-    return [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=removed_is_fine) is None]
+    return [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=True) is None]
 
 
-def removed_but_needed(context: Context) -> set[str]:
-    """Phases whose parts `corpusmill clean` took away, but which work still to be done must read."""
-    names = list(PHASES)
-    first = len(names)
-    for place, phase in enumerate(PHASES.values()):
-        if missing(phase, phase.tasks(context), context, removed_is_fine=True):
-            first = place
-            break
-    needed: set[str] = set()
-    waiting = names[first:]
+def removed_but_needed(context: Context, pending: list[Task]) -> dict[str, list[Task]]:
+    """Units whose parts `corpusmill clean` took away, but which the pending ones must read: by phase, in order.
+
+    They are done again, and so are units whose parts these must read, back to the crawl if need be.
+    """
+    ledger = context.ledger
+    if not pending or next((ledger.folder / "removed").glob("*/*"), None) is None:
+        return {}
+    owners = {part.path: (row, part) for row in ledger.rows() for part in row.parts}
+    needed: dict[str, dict[str, Task]] = {}
+    waiting = list(pending)
     while waiting:
-        for name in PHASES[waiting.pop()].reads:
-            if name in needed or names.index(name) >= first:
+        for path in _reads(waiting.pop()):
+            row, part = owners.get(path, (None, None))
+            if row is None or part is None or ledger.part_problem(part, trust_stat=True) is None:
                 continue
-            needed.add(name)
-            if missing(PHASES[name], PHASES[name].tasks(context), context, removed_is_fine=False):
-                waiting.append(name)
-    return needed
+            if row.key not in needed.setdefault(row.phase, {}):
+                task = next(task for task in PHASES[row.phase].tasks(context) if task.key == row.key)
+                needed[row.phase][row.key] = task
+                waiting.append(task)
+    return {name: list(needed[name].values()) for name in PHASES if name in needed}
+
+
+def _reads(task: Task) -> list[str]:
+    """The strings of a unit's specification, among them the parts that it reads."""
+    values = task.spec.values()
+    lists = [value for value in values if isinstance(value, list)]
+    return [value for value in (*values, *itertools.chain(*lists)) if isinstance(value, str)]
 
 
 def _groups(phase: Phase, tasks: list[Task], pending: list[Task], context: Context) -> list[list[Task]]:
@@ -133,9 +151,9 @@ def _do(phase: Phase, tasks: list[Task], order: Order, desk: Path) -> None:
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 
 
-def _announce(order: Order, phase: Phase, tasks: list[Task], pending: list[Task]) -> None:
+def _announce(order: Order, phase: str, tasks: list[Task], pending: list[Task]) -> None:
     facts = {
-        "phase": phase.name,
+        "phase": phase,
         "units": len(tasks),
         "pending": len(pending),
         "bytes": sum(task.size for task in pending),

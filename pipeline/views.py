@@ -33,7 +33,7 @@ def overview(folder: Path) -> dict[str, Any]:
     return {
         "name": head["name"],
         "folder": str(folder),
-        "complete": corpus is not None or not _asks_for_shards(folder),
+        "complete": ledger.complete() is not None,
         "records": {
             "framed": framed,
             "kept": kept,
@@ -82,13 +82,6 @@ def _step(step: accounts.Step) -> dict[str, Any]:
 def _corpus(folder: Path) -> dict[str, Any] | None:
     path = folder / "corpus.json"
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
-
-
-def _asks_for_shards(folder: Path) -> bool:
-    import yaml
-
-    path = folder / "recipe.yaml"
-    return bool(path.exists() and (yaml.safe_load(path.read_text("utf-8")) or {}).get("shards"))
 
 
 def _inputs(rows: list[Row]) -> list[dict[str, Any]]:

@@ -35,7 +35,9 @@ def tasks(context: Context) -> list[Task]:
     for part in documents.parts(context):
         facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed}
         key = unit_key("tokenise", VERSION, PACKAGES, facts)
-        found.append(Task("tokenise", key, part.bytes, {"path": part.path, "tokenizer": digest}))
+        found.append(
+            Task("tokenise", key, part.bytes, {"path": part.path, "tokenizer": digest, "model": tokenizer.MODEL})
+        )
     return found
 
 
