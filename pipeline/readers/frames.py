@@ -48,7 +48,7 @@ class Frame:
             if isinstance(self.source, Flow):
                 self.source.drain()
             good = self._member.fault
-            self._next = good if self.error is None else self._reading.resume(good)
+            self._next = good if self.error is None else self._reading.resume(max(good, self.offset + 1))
         return self._next
 
     def book(self, records: int, tally: Tally) -> None:

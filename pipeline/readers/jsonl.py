@@ -78,6 +78,11 @@ def _codec(file: File) -> Codec | None:
     return detect(file, is_json, _member_starts)
 
 
+def _binary(file: File) -> bool:
+    """Whether a plain file is something else than JSON lines, damaged ones included: no object begins anywhere."""
+    return not is_json(file.read(0, 4096)) and file.size > 0 and find(file, b'{"', 0) < 0 and find(file, b'{ "', 0) < 0
+
+
 def plan(path: str, target: int) -> list[tuple[int, int]]:
     """See `Reader.plan`. Plain files are cut behind line ends, others where a member begins that begins a line."""
     with File(path) as file:
@@ -85,7 +90,7 @@ def plan(path: str, target: int) -> list[tuple[int, int]]:
             return [(0, file.size)]
         codec = _codec(file)
         if codec is None:
-            return tile(_line_starts(file, target), file.size, target)
+            return [(0, file.size)] if _binary(file) else tile(_line_starts(file, target), file.size, target)
         return tile(_member_lines(file, codec), file.size, target)
 
 
@@ -188,7 +193,7 @@ def read(piece: Piece, tally: Tally) -> Iterator[Read]:
     keys = mapping(piece.fields)
     with File(piece.path) as file:
         codec = _codec(file)
-        if codec is None and file.size and not is_json(file.read(0, 4096)):
+        if codec is None and _binary(file):
             tally.gaps.append(Gap(piece.start, piece.end - piece.start, "not_jsonl"))
             return
         for line in lines(file, codec, piece.start, piece.end, tally):
