@@ -21,11 +21,11 @@ demo: install
 	$(BIN)/corpusmill run configs/demo.yaml --out runs/demo
 	$(BIN)/corpusmill train configs/train-demo.yaml
 	@echo
-	@echo "Made: runs/demo/documents, runs/demo/shards with runs/demo/corpus.json, runs/demo/train"
+	@echo "Made: runs/demo/documents (texts), runs/demo/shards and runs/demo/corpus.json (tokens), runs/demo-model (model)"
 	@echo "Try next:"
 	@echo "  $(BIN)/corpusmill inspect runs/demo"
 	@echo "  $(BIN)/corpusmill dropped runs/demo -n 20"
-	@echo "  $(BIN)/corpusmill trace runs/demo --token train-00000-of-00001:1000"
+	@echo "  $(BIN)/corpusmill trace runs/demo --token validation-00000-of-00001:1000"
 
 test: install
 	$(BIN)/pytest -q
