@@ -84,15 +84,8 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
 
 def check_identities(context: Context) -> None:
     """Raises PromiseError where a record or a byte is unaccounted for, or an input was incomplete."""
-    ledger = context.ledger
-    rows = ledger.rows("clean")
-    problems = file_problems(rows)
-    framed = sum(row.body["framed"] for row in rows)
-    left_out = sum(row.body["not_sampled"] for row in rows)
-    kept = counted(ledger, "documents", "documents")
-    dropped = counted(ledger, "clean", "dropped") + counted(ledger, "clusters", "dropped")
-    if framed != kept + dropped + left_out:
-        problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
+    rows = context.ledger.rows("clean")
+    problems = identity_problems(context.ledger)
     if problems:
         raise PromiseError("the books do not balance, which is a fault of corpusmill:\n  " + "\n  ".join(problems))
     accepted = {item.source for item in context.recipe.inputs if item.allow_incomplete}
@@ -102,6 +95,19 @@ def check_identities(context: Context) -> None:
             "the run is complete and its books balance, but these inputs were cut off at their end, as by a broken "
             "download:\n  " + "\n  ".join(cut) + "\nGet them again, or set `allow_incomplete: true` on their inputs."
         )
+
+
+def identity_problems(ledger: Ledger) -> list[str]:
+    """Where the two identities do not hold, over all rows of a finished run."""
+    rows = ledger.rows("clean")
+    problems = file_problems(rows)
+    framed = sum(row.body["framed"] for row in rows)
+    left_out = sum(row.body["not_sampled"] for row in rows)
+    kept = counted(ledger, "documents", "documents")
+    dropped = counted(ledger, "clean", "dropped") + counted(ledger, "clusters", "dropped")
+    if framed != kept + dropped + left_out:
+        problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
+    return problems
 
 
 def counted(ledger: Ledger, phase: str, folder: str) -> int:

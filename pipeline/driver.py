@@ -84,8 +84,11 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
     try:
         ledger.create(context.recipe.name)
         recipe = yaml.safe_dump(context.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_durably(context.out / "recipe.yaml", recipe.encode(), ledger.scratch)
-        write_durably(ledger.folder / "context.json", json.dumps(context.to_json()).encode(), ledger.scratch)
+        asked = {context.out / "recipe.yaml": recipe, ledger.folder / "context.json": json.dumps(context.to_json())}
+        for path, text in asked.items():
+            if not path.exists() or path.read_bytes() != text.encode():
+                ledger.set_complete(False)
+                write_durably(path, text.encode(), ledger.scratch)
         for old in sorted((ledger.folder / "runs").glob("*"))[:-4]:
             shutil.rmtree(old, ignore_errors=True)
         with _signals_raise():

@@ -13,7 +13,8 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,11 @@ class Ledger:
     def create(self, name: str) -> None:
         """Makes the folders; refuses a folder that holds another recipe's run or an unknown format."""
         head = self.folder / "run.json"
+        facts = None
         if head.exists():
-            facts = self.head()
-            if facts["name"] != name:
+            with suppress(DamageError):  # then it is written anew: the rows vouch for themselves
+                facts = self.head()
+            if facts is not None and facts.get("name") != name:
                 raise RecipeError(
                     f"{self.out} holds the run of recipe '{facts['name']}', not of '{name}'. "
                     "Give another folder with --out, or remove this one."
@@ -132,7 +135,7 @@ class Ledger:
             raise RecipeError(f"{self.out} is not empty and holds no run. Give another folder with --out.")
         for folder in (self.scratch, self.folder / "rows", *(self.out / name for name in PART_FOLDERS)):
             folder.mkdir(parents=True, exist_ok=True)
-        if not head.exists():
+        if facts is None:
             facts = {"format_version": FORMAT_VERSION, "name": name, "created_by": f"corpusmill {__version__}"}
             write_durably(head, json.dumps(facts).encode(), self.scratch)
 
@@ -205,13 +208,14 @@ class Ledger:
         if not complete:
             path.unlink(missing_ok=True)
             return
-        files = [name for name in ("recipe.yaml", "corpus.json") if (self.out / name).exists()]
+        names = ("recipe.yaml", "corpus.json", "ledger/context.json")
+        files = [name for name in names if (self.out / name).exists()]
         text = json.dumps({name: file_digest(self.out / name) for name in files}).encode()
         if not path.exists() or path.read_bytes() != text:
             write_durably(path, text, self.scratch)
 
     def complete(self) -> dict[str, str] | None:
-        """Digests of `recipe.yaml` and `corpus.json` as the finished run left them; None where it is not finished."""
+        """Digests of the run's own files (`corpus.json` ...) as the finished run left them; None where it is not."""
         try:
             return dict(json.loads((self.folder / "complete.json").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -255,13 +259,22 @@ class Ledger:
         for folder in {(self.out / item.final).parent for item in staged}:
             sync_folder(folder)
         row = Row(phase, key, tuple(parts), body)
-        content = {"phase": phase, "key": key, "parts": [vars(part) for part in parts], "body": body}
-        content = json.loads(json.dumps(content))
-        path = self.row_path(phase, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps({"check": digest_of(content), "row": content}).encode(), self.scratch)
+        self._write_row(row)
         (self.folder / "removed" / phase / key).unlink(missing_ok=True)
         return row
+
+    def distrust(self, row: Row, paths: Iterable[str]) -> None:
+        """Has the next run read these parts of a row again, however untouched they look, and redo the unit."""
+        wrong = set(paths)
+        parts = [replace(part, stat=(0, 0)) if part.path in wrong else part for part in row.parts]
+        self._write_row(Row(row.phase, row.key, tuple(parts), row.body))
+
+    def _write_row(self, row: Row) -> None:
+        content = {"phase": row.phase, "key": row.key, "parts": [vars(part) for part in row.parts], "body": row.body}
+        content = json.loads(json.dumps(content))
+        path = self.row_path(row.phase, row.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps({"check": digest_of(content), "row": content}).encode(), self.scratch)
 
     def keys(self, phase: str) -> list[str]:
         """The keys of all rows of a phase, damaged ones included, in order."""
