@@ -94,7 +94,7 @@ def test_reading_goes_on_behind_damage(tmp_path: Path) -> None:
         assert [(gap.offset, gap.length, gap.reason) for gap in tally.gaps] == [(len(good), len(bad), reason)]
         reads, tally = warc(tmp_path, bad + good)
         assert len(reads) == 1, reason
-    reads, tally = warc(tmp_path, good + good[:-9])
+    reads, tally = warc(tmp_path, good + good[:150])
     assert [(gap.offset, gap.reason) for gap in tally.gaps] == [(len(good), "truncated")]
     reads, tally = warc(tmp_path, gzip.compress(record(http()) * 3)[:-5])
     assert len(reads) == 3  # sound up to where the file was cut
