@@ -1,0 +1,118 @@
+"""Looking into the folder of a run: its parts as the ledger names them, its context, and its records as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DamageError, UserError
+from pipeline.ledger import Ledger, Row
+from pipeline.work import Context
+
+SCORES_NOT = (
+    "id", "copy", "source", "url", "date", "origin", "title", "text", "language", "n_tokens", "tokens",
+    "token_start", "token_end",
+)  # fmt: skip
+"""Columns of documents that are no scores."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder that is only read. Raises UserError where there is none."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.ledger.head()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The run's ledger."""
+        return Ledger(self.folder)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All readable manifest rows."""
+        return self.ledger.rows()
+
+    def of(self, phase: str) -> list[Row]:
+        """The rows of a phase, by key."""
+        return [row for row in self.rows if row.phase == phase]
+
+    def parts(self, folder: str, start: str = "") -> list[Path]:
+        """The committed files in this folder of the run whose name begins with `start`, by name.
+
+        Files that were taken away are left out: see `removed`. Raises DamageError where another one is missing.
+        """
+        paths = []
+        for row in self.rows:
+            for part in row.parts:
+                if part.path.startswith(f"{folder}/{start}"):
+                    path = self.folder / part.path
+                    if path.exists():
+                        paths.append(path)
+                    elif folder not in self.ledger.removed(row):
+                        raise DamageError(f"{path} is missing; `corpusmill verify {self.folder}` says what else is")
+        return sorted(paths)
+
+    def removed(self, folder: str) -> bool:
+        """Whether `corpusmill clean` took parts out of this folder."""
+        return any(
+            folder in self.ledger.removed(row) and not (self.folder / part.path).exists()
+            for row in self.rows
+            for part in row.parts
+            if part.path.startswith(folder + "/")
+        )
+
+    @cached_property
+    def context(self) -> Context:
+        """What the run was asked for, so that its stages can be set up again."""
+        path = self.ledger.folder / "context.json"
+        try:
+            found = Context.from_json(json.loads(path.read_text("utf-8")))
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing, so the run's stages are unknown; run its recipe again") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamageError(f"{path} is damaged ({error}); running the recipe again mends it") from error
+        return Context(self.folder, found.folder, found.recipe, found.trial)
+
+
+def printable(text: str | None) -> str:
+    """Text from the crawl for a terminal: control characters, which could steer it, are spelled out."""
+    return "".join(
+        char if char in "\n\t" or not (char < " " or "\x7f" <= char < "\xa0") else f"\\x{ord(char):02x}"
+        for char in text or ""
+    )
+
+
+def one_line(text: str | None) -> str:
+    """`printable` without tabs and line ends."""
+    return printable(text).replace("\t", "\\t").replace("\n", "\\n")
+
+
+def origin_text(origin: Mapping[str, Any] | None) -> str:
+    """Where a record lies, for people: file, byte of its frame, place inside."""
+    if origin is None:
+        return "unknown"
+    text = f"{one_line(origin['file'])}, byte {origin['offset']}"
+    if origin["length"] is not None:
+        text += f", {origin['length']} bytes"
+    inside = (origin["inner_offset"], origin["inner_length"])
+    return text if inside == (0, origin["length"]) else f"{text}; inside from {inside[0]}, {inside[1]} long"
+
+
+def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table as JSON can hold it: ids in hex, dates in ISO 8601."""
+    return {
+        name: value.hex() if isinstance(value, bytes) else value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in record.items()
+    }
+
+
+def scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that stages added to a document."""
+    return {name: value for name, value in row.items() if name not in SCORES_NOT}
