@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from pipeline.cli import RunFolder, command, console
+from pipeline.cli import AsJson, RunFolder, command, console
+from pipeline.errors import RecipeError
 
 
 @command("dropped")
@@ -41,3 +46,64 @@ def dropped(
         listing.print_counts(run, screen)
     default = None if as_json else 20
     listing.print_records(run, chosen, default if most is None else most or None, screen, json_lines=as_json)
+
+
+@command("trace")
+def trace(
+    folder: RunFolder,
+    token: Annotated[
+        str | None, typer.Option("--token", metavar="SHARD:POSITION", help="The document and record of this token.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--doc", metavar="ID", help="What became of this document; the first digits do.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="All records of this URL.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", metavar="N", help="The documents of this training step.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="DIR", help="The folder of checkpoints. [default: DIR/train if there]"),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Follow a token to its document, URL and record in the crawl; a document to its tokens and training steps.
+
+    With --token the record is cut from the crawl and put through the run's stages and tokenizer again; the command
+    says whether that gives the tokens of the shard, and ends with 4 where it does not.
+
+    Examples:
+    corpusmill trace runs/demo --token train-00000-of-00001:1000;
+    corpusmill trace runs/demo --doc 3f2a90;
+    corpusmill trace runs/demo --url https://example.org/page.html;
+    corpusmill trace runs/demo --step 20 --checkpoint runs/demo/train
+    """
+    from pipeline import trace as tracing
+    from pipeline import traceview as view
+    from pipeline.runfolder import RunFolder as Run
+
+    given = {"--token": token, "--doc": document, "--url": url, "--step": step}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        raise RecipeError(f"give exactly one of --token, --doc, --url and --step, not {' and '.join(chosen) or 'none'}")
+    run, screen, code = Run(folder), console(), 0
+    facts: Any
+    show: Callable[[Any, Console], None]
+    if token is not None:
+        facts, show = tracing.of_token(run, token), view.print_token
+        code = {True: 0, False: 4, None: 1}[facts["again"]["equal"]]
+    elif document is not None:
+        where = tracing.checkpoint_of(run, checkpoint, needed=False)
+        facts, show = tracing.of_document(run, document, where), view.print_found
+    elif url is not None:
+        facts, show = tracing.of_url(run, url), view.print_urls
+    else:
+        where = tracing.checkpoint_of(run, checkpoint, needed=True)
+        assert step is not None
+        assert where is not None
+        facts, show = tracing.of_step(run, step, where), view.print_batch
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        show(facts, screen)
+    return code

@@ -6,6 +6,7 @@ The boundary token is not among them: how documents are bounded is decided when 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,15 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                 out.write(batch)
     reporter.add(size=task.size)
     body = {"documents": table.num_rows, "tokens": sum(f[2] for f in sources.values()), "not_reversible": broken}
+    body["packages"] = packages()
     body["sources"] = {name: sources[name] for name in sorted(sources)}
     body["languages"] = {name: languages[name] for name in sorted(languages)}
     return [Staged(folder / "out", f"tokens/{task.key[:20]}.parquet")], body
+
+
+def packages() -> dict[str, str]:
+    """The releases of the packages that decide on tokens."""
+    return {package: version(package) for package in PACKAGES}
 
 
 @once

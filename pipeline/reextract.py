@@ -1,0 +1,162 @@
+"""A record, cut from the crawl and put through the run's document-local stages once more.
+
+The crawl file is found by its digest, so a renamed one is found as well; one frame of it is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import DamageError, UserError
+from pipeline.ledger import Row
+from pipeline.phases import clean, tokenise, tokenizer
+from pipeline.readers.base import batches
+from pipeline.readers.cut import cut
+from pipeline.runfolder import RunFolder, origin_text
+from pipeline.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Again:
+    """What became of a record the second time."""
+
+    file: Path
+    """Where the crawl file lies now."""
+    text: str
+    tokens: npt.NDArray[Any]
+    """(tokens,) without the boundary token."""
+    other_versions: list[str]
+    """Packages, stages and files that are not what the run recorded, each as a sentence."""
+
+
+def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
+    """The text and tokens of a document (its `id`, `source`, `origin`) as the crawl gives them now.
+
+    Raises UserError where the crawl file is gone, DamageError where it or the outcome is another one.
+    """
+    place, path, record = _record(run, document)
+    row = place.body
+    context = run.context
+    made_now = clean.made_with(context)
+    versions = _differences(row["made_with"], made_now) + _tokenise_differences(run)
+    also = f" Since the run, these changed: {'; '.join(versions)}." if versions else ""
+    (batch, _), *_ = batches([record], document["source"])
+    chain = clean.chain_of(context)
+    kept, dropped = chain.run(batch, chain.books())
+    if record.reason is not None or not kept.num_rows:
+        why = dropped[0]["reason"] if dropped else f"read.{record.reason}"
+        raise DamageError(f"the run kept this document, but extracted again it is dropped: {why}.{also}")
+    text = kept.column("text")
+    return Again(path, text[0].as_py(), model_of(run).encode(text).values.to_numpy(), versions)
+
+
+def model_of(run: RunFolder) -> Tokenizer:
+    """The run's tokenizer. Raises UserError where it is not there."""
+    rows = run.of("tokenizer")
+    path = run.folder / tokenizer.MODEL
+    if not rows:
+        raise UserError(f"{run.folder} has no tokenizer: its recipe asks for none, or the run is not complete")
+    if not path.exists():
+        raise UserError(f"{path} is gone; without it tokens are numbers only")
+    return tokenizer.opened(path, rows[0].body["digest"])
+
+
+def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, Path, Any]:
+    """The unit that read a record, the file as it lies now, and the record."""
+    origin = document["origin"]
+    problems: list[str] = []
+    gone = False
+    for row in _units(run, document):
+        place = row.body["input"]
+        paths = _paths(run, place["digest"], place["path"])
+        here = [path for path in paths if path.exists()]
+        if not here:
+            gone = True
+            problems.append(f"{' and '.join(map(str, paths))} is not there")
+            continue
+        try:
+            record = cut(str(here[0]), place["format"], origin, document["source"], dict(place["fields"]))
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if record.id == document["id"]:
+            return row, here[0], record
+        problems.append(f"{here[0]} holds another record there")
+    text = f"the record of {document['id'].hex()} ({origin_text(origin)}) cannot be cut from the crawl"
+    if not problems:
+        raise DamageError(f"{text}: no manifest row tells of its file; `corpusmill verify {run.folder}` says more")
+    if gone and len(problems) == 1:
+        raise UserError(
+            f"{text}: {problems[0]}. If the file was moved, run the recipe with its new path: "
+            "files are known by their contents, so nothing is redone."
+        )
+    raise DamageError(f"{text}: {'; '.join(problems)}. The crawl was changed since the run read it.")
+
+
+def _units(run: RunFolder, document: Mapping[str, Any]) -> Iterator[Row]:
+    """The units of phase clean that may have read a record: of its source, file name and byte."""
+    origin = document["origin"]
+    for row in run.of("clean"):
+        place = row.body["input"]
+        named = (place["source"], place["name"]) == (document["source"], origin["file"])
+        if named and place["start"] <= origin["offset"] < max(place["end"], 1):
+            yield row
+
+
+def _paths(run: RunFolder, digest: str, known: str) -> list[Path]:
+    """Where a file of this digest lies, by the latest run first."""
+    paths = [row.body["path"] for row in run.of("index") if row.body["digest"] == digest]
+    return [Path(path) for path in dict.fromkeys([*paths, known])]
+
+
+def _tokenise_differences(run: RunFolder) -> list[str]:
+    rows = run.of("tokenise")
+    return _package_differences(rows[0].body["packages"], tokenise.packages()) if rows else []
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not as it was when a unit was made."""
+    found = _package_differences(then["packages"], now["packages"])
+    if then["phase"] != now["phase"]:
+        found.append(f"phase clean was version {then['phase']}, is {now['phase']}")
+    if then["unicode"] != now["unicode"]:
+        found.append(f"the Unicode data were {then['unicode']}, are {now['unicode']}")
+    old = [stage["stage"] for stage in then["stages"]]
+    new = [stage["stage"] for stage in now["stages"]]
+    if old != new:
+        return [*found, f"the stages were {', '.join(old)}, are {', '.join(new)}"]
+    for before, after in zip(then["stages"], now["stages"], strict=True):
+        name = before["stage"]
+        found += [text for text in _package_differences(before["packages"], after["packages"]) if text not in found]
+        if before["version"] != after["version"]:
+            found.append(f"stage {name} was version {before['version']}, is {after['version']}")
+        for what in ("settings", "files"):
+            # through JSON, as the recorded side was: tuples are lists there
+            changed = [key for key in after[what] if _plain(before[what].get(key)) != _plain(after[what][key])]
+            found += [f"stage {name}: {what.removesuffix('s')} {key} is another" for key in changed]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _package_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+
+
+def first_difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int | None:
+    """The first place where two rows of tokens differ, or None where they are equal."""
+    size = min(len(a), len(b))
+    unequal = np.flatnonzero(np.asarray(a[:size], np.int64) != np.asarray(b[:size], np.int64))
+    if len(unequal):
+        return int(unequal[0])
+    return None if len(a) == len(b) else size
