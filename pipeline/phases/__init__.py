@@ -37,15 +37,15 @@ def _phases() -> dict[str, Phase]:
     row = [
         Phase("index", (), 1 << 30, index.tasks, index.work),
         Phase("clean", ("index",), 0, clean.tasks, clean.work),
-        Phase("signatures", ("clean",), megabyte, signatures.tasks, signatures.work),
+        Phase("signatures", ("clean",), 16 * megabyte, signatures.tasks, signatures.work),
         Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work),
         Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work),
         Phase("clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work),
-        Phase("documents", ("clean", "clusters"), 8 * megabyte, documents.tasks, documents.work),
+        Phase("documents", ("clean", "clusters"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work),
-        Phase("tokenise", ("documents", "tokenizer"), megabyte, tokenise.tasks, tokenise.work),
+        Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work),
-        Phase("shard", ("tokenise", "plan"), 8 * megabyte, shard.tasks, shard.work),
+        Phase("shard", ("tokenise", "plan"), 32 * megabyte, shard.tasks, shard.work),
     ]
     return {phase.name: phase for phase in row}
 

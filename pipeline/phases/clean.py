@@ -37,7 +37,7 @@ from stages.schema import DROPPED, READ
 VERSION = 1
 PACKAGES = ("fastwarc", "resiliparse", "warcio", "xxhash")
 NO_LONGER_NEEDED = ("payload", "content_type")
-BATCH_ROWS = 256
+BATCH_ROWS = 64  # about a second of work, so that progress moves
 
 
 @once
