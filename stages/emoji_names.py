@@ -163,7 +163,10 @@ def _gate() -> str:
 
 @functools.cache
 def _runs() -> regex.Pattern[str]:
-    """Stretches that emoji are looked for in."""
+    """Stretches that one emoji may take, joined sequences whole: a flag, a keycap, or pictographs with their
+    selectors, skin tones and tags. Bounded, since the emoji package takes quadratic time over joiners."""
     first = "".join(f"\\U{int(code, 16):08x}" for code in regex.findall(r"\\x\{([0-9a-f]+)\}", _first()))
+    flag = "[\U0001f1e6-\U0001f1ff]{1,2}"
     keycap = "[0-9#*]\ufe0f?\u20e3"
-    return regex.compile(f"(?:[{first}]|{keycap})(?:[{first}{_SELECTORS}{_ZWJ}\u20e3\U000e0020-\U000e007f]|{keycap})*")
+    piece = f"[{first}][{_SELECTORS}\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]{{0,32}}"
+    return regex.compile(f"{flag}|{keycap}|{piece}(?:{_ZWJ}{piece}){{0,15}}")

@@ -16,7 +16,7 @@ from stages.rows import Drop, outcome, strings, text_array
 
 _BREAKS = regex.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
 _CONTROL = regex.compile(r"[^\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffb]")  # as ftfy, but counted
-_TRAILING = regex.compile(r"[^\S\n]+$", regex.M)
+_TRAILING = regex.compile(r"(?<![^\S\n])[^\S\n]++$", regex.M)  # each run of blanks is looked at once
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import emoji
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +93,16 @@ def test_every_emoji_of_unicode_has_a_name() -> None:
     kept = [symbol for symbol in symbols if Emoji().replace(f"x {symbol} y", "en")[1] != 1]
     assert len(symbols) > 2000
     assert {symbol.strip("\ufe0f") for symbol in kept} <= set("©®™")
+
+
+def test_all_but_typography_is_as_the_library_has_it() -> None:
+    """Our search for emoji, which is linear where the library's is quadratic, would miss some."""
+    differ = {
+        symbol.strip("\ufe0f")
+        for symbol in emoji.EMOJI_DATA
+        for text in (f"x {symbol} y", symbol + symbol)
+        if Emoji(mode="shortcode").replace(text, "en")[0] != emoji.demojize(text)
+    }
+    assert all(len(symbol) == 1 and (symbol < "\u2600" or symbol in "〰〽㊗㊙") for symbol in differ)
+    assert {"©", "®", "™", "ℹ", "↔"} <= differ
+    assert Emoji(mode="remove").replace("👨\u200d👩🏿\u200d" * 10_000, "en")[0].strip("\u200d") == ""
