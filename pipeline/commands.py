@@ -107,3 +107,24 @@ def trace(
     else:
         show(facts, screen)
     return code
+
+
+@command("verify")
+def verify(folder: RunFolder, as_json: AsJson = False) -> int:
+    """Read everything that a run committed, and say what is not as it was written.
+
+    Checks manifest rows, the digest of every part, parts that no row claims, shards against corpus.json (digests,
+    indexes, boundary tokens, token ids, tables), the tokenizer, and that every record and byte is on the books.
+    Damage is named and marked, and `corpusmill run` mends it. Ends with 4 where there is any.
+
+    Example: corpusmill verify runs/demo
+    """
+    from pipeline import verify as checking
+    from pipeline import verifyview as view
+
+    report = checking.verify(folder)
+    if as_json:
+        print(json.dumps(view.as_facts(report), indent=1, ensure_ascii=False))
+    else:
+        view.print_report(report, console())
+    return 4 if report.damage else 0

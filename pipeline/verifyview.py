@@ -1,0 +1,39 @@
+"""What `corpusmill verify` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.show import size_text
+from pipeline.verify import Report
+
+
+def as_facts(report: Report) -> dict[str, Any]:
+    """A report as JSON."""
+    return asdict(report) | {"whole": not report.damage}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """What was checked, each damage, and the verdict."""
+    say = [f"{report.rows:,} manifest rows", f"{report.parts:,} parts ({size_text(report.bytes)})"]
+    if report.shards:
+        say.append(f"{report.shards:,} shards with {report.tokens:,} tokens of {report.documents:,} documents")
+    if report.identities:
+        say.append("both identities")
+    console.print(f"checked: {', '.join(say)}", highlight=False)
+    if report.removed:
+        console.print(f"not there, as `corpusmill clean` removed them: {report.removed:,} parts", highlight=False)
+    if not report.complete:
+        text = "the run is not complete, so its books and what is missing were not judged; run it again to go on"
+        console.print(text, style="yellow", highlight=False)
+    for damage in report.damage:
+        line = f"damaged: {damage.file}: {damage.reason} (mended by {damage.mended_by})"
+        console.print(line, style="red", markup=False, highlight=False)
+    if report.damage:
+        marked = "; the damaged parts are marked, so the next run redoes them" if report.marked else ""
+        console.print(f"{len(report.damage)} damaged{marked}", style="red", highlight=False)
+    else:
+        console.print("everything is as it was written", style="green", highlight=False)
