@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import lxml.etree
 import lxml.html
 import pyarrow as pa
+import regex
 import trafilatura
 from annotated_types import Ge, Le
 from trafilatura.utils import load_html
@@ -24,6 +25,9 @@ for _name in ("trafilatura", "htmldate", "justext", "courlan", "charset_normaliz
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 _TITLE_CHARACTERS = 500
+_MOST_ATTRIBUTES = 10_000  # the parser compares each attribute of an element with all others: 400,000 take minutes
+_TAG = regex.compile(r"""<[a-zA-Z](?:[^"'>]++|"[^"]*+"|'[^']*+'|["'])*+""")
+_QUOTED = regex.compile(r""""[^"]*+"|'[^']*+'""")
 
 
 class _Dropped(Exception):
@@ -42,7 +46,7 @@ class Extract(Stage):
 
     name: ClassVar[str] = "extract"
     version: ClassVar[int] = 1
-    packages: ClassVar[tuple[str, ...]] = ("trafilatura", "lxml", "justext", "resiliparse")
+    packages: ClassVar[tuple[str, ...]] = ("trafilatura", "lxml", "justext", "resiliparse", "regex")
 
     engine: Literal["trafilatura"] = "trafilatura"
     """The extractor."""
@@ -111,6 +115,9 @@ class Extract(Stage):
         nodes = html.count("<")
         if nodes > self.max_nodes:
             raise _Dropped("too_many_nodes", nodes, self.max_nodes)
+        attributes = _attributes(html)
+        if attributes > _MOST_ATTRIBUTES:
+            raise _Dropped("too_many_attributes", attributes, _MOST_ATTRIBUTES)
         try:
             tree = load_html(html)
             if tree is None:
@@ -135,6 +142,17 @@ class Extract(Stage):
         except Exception as error:
             raise _Dropped("extractor_failed", None, None) from error
         return text or "", title
+
+
+def _attributes(html: str) -> int:
+    """About how many attributes the start tag with the most has; 0 where no tag is long enough to have too many."""
+    most = 0
+    if len(html) > 2 * _MOST_ATTRIBUTES:
+        for tag in _TAG.finditer(html):
+            if tag.end() - tag.start() > 2 * _MOST_ATTRIBUTES:
+                bare = _QUOTED.sub("", tag.group())
+                most = max(most, len(bare.split()), bare.count("="))
+    return most
 
 
 @functools.cache

@@ -46,6 +46,7 @@ def test_rows_that_are_text_already_pass_untouched() -> None:
         (b"<html><body>" + b"<div>" * 100_000 + BODY.encode(), "too_deep"),
         (b"<html><body>" + b"<p>a</p>" * 80_000, "too_many_nodes"),
         (b"<html>" + b"x" * 5_000_000, "too_large"),
+        (b"<html><body><p " + b" ".join(b"a%d='x'" % number for number in range(300_000)), "too_many_attributes"),
         (b"%PDF-1.7 something", "not_text"),
         (b"<html>" + b"\0\1\2\3" * 500, "not_text"),
         (bytes(range(128, 256)) * 50, "undecodable_bytes"),
