@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,3 +129,40 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> int:
     else:
         view.print_report(report, console())
     return 4 if report.damage else 0
+
+
+@command("clean")
+def clean(
+    folder: RunFolder,
+    keep: Annotated[
+        str,
+        typer.Option("--keep", metavar="PARTS", help="What stays: documents, dropped, duplicates, tokens, shards."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Free disk space: remove the parts of a run that you do not keep, and what lies between its phases.
+
+    The ledger stays: the run still counts as done, `inspect` still works, and running the recipe again with
+    a changed setting redoes what it must read again. The tokenizer stays with tokens and shards.
+
+    Example: corpusmill clean runs/demo --keep documents,shards
+    """
+    from pipeline import clean_folder
+    from pipeline.show import size_text
+
+    removal = clean_folder.plan(folder, [name.strip() for name in keep.split(",") if name.strip()])
+    screen = console()
+    if not removal.files:
+        screen.print("nothing to remove", highlight=False)
+        return
+    for name, size in removal.bytes.items():
+        screen.print(f"  {name:<11} {removal.files[name]:>6,} files {size_text(size):>10}", highlight=False)
+    screen.print(f"removing these frees {size_text(sum(removal.bytes.values()))}", highlight=False)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RecipeError("nothing was removed: there is no terminal to ask on; give --yes if you mean it")
+        if not typer.confirm("Remove them?"):
+            screen.print("nothing was removed", highlight=False)
+            return
+    clean_folder.carry_out(removal)
+    screen.print("removed", highlight=False)

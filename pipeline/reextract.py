@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 
 def _package_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    return [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+    return [f"{name} was {then.get(name, 'not used')}, is {now[name]}" for name in now if then.get(name) != now[name]]
 
 
 def first_difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int | None:

@@ -45,6 +45,8 @@ class Display:
         if not phase:
             return
         if phase["phase"] != self._phase:
+            if self._phase:
+                self._facts["units"] = self._facts["pending"]  # it went on, so all of them were done
             self._close_phase()
             self._phase, self._begun, self._told = phase["phase"], time.monotonic(), time.monotonic()
             if self._bar is not None:
