@@ -42,6 +42,7 @@ _MAGIC = (
     b"OggS",
     b"ID3",
 )
+_HIGH = bytes(range(0x80, 0x100))
 _CONTROL = bytes(set(range(32)) - {9, 10, 12, 13, 27})  # 27: ISO-2022-JP switches charsets with it
 _ENOUGH = 10  # good characters to one broken one that speak for a multi-byte charset
 
@@ -96,7 +97,7 @@ def decode(payload: bytes, content_type: str | None = None) -> Decoded:
     utf8 = _strict(payload, "utf-8")
     if utf8 is not None:
         others = [name for name in declared if name in _MULTIBYTE and name != "utf-8"]
-        foreign = 0 if utf8.isascii() else sum(1 for character in utf8 if character > "\x7f")
+        foreign = len(utf8) - len(payload.translate(None, _HIGH))
         if foreign >= (8 if others else 1):
             return Decoded(utf8, "utf-8", first, 0)
     if header == "cp1252" and page:
