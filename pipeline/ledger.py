@@ -57,9 +57,9 @@ def file_digest(path: Path, start: int = 0, end: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes a file's contents durable (or, of a folder, the names in it)."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -69,12 +69,14 @@ def sync_folder(folder: Path) -> None:
 def write_durably(path: Path, data: bytes, scratch: Path) -> None:
     """Puts `data` at `path` so that a reader sees either nothing, the old file or all of the new one."""
     temporary = scratch / f"{path.name}.{uuid.uuid4().hex}"
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    try:
+        temporary.write_bytes(data)
+        sync(temporary)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
 
 
 @dataclass(frozen=True)
@@ -119,25 +121,42 @@ class Ledger:
         self.folder = out / "ledger"
         self.scratch = self.folder / "attempts"
 
-    def create(self, name: str) -> None:
-        """Makes the folders; refuses a folder that holds another recipe's run or an unknown format."""
-        head = self.folder / "run.json"
-        facts = None
-        if head.exists():
+    def check(self, name: str) -> bool:
+        """Whether the folder already holds this recipe's run; touches nothing.
+
+        Raises RecipeError where it holds another recipe's or other files.
+        """
+        if (self.folder / "run.json").exists():
             with suppress(DamageError):  # then it is written anew: the rows vouch for themselves
-                facts = self.head()
-            if facts is not None and facts.get("name") != name:
-                raise RecipeError(
-                    f"{self.out} holds the run of recipe '{facts['name']}', not of '{name}'. "
-                    "Give another folder with --out, or remove this one."
-                )
+                found = self.head()["name"]
+                if found != name:
+                    raise RecipeError(
+                        f"{self.out} holds the run of recipe '{found}', not of '{name}'. "
+                        "Give another folder with --out, or remove this one."
+                    )
+                return True
+        elif self.out.exists() and not self.out.is_dir():
+            raise RecipeError(f"{self.out} is a file. Give another folder with --out.")
         elif self.out.is_dir() and any(path.name != "ledger" for path in self.out.iterdir()):
             raise RecipeError(f"{self.out} is not empty and holds no run. Give another folder with --out.")
-        for folder in (self.scratch, self.folder / "rows", *(self.out / name for name in PART_FOLDERS)):
-            folder.mkdir(parents=True, exist_ok=True)
-        if facts is None:
+        return False
+
+    def create(self, name: str) -> None:
+        """Makes what a run folder needs, where it is not there yet. Raises as `check` does."""
+        known = self.check(name)
+        self.scratch.mkdir(exist_ok=True)
+        if not known:  # first of all: a folder that holds anything else and no head is refused
             facts = {"format_version": FORMAT_VERSION, "name": name, "created_by": f"corpusmill {__version__}"}
-            write_durably(head, json.dumps(facts).encode(), self.scratch)
+            write_durably(self.folder / "run.json", json.dumps(facts).encode(), self.scratch)
+        for folder in (self.folder / "rows", *(self.out / name for name in PART_FOLDERS)):
+            folder.mkdir(exist_ok=True)
+        sync(self.folder)
+        sync(self.out)
+
+    def clear_attempts(self) -> None:
+        """Removes what killed attempts left. Only for the holder of the folder's lock, while nobody works."""
+        for path in self.scratch.iterdir():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def head(self) -> dict[str, Any]:
         """Name and format of the run. Raises UserError where the folder holds none."""
@@ -240,6 +259,8 @@ class Ledger:
         Two attempts at one unit may meet: equal results are fine, unequal ones raise DamageError.
         """
         staged = list(staged)
+        for item in staged:
+            sync(item.temporary)
         digests = [file_digest(item.temporary) for item in staged]
         earlier = self.valid_row(phase, key)
         if earlier is not None:
@@ -257,7 +278,7 @@ class Ledger:
             stat = final.stat()
             parts.append(Part(item.final, stat.st_size, digest, (stat.st_mtime_ns, stat.st_ino)))
         for folder in {(self.out / item.final).parent for item in staged}:
-            sync_folder(folder)
+            sync(folder)
         row = Row(phase, key, tuple(parts), body)
         self._write_row(row)
         (self.folder / "removed" / phase / key).unlink(missing_ok=True)
@@ -273,7 +294,9 @@ class Ledger:
         content = {"phase": row.phase, "key": row.key, "parts": [vars(part) for part in row.parts], "body": row.body}
         content = json.loads(json.dumps(content))
         path = self.row_path(row.phase, row.key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(exist_ok=True)
+            sync(path.parent.parent)
         write_durably(path, json.dumps({"check": digest_of(content), "row": content}).encode(), self.scratch)
 
     def keys(self, phase: str) -> list[str]:
@@ -289,15 +312,13 @@ class Ledger:
                 (self.folder / "removed" / phase / key).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Removes files in the part folders that no row claims, and leftovers of attempts."""
+        """Removes files in the part folders that no row claims."""
         claimed = {part.path for row in self.rows() for part in row.parts}
         for name in PART_FOLDERS:
             for path in (self.out / name).rglob("*"):
                 inside = path.relative_to(self.out)
                 if path.is_file() and str(inside) not in claimed and "plans" not in inside.parts:
                     path.unlink()
-        for path in self.scratch.iterdir():
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def rows(self, phase: str | None = None) -> list[Row]:
         """All readable rows (of a phase), by phase and key."""

@@ -20,7 +20,7 @@ class FolderLock:
         self._file = open(self.path, "a+")  # noqa: SIM115 - lives as long as the lock
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._file.seek(0)
             holder = _holder(self._file.read())
             self._file.close()
@@ -38,6 +38,12 @@ class FolderLock:
     def release(self) -> None:
         """Gives the lock back."""
         self._file.close()
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def _holder(text: str) -> str:
