@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.cli import AsJson, RunFolder, command, console
-from pipeline.errors import RecipeError
+from pipeline.cli import AsJson, RecipePath, RunFolder, Set, command, console
+from pipeline.errors import RecipeError, UserError
 
 
 @command("dropped")
@@ -166,3 +166,64 @@ def clean(
             return
     clean_folder.carry_out(removal)
     screen.print("removed", highlight=False)
+
+
+@command("try")
+def try_(
+    recipe: RecipePath,
+    page: Annotated[
+        str, typer.Argument(metavar="PAGE", help="An HTML or text file, or a URL that the recipe's inputs hold.")
+    ],
+    set_: Set = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="The source it counts as. [default: the first]")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="The URL that a file counts as.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Whole texts and all changes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put one page through a recipe's stages: its text after each, its scores, and whether it is kept, or why not.
+
+    What a stage changed is shown as [-before-]{+after+}. With a URL the recipe's inputs are read until it is found.
+
+    Examples: corpusmill try configs/demo.yaml page.html --url https://example.org/page;
+    corpusmill try configs/demo.yaml https://www.levitate.ai/ --set gopher_quality.min_words=100
+    """
+    from pipeline.recipe import read_recipe
+    from pipeline.try_page import try_page
+    from pipeline.tryview import print_trying
+    from pipeline.work import Context
+
+    checked = read_recipe(recipe, set_)
+    trying = try_page(Context(Path("."), recipe.parent.resolve(), checked), page, source, url)
+    if as_json:
+        print(json.dumps(trying.to_json(), indent=1, ensure_ascii=False))
+    else:
+        print_trying(trying, console(), full=full)
+
+
+@command("train")
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration: a YAML file, see configs/.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="a.b=c", help="Change one setting (repeatable)."),
+    ] = None,
+) -> int:
+    """Train a decoder on the shards of a run; run it again to go on from the last checkpoint.
+
+    Every setting is explained in trainer/config.py. Ends with 1 where require_below_unigram was not reached.
+
+    Example: corpusmill train configs/train-demo.yaml --set steps=400 --set checkpoint.folder=runs/demo/train
+    """
+    try:
+        from trainer.run import train as start
+
+        return start(config, set_ or [])
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
+        raise UserError("training needs torch; install it with `pip install 'corpusmill[train]'`") from error
+    except KeyboardInterrupt:
+        print("corpusmill: stopped before the first step", file=sys.stderr)
+        return 130
