@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,12 +25,15 @@ import psutil
 import yaml
 
 from pipeline.errors import RecipeError, UserError, nearest
+from pipeline.failures import Failure, as_user_error
 from pipeline.ledger import Ledger, write_durably
 from pipeline.lock import FolderLock
 from pipeline.progress import reports
 from pipeline.show import Display
 from pipeline.work import Context
 
+DIED = 70
+"""What the working process ends with where its pipeline broke though no unit failed; it is then started again."""
 RESTARTS = 3
 POLL = 0.2
 """Seconds between two looks at the working process."""
@@ -78,10 +81,20 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
     Raises LockedError where another run works in the folder, Stopped after a signal, UserError otherwise.
     """
     check_request(request)
-    ledger = Ledger(context.out)
-    _make_folder(context.out)
-    lock = FolderLock(ledger.folder)
     try:
+        return _run(context, request, display)
+    except OSError as error:
+        raise as_user_error(error) or error from error
+
+
+def _run(context: Context, request: RunRequest, display: Display) -> dict[str, int]:
+    ledger = Ledger(context.out)
+    ledger.check(context.recipe.name)
+    try:
+        ledger.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the output folder {context.out} cannot be made: {error.strerror}") from error
+    with _signals_raise(), FolderLock(ledger.folder) as lock:
         ledger.create(context.recipe.name)
         recipe = yaml.safe_dump(context.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         asked = {context.out / "recipe.yaml": recipe, ledger.folder / "context.json": json.dumps(context.to_json())}
@@ -91,49 +104,45 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
                 write_durably(path, text.encode(), ledger.scratch)
         for old in sorted((ledger.folder / "runs").glob("*"))[:-4]:
             shutil.rmtree(old, ignore_errors=True)
-        with _signals_raise():
-            for attempt in range(RESTARTS + 1):
-                result = _attempt(context, request, display, lock)
-                if result is not None:
-                    return result
-                if attempt < RESTARTS:
-                    display.say("A worker died; going on from what is committed.")
+        for attempt in range(RESTARTS + 1):
+            ledger.clear_attempts()
+            desk = ledger.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+            result = _attempt(context, request, display, lock, desk)
+            display.close_phase(finished=result is not None)
+            if result is not None:
+                return result
+            if attempt < RESTARTS:
+                display.say("A worker died; going on from what is committed.")
         raise UserError(
-            f"workers died {RESTARTS + 1} times, the last time at work on: {_units_at_work(context)}. Out of memory? "
-            f"The log is in {_latest_desk(context)}."
+            f"workers died {RESTARTS + 1} times, the last time at work on: {_units_at_work(_state(desk)[1])}. "
+            f"Out of memory? What is committed stays. The log is {desk / 'log'}."
         )
-    finally:
-        lock.release()
 
 
-def _make_folder(out: Path) -> None:
-    try:
-        (out / "ledger").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the output folder {out} cannot be made: {error.strerror}") from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise UserError(f"the output folder {out} may not be written to")
-
-
-def _attempt(context: Context, request: RunRequest, display: Display, lock: FolderLock) -> dict[str, int] | None:
+def _attempt(
+    context: Context, request: RunRequest, display: Display, lock: FolderLock, desk: Path
+) -> dict[str, int] | None:
     """One life of the working process: units done by phase, or None where it or a worker died."""
-    desk = Ledger(context.out).folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     desk.mkdir(parents=True)
     order = {
         "context": context.to_json(),
         "workers": request.workers,
         "runner": request.runner,
         "options": request.options,
+        "driver": os.getpid(),
     }
     (desk / "order.json").write_text(json.dumps(order))
-    paths = os.pathsep.join(path or os.getcwd() for path in [*sys.path, os.getcwd()])  # a user's own stages
+    # A user's own stages may lie in the working folder, but last, so that nothing there stands in for a module of ours.
+    paths = [*filter(None, sys.path), os.getcwd()]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
     with (desk / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.runner", str(desk / "order.json")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | {"PYTHONPATH": paths, "PYTHONHASHSEED": "0"},
+            env=os.environ | environment,
+            process_group=0,  # so that it can be ended with all that it started
             pass_fds=[lock.fileno()],  # the lock outlives this process while a worker may still commit
         )
         try:
@@ -145,24 +154,26 @@ def _attempt(context: Context, request: RunRequest, display: Display, lock: Fold
 def _watch(
     process: subprocess.Popen[bytes], desk: Path, request: RunRequest, display: Display
 ) -> dict[str, int] | None:
-    moved = time.monotonic()
+    moved, spent = time.monotonic(), 0.0
     before: Any = None
     while True:
         ended = process.poll() is not None
         phase, working = _state(desk)
         display.update(phase, working)
         if ended:
-            return _result(desk)
-        if _dead(working):
-            return None
-        now = (phase, working)
-        if now != before:
-            before, moved = now, time.monotonic()
-        elif time.monotonic() - moved > request.stall_seconds:
-            units = ", ".join(sorted(report["unit"] for report in working if report["unit"])) or "none"
+            return _result(process, desk)
+        still = time.monotonic() - moved
+        if (phase, working) != before:
+            before, moved = (phase, working), time.monotonic()
+        elif still > request.stall_seconds:
+            earlier, spent = spent, _cpu_seconds(process)
+            if phase.get("silent") and spent - earlier > still / 10:  # that much no hanging process takes
+                moved = time.monotonic()
+                continue
             raise UserError(
                 f"nothing has moved for {request.stall_seconds:.0f} s in phase {phase.get('phase', 'start')}; "
-                f"units at work: {units}. The run is ended; what is committed stays. The log is {desk / 'log'}."
+                f"units at work: {_units_at_work(working)}. The run is ended; what is committed stays. "
+                f"If a unit may take that long, raise --stall. The log is {desk / 'log'}."
             )
         time.sleep(POLL)
 
@@ -178,63 +189,49 @@ def _state(desk: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return phase, working
 
 
-def _dead(working: list[dict[str, Any]]) -> bool:
-    """Whether a process that took up a unit is gone without having finished it."""
-    return any(report["unit"] and not _alive(report["pid"]) for report in working)
+def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """CPU time of the working process and what it started: a sign of life of units that report nothing."""
+    seconds = 0.0
+    with suppress(psutil.NoSuchProcess):
+        top = psutil.Process(process.pid)
+        for one in (top, *top.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                seconds += times.user + times.system
+    return seconds
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def _units_at_work(working: list[dict[str, Any]]) -> str:
+    return ", ".join(sorted(report["unit"] for report in working if report["unit"])) or "none"
 
 
-def _result(desk: Path) -> dict[str, int] | None:
+def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | None:
     path = desk / "result.json"
     if not path.exists():
-        return None
+        if process.returncode < 0 or process.returncode == DIED:
+            return None
+        last = (desk / "log").read_text(errors="replace").rstrip().rpartition("\n")[2]
+        raise UserError(f"the working process ended by itself: {last}\nThe log is {desk / 'log'}.")
     result = json.loads(path.read_text())
-    if result["ok"]:
+    if "done" in result:
         return dict(result["done"])
-    if not result["expected"]:
-        if _dead(_state(desk)[1]):
-            return None  # Beam found out first that a worker had died
-        (desk / "trace").write_text(result["trace"])
-        raise UserError(
-            f"{result['message'].splitlines()[0]}\nThis is a fault of corpusmill or of a stage. "
-            "What is committed stays. "
-            f"The trace is {desk / 'trace'}, the log {desk / 'log'}."
-        )
-    error = UserError(result["message"])
-    error.exit_code = result["exit_code"]
-    raise error
+    failure = Failure(**result)
+    if failure.expected:
+        error = UserError(failure.message)
+        error.exit_code = failure.exit_code
+        raise error
+    (desk / "trace").write_text(failure.trace)
+    raise UserError(
+        f"{failure.message}\nThis is a fault of corpusmill or of a stage. What is committed stays. "
+        f"The trace is {desk / 'trace'}, the log {desk / 'log'}."
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the working process and everything below it."""
-    try:
-        below = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        below = []
-    if process.poll() is None:
-        process.kill()
-    for child in below:
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
+    """Ends the working process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(below, timeout=10)
-
-
-def _latest_desk(context: Context) -> Path:
-    return max((Ledger(context.out).folder / "runs").iterdir())
-
-
-def _units_at_work(context: Context) -> str:
-    _, working = _state(_latest_desk(context))
-    return ", ".join(sorted(report["unit"] for report in working if report["unit"])) or "none"
 
 
 @contextmanager
@@ -244,7 +241,9 @@ def _signals_raise() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    heeded = [number for number in stopping if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    earlier = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:

@@ -11,9 +11,7 @@ import errno
 import json
 import os
 import shutil
-import threading
 import time
-import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,9 +22,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline import coders
-from pipeline.errors import UserError
+from pipeline.failures import Failure, UnitFailed, WorkersDied, leave, left
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
+from pipeline.processes import follow
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task
 
@@ -42,10 +41,15 @@ def run_units(
 ) -> dict[str, int]:
     """Runs and commits the units of one phase; `desk` is the attempt's folder for claims and reports.
 
-    Returns units, parts and bytes committed. A unit's UserError comes back as it was raised.
+    Returns units, parts and bytes committed. Raises UnitFailed, or WorkersDied where no unit says why.
     """
     tasks = sorted(tasks, key=lambda task: (-task.size, task.key))
-    job = {"context": context.to_json(), "tasks": [vars(task) for task in tasks], "desk": str(desk)}
+    job = {
+        "context": context.to_json(),
+        "tasks": [vars(task) for task in tasks],
+        "desk": str(desk),
+        "runner": os.getpid(),
+    }
     job_file = desk / "job.json"
     job_file.write_text(json.dumps(job))
     (desk / "claims").mkdir()
@@ -67,7 +71,10 @@ def run_units(
         )
         pipeline.run().wait_until_finish()
     except Exception as error:
-        raise (first_error(desk) or error) from error
+        failure = left(desk)
+        if failure is not None:
+            raise UnitFailed(failure) from error
+        raise WorkersDied(f"{type(error).__name__}: {error}") from error
     return dict(json.loads(sums.read_text()))
 
 
@@ -81,9 +88,9 @@ class Work(beam.DoFn):
 
     def setup(self) -> None:
         """Reads the job once a worker."""
-        if self.watching:
-            follow_parent()
         job = json.loads(Path(self.job_file).read_text())
+        if self.watching and job["runner"] != os.getpid():
+            follow(job["runner"])
         self.desk = Path(job["desk"])
         self.context = Context.from_json(job["context"])
         self.tasks = {task["key"]: Task(**task) for task in job["tasks"]}
@@ -96,6 +103,8 @@ class Work(beam.DoFn):
 
     def _queue(self) -> Iterator[Task]:
         for task in self.tasks.values():  # largest first, as the driver listed them
+            if left(self.desk) is not None:
+                return  # the phase has failed
             try:
                 os.close(os.open(self.desk / "claims" / task.key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except FileExistsError:
@@ -103,13 +112,14 @@ class Work(beam.DoFn):
             yield task
 
     def _unit(self, task: Task) -> pa.RecordBatch:
-        self.reporter.begin(f"{task.phase}/{task.key}")
+        self.reporter.begin(task.title)
         try:
             row = do_unit(task, self.context, self.reporter)
-        except Exception as error:
-            leave_error(self.desk, task, error)
+        except BaseException as error:  # a stage may well call sys.exit
+            failure = Failure.of(error, task.title)
+            leave(self.desk, task.key, failure)
             self.reporter.give_up()
-            raise
+            raise UnitFailed(failure) from error
         self.reporter.end()
         measure(row)
         values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
@@ -154,55 +164,3 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 def note(batch: pa.RecordBatch, path: str) -> None:
     """Leaves the sums where the driver of the phase finds them."""
     Path(path).write_text(json.dumps(batch.to_pylist()[0]))
-
-
-def leave_error(desk: Path, task: Task, error: Exception) -> None:
-    """Writes down why a unit failed: runners wrap exceptions until nothing of them is left."""
-    known = as_user_error(error)
-    facts = {
-        "unit": f"{task.phase}/{task.key}",
-        "message": str(known) if known else f"{type(error).__name__}: {error}",
-        "exit_code": known.exit_code if known else 1,
-        "expected": known is not None,
-        "trace": traceback.format_exc(),
-    }
-    (desk / f"error-{task.key}.json").write_text(json.dumps(facts))
-
-
-def as_user_error(error: Exception) -> UserError | None:
-    """The error as one that the user can mend, or None for a fault of ours."""
-    if isinstance(error, UserError):
-        return error
-    if isinstance(error, OSError) and error.errno is not None:
-        where = f" at {error.filename}" if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return UserError(
-                f"no room to write{where}: {os.strerror(error.errno)}. "
-                "What is committed stays; make room and run again."
-            )
-        return UserError(f"{os.strerror(error.errno)}{where}. What is committed stays; mend it and run again.")
-    return None
-
-
-def first_error(desk: Path) -> Exception | None:
-    """The error that a unit left, the one of the least key where there are several."""
-    for path in sorted(desk.glob("error-*.json")):
-        facts = json.loads(path.read_text())
-        if facts["expected"]:
-            found = UserError(facts["message"])
-            found.exit_code = facts["exit_code"]
-            return found
-        return RuntimeError(f"unit {facts['unit']}: {facts['message']}\n{facts['trace']}")
-    return None
-
-
-def follow_parent() -> None:
-    """Ends this process soon after its parent is gone, so that a killed run leaves no worker behind."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="follow-parent").start()

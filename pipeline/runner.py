@@ -5,19 +5,24 @@ It may die at any moment: the ledger holds what is done, and the next one goes o
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import accounts
-from pipeline.engine import as_user_error, follow_parent, run_units
+from pipeline.driver import DIED
+from pipeline.engine import run_units
 from pipeline.errors import UserError
+from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.phases import PHASES, Phase
+from pipeline.processes import follow
 from pipeline.work import Context, Task
 
 PROBE_FROM = 16
@@ -37,28 +42,38 @@ class Order:
 
 
 def main(path: str) -> int:
-    """Does the run that the order in this file describes; leaves `result.json` beside it."""
-    follow_parent()
+    """Does the run that the order in this file describes; leaves `result.json` beside it, unless a worker died."""
     data = json.loads(Path(path).read_text())
+    follow(data["driver"])
     order = Order(
         Context.from_json(data["context"]), data["workers"], data["runner"], data["options"], Path(path).parent
     )
+    threading.excepthook = functools.partial(_end_where_a_worker_died, order.desk)
     try:
-        done = run(order)
-        result: dict[str, Any] = {"ok": True, "done": done}
+        result: dict[str, Any] = {"done": run(order)}
+    except WorkersDied:
+        traceback.print_exc()  # to the log
+        return DIED
+    except UnitFailed as error:
+        result = vars(error.failure)
     except Exception as error:
-        known = as_user_error(error)
-        result = {
-            "ok": False,
-            "expected": known is not None,
-            "message": str(known) if known else f"{type(error).__name__}: {error}",
-            "exit_code": known.exit_code if known else 1,
-            "trace": traceback.format_exc(),
-        }
+        result = vars(Failure.of(error))
     temporary = order.desk / "result.tmp"
     temporary.write_text(json.dumps(result))
     os.replace(temporary, order.desk / "result.json")
-    return 0 if result["ok"] else 1
+    return 0 if "done" in result else 1
+
+
+def _end_where_a_worker_died(desk: Path, failed: threading.ExceptHookArgs) -> None:
+    """Ends this process when the Beam thread that waits for a worker process reports that it died.
+
+    Beam itself finds out late, or never where the worker was still starting. Where a unit failed, workers
+    end as a consequence, and the failure is the news.
+    """
+    threading.__excepthook__(failed)
+    died = failed.thread is not None and failed.thread.name == "run_worker"
+    if died and next(desk.glob("*/error-*.json"), None) is None:
+        os._exit(DIED)
 
 
 def run(order: Order) -> dict[str, int]:
@@ -69,12 +84,12 @@ def run(order: Order) -> dict[str, int]:
         tasks = phase.tasks(context)
         pending = missing(phase, tasks, context)
         for name, units in removed_but_needed(context, pending).items():
-            _announce(order, f"{name}-again", units, units)
+            _announce(order, PHASES[name], f"{name}-again", units, units)
             desk = order.desk / f"{name}-again-for-{phase.name}"
             desk.mkdir()
             _do(PHASES[name], units, order, desk)
             done[name] += len(units)
-        _announce(order, phase.name, tasks, pending)
+        _announce(order, phase, phase.name, tasks, pending)
         context.ledger.keep_only(phase.name, [task.key for task in tasks])
         if pending:
             context.ledger.set_complete(False)
@@ -151,9 +166,10 @@ def _do(phase: Phase, tasks: list[Task], order: Order, desk: Path) -> None:
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 
 
-def _announce(order: Order, phase: str, tasks: list[Task], pending: list[Task]) -> None:
+def _announce(order: Order, phase: Phase, name: str, tasks: list[Task], pending: list[Task]) -> None:
     facts = {
-        "phase": phase,
+        "phase": name,
+        "silent": phase.silent,
         "units": len(tasks),
         "pending": len(pending),
         "bytes": sum(task.size for task in pending),

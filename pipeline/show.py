@@ -32,7 +32,7 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close_phase()
+        self.close_phase()
         if self._bar is not None:
             self._bar.stop()
 
@@ -45,9 +45,7 @@ class Display:
         if not phase:
             return
         if phase["phase"] != self._phase:
-            if self._phase:
-                self._facts["units"] = self._facts["pending"]  # it went on, so all of them were done
-            self._close_phase()
+            self.close_phase(finished=True)
             self._phase, self._begun, self._told = phase["phase"], time.monotonic(), time.monotonic()
             if self._bar is not None:
                 self._task = self._bar.add_task(self._phase, total=max(1, phase["bytes"]), text="")
@@ -61,11 +59,13 @@ class Display:
             self._told = time.monotonic()
             self.say(f"{self._phase}: {text}")
 
-    def _close_phase(self) -> None:
+    def close_phase(self, *, finished: bool = False) -> None:
+        """Says what became of the phase that was shown last; the reports of its last units are seldom seen."""
         if not self._phase:
             return
         seconds = time.monotonic() - self._begun
-        pending, units = self._facts["pending"], self._facts["units"]
+        pending = self._facts["pending"]
+        units = pending if finished else self._facts["units"]
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None

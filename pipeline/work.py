@@ -30,6 +30,12 @@ class Task:
     """Bytes that it reads, for the largest-first order and the time left."""
     spec: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """How messages call it: phase, beginning of the key, and the input file that it reads, if it does."""
+        place = f" of {self.spec['name']} from byte {self.spec['start']}" if self.phase == "clean" else ""
+        return f"{self.phase}/{self.key[:12]}{place}"
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -3,7 +3,8 @@
 `NAME` and `VERSION`; `READS`, the phases whose parts it reads; `tasks(context)`, its units of work, known
 once the phases before it are done; `work(task, context, folder, reporter)`, one unit: writes files into the
 attempt's folder and returns them with the body of the manifest row. `PARALLEL_FROM` is the amount of work in
-bytes below which one worker does it, since a second would start longer than it works.
+bytes below which one worker does it, since a second would start longer than it works. A unit of a silent
+phase is one long step that reports nothing before its end.
 
 In the order of a run: index, clean, signatures, exact, bands, clusters, documents, tokenizer, tokenise,
 plan, shard.
@@ -28,6 +29,7 @@ class Phase(NamedTuple):
     parallel_from: int
     tasks: Callable[[Context], list[Task]]
     work: Callable[[Task, Context, Path, Reporter], tuple[Sequence[Staged], dict[str, Any]]]
+    silent: bool = False
 
 
 def _phases() -> dict[str, Phase]:
@@ -35,16 +37,18 @@ def _phases() -> dict[str, Phase]:
 
     megabyte = 1 << 20
     row = [
-        Phase("index", (), 1 << 30, index.tasks, index.work),
+        Phase("index", (), 1 << 30, index.tasks, index.work, silent=True),
         Phase("clean", ("index",), 0, clean.tasks, clean.work),
         Phase("signatures", ("clean",), 16 * megabyte, signatures.tasks, signatures.work),
-        Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work),
-        Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work),
-        Phase("clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work),
+        Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work, silent=True),
+        Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work, silent=True),
+        Phase(
+            "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
+        ),
         Phase("documents", ("clean", "clusters"), 64 * megabyte, documents.tasks, documents.work),
-        Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work),
+        Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
-        Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work),
+        Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),
         Phase("shard", ("tokenise", "plan"), 32 * megabyte, shard.tasks, shard.work),
     ]
     return {phase.name: phase for phase in row}
