@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
+from pipeline.phases.clean import split_specs
 from pipeline.recipe import DEDUP_LABEL
 from pipeline.work import Context
 
@@ -88,8 +89,8 @@ def check_identities(context: Context) -> None:
     problems = identity_problems(context.ledger)
     if problems:
         raise PromiseError("the books do not balance, which is a fault of corpusmill:\n  " + "\n  ".join(problems))
-    accepted = {item.source for item in context.recipe.inputs if item.allow_incomplete}
-    cut = [path for source, path in incomplete(rows) if source not in accepted]
+    accepted = {spec["digest"] for spec, _ in split_specs(context) if spec["allow_incomplete"]}
+    cut = incomplete([row for row in rows if row.body["input"]["digest"] not in accepted])
     if cut:
         raise PromiseError(
             "the run is complete and its books balance, but these inputs were cut off at their end, as by a broken "
@@ -158,13 +159,11 @@ def gaps(rows: list[Row]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def incomplete(rows: list[Row]) -> list[tuple[str, str]]:
-    """Source and path of the files that end inside a record or hold nothing."""
-    found = {
-        (gap["source"], gap["file"]) for gap in gaps(rows) if gap["reason"] == "truncated"
-    } | {
-        (row.body["input"]["source"], row.body["input"]["path"])
-        for row in rows
-        if row.body["input"]["end"] == 0
-    }  # fmt: skip
+def incomplete(rows: list[Row]) -> list[str]:
+    """Paths of the files that end inside a record or hold nothing."""
+    found = set()
+    for row in rows:
+        place = row.body["input"]
+        if place["end"] == 0 or any(reason == "truncated" for _, _, reason in row.body["gaps"]):
+            found.add(place["path"])
     return sorted(found)

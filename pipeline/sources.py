@@ -22,6 +22,7 @@ class InputFile:
     name: str
     """How origins call it: its path below the folder that the glob starts from."""
     fields: tuple[tuple[str, str], ...]
+    allow_incomplete: bool
 
 
 def input_files(recipe: Recipe) -> list[InputFile]:
@@ -37,12 +38,22 @@ def input_files(recipe: Recipe) -> list[InputFile]:
                 problem = _problem(path, item)
                 if problem:
                     problems.append(f"inputs[{number}].path: {problem}")
+                name = os.path.relpath(path, _root(pattern))
+                fields = tuple(sorted(item.fields.items()))
                 found[item.source, path] = InputFile(
-                    item.source, item.format, path, Path(path).name, tuple(sorted(item.fields.items()))
+                    item.source, item.format, path, name, fields, item.allow_incomplete
                 )
     if problems:
         raise RecipeError("\n".join(problems))
     return sorted(found.values(), key=lambda file: (file.source, file.path))
+
+
+def _root(pattern: str) -> Path:
+    """The folder that a glob starts from."""
+    folder = Path(pattern).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder
 
 
 def _problem(path: str, item: Input) -> str | None:

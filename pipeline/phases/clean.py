@@ -24,13 +24,14 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.ledger import Staged
 from pipeline.parts import PartWriter
+from pipeline.phases import index
 from pipeline.progress import Reporter
 from pipeline.readers import READERS
 from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
 from pipeline.recipe import READ_LABEL
 from pipeline.resources import digests, load
 from pipeline.work import Context, Task, once, unit_key
-from stages.base import Processor
+from stages.base import Outcome, Processor
 from stages.hashing import keyed_all, threshold
 from stages.schema import DROPPED, READ
 
@@ -78,8 +79,6 @@ def chain_facts(context: Context) -> list[dict[str, Any]]:
 @once
 def split_specs(context: Context) -> list[tuple[dict[str, Any], list[list[Any]]]]:
     """Each input file with its splits, in the order of their digests: names play no part."""
-    from pipeline.phases import index
-
     found = []
     for task in index.tasks(context):
         row = context.ledger.read_row("index", task.key)
@@ -126,13 +125,13 @@ class Chain:
         dropped: list[dict[str, Any]] = []
         for (label, name, step), book in zip(self.steps, books, strict=True):
             begun = time.thread_time()
-            outcome = step(batch)
+            try:
+                outcome = step(batch)
+            except Exception as error:
+                error.add_note(f"in stage {label}")
+                raise
             book.seconds += time.thread_time() - begun
-            if outcome.batch.num_rows + len(outcome.dropped) != batch.num_rows:
-                raise UserError(
-                    f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped "
-                    f"{len(outcome.dropped)}: every row must be one or the other"
-                )
+            check_outcome(label, batch, outcome)
             book.entered += batch.num_rows
             book.counts.update(outcome.counts)
             if outcome.dropped:
@@ -145,6 +144,21 @@ class Chain:
             if batch.num_rows:
                 book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
         return batch, dropped
+
+
+def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> None:
+    """Raises UserError where a stage did not either keep a row, in its place, or drop it once."""
+    kept = np.ones(batch.num_rows, bool)
+    rows = [row for row, *_ in outcome.dropped]
+    good = all(0 <= row < batch.num_rows for row in rows) and len(set(rows)) == len(rows)
+    if good:
+        kept[rows] = False
+        good = outcome.batch.column("id").equals(batch.column("id").filter(pa.array(kept)))
+    if not good:
+        raise UserError(
+            f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped {len(rows)}: every "
+            "row must be kept, in its place and with its id, or be dropped once"
+        )
 
 
 def made_with(context: Context) -> dict[str, Any]:
@@ -267,7 +281,6 @@ def _sampled(
 
 
 def check_unchanged(spec: dict[str, Any]) -> None:
-    """Raises UserError where an input file was written to while it was read."""
-    stat = Path(spec["path"]).stat()
-    if stat.st_size != spec["size"]:
-        raise UserError(f"{spec['path']} changed while it was read ({spec['size']} bytes before, {stat.st_size} now)")
+    """Raises UserError where an input file was written to or replaced since its digest was taken."""
+    if index.looks(Path(spec["path"])) != spec["looks"]:
+        raise UserError(f"{spec['path']} changed while the run was at work; run again")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.ledger import Staged, file_digest
 from pipeline.progress import Reporter
 from pipeline.readers import READERS
@@ -28,18 +29,26 @@ def tasks(context: Context) -> list[Task]:
 
 def task_of(file: InputFile, context: Context) -> Task:
     """The unit of a file: keyed by how the file looks from outside."""
-    stat = Path(file.path).stat()
+    seen = looks(Path(file.path))
+    size = seen[0]
     facts = {
         "path": file.path,
-        "size": stat.st_size,
-        "mtime": stat.st_mtime_ns,
-        "inode": stat.st_ino,
+        "looks": seen,
         "format": file.format,
         "source": file.source,
         "limit": context.trial.limit,
         "split_bytes": SPLIT_BYTES,
     }
-    return Task("index", unit_key("index", VERSION, (), facts), stat.st_size, vars(file) | {"size": stat.st_size})
+    return Task("index", unit_key("index", VERSION, (), facts), size, vars(file) | {"size": size, "looks": seen})
+
+
+def looks(path: Path) -> list[int]:
+    """How a file looks from outside: size, modification time in ns, inode. Raises UserError where it is gone."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} was there when the run began and is gone; run again") from error
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
