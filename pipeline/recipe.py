@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import RecipeError, nearest
-from pipeline.settings import apply_change, explain, load_yaml
+from pipeline.settings import apply_change, explain, listed, load_yaml
 from stages.base import Stage
 from stages.registry import find, make
 
@@ -178,19 +178,13 @@ def check(data: dict[str, Any], where: str, folder: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(_report(where, explain(error, Recipe))) from error
+        raise RecipeError(listed(where, explain(error, Recipe))) from error
     problems += _stage_problems(recipe, folder)
     if not problems:
         problems += _cross_problems(recipe)
     if problems:
-        raise RecipeError(_report(where, problems))
+        raise RecipeError(listed(where, problems))
     return _absolute(recipe, folder)
-
-
-def _report(where: str, problems: list[str]) -> str:
-    if len(problems) == 1:
-        return f"{where}: {problems[0]}"
-    return f"{where} has {len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
 
 
 def _stage_problems(recipe: Recipe, folder: Path) -> list[str]:

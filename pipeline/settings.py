@@ -50,6 +50,13 @@ def load_yaml(path: Path, what: str) -> Any:
         raise RecipeError(f"{place}: {getattr(error, 'problem', None) or error}") from error
 
 
+def listed(where: str, problems: list[str]) -> str:
+    """One message over all problems of the file `where`."""
+    if len(problems) == 1:
+        return f"{where}: {problems[0].removeprefix(': ')}"
+    return f"{where} has {len(problems)} problems:\n" + "\n".join(f"  - {p.removeprefix(': ')}" for p in problems)
+
+
 def explain(error: ValidationError, model: Any) -> list[str]:
     """Each problem of a validation error as one line: key, what is wrong, value, nearest right one."""
     problems = []
@@ -69,7 +76,8 @@ def explain(error: ValidationError, model: Any) -> list[str]:
             if isinstance(value, bool) and item["type"] == "string_type":
                 hint = " (YAML reads a bare yes/no/on/off as true/false: quote it)"
             choice = nearest(str(value), _choices(item)) if item["type"] == "literal_error" else ""
-            shown = "" if isinstance(value, dict | list) and len(str(value)) > 80 else f", found {value!r}"
+            whole = isinstance(value, dict) or len(str(value)) > 80  # a section says nothing to the reader
+            shown = "" if whole else f", found {value!r}"
             problems.append(f"{key}: {message}{shown}{hint}.{choice}" if key else f": {message}")
     return problems
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.errors import RecipeError, nearest
+from pipeline.errors import RecipeError
+from pipeline.settings import apply_change, explain, listed, load_yaml
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -197,63 +197,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
     Raises RecipeError with every fault found, each with its key, before anything else is done.
     """
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not readable YAML: {error}") from error
+    values = load_yaml(path, "configuration")
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no settings; it must be a YAML mapping with keys such as data, model, steps")
     for override in overrides:
-        _put(values, override)
+        apply_change(values, override)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(dict(fault))}" for fault in error.errors())
-        raise RecipeError(f"{path} cannot be used:\n{faults}") from error
-
-
-def _put(values: dict[str, Any], override: str) -> None:
-    """Sets `a.b=c` in nested mappings; c is read as YAML."""
-    key, equals, text = override.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not last:
-        raise RecipeError(f"'{override}' sets nothing; write key=value, such as model.layers=4")
-    for parent in parents:
-        if values.get(parent) is None:
-            values[parent] = {}
-        values = values[parent]
-        if not isinstance(values, dict):
-            raise RecipeError(f"'{override}': {parent} holds a value, not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"'{override}': the value is not readable YAML") from error
-
-
-def _describe(fault: dict[str, Any]) -> str:
-    """One line for one of pydantic's faults: the key, what is wrong, the nearest right key."""
-    location = [str(part) for part in fault["loc"]]
-    key = ".".join(location)
-    if fault["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting.{nearest(location[-1], _fields_at(location[:-1]))}"
-    if fault["type"] == "missing":
-        return f"{key}: must be set"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if isinstance(fault["input"], dict) or not key:  # a whole section says nothing to the reader
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message}, not {fault['input']!r}"
-
-
-def _fields_at(location: Iterable[str]) -> list[str]:
-    """Names of the settings of the section that `location` leads to."""
-    section: type[BaseModel] = TrainConfig
-    for part in location:
-        kind = section.model_fields[part].annotation
-        sections = [k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)]
-        if not sections:
-            return []
-        section = sections[0]
-    return list(section.model_fields)
+        raise RecipeError(listed(str(path), explain(error, TrainConfig))) from error

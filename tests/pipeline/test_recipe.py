@@ -35,7 +35,7 @@ def message(*changes: str) -> str:
         ("inputs.0.pth=x", ["inputs.0.pth: no such key", "'path'"]),
         ("inputs.0.format=wrac", ["inputs.0.format", "'wrac'", "Did you mean 'warc'?"]),
         ("inputs.0.fields={text: body}", ["inputs[0].fields", "warc has no fields"]),
-        ("inputs.4.fields.txt=x", ["inputs[4].fields.txt", "Did you mean 'text'?"]),
+        ("inputs.3.fields.txt=x", ["inputs[3].fields.txt", "Did you mean 'text'?"]),
         ("inputs.0.path=../tests/data/crawl/wep-000.warc.gz", ["inputs[0].path", "Did you mean 'web-000.warc.gz'?"]),
         ("inputs.0.path=../tests/data/crawl", ["inputs[0].path", "no file matches"]),
         ("inputs=[]", ["inputs", "at least 1"]),
