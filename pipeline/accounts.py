@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
-from pipeline.phases.clean import split_specs
+from pipeline.phases.clean import NOT_SAMPLED, split_specs
 from pipeline.recipe import DEDUP_LABEL
-from pipeline.work import Context
+from pipeline.work import Context, Trial
 
 JUDGE_FROM = 1_000
-"""Records that must have entered a stage before its drop rate is judged in mid-run."""
+"""Records that must have entered a stage before its drop rate is judged in mid-run, or in a trial run."""
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Step:
 
     @property
     def kept(self) -> int:
-        """Records that went on."""
-        return self.entered - self.lost
+        """Records that went on: neither dropped nor left out of a trial run's sample."""
+        return self.entered - self.lost - self.counts[NOT_SAMPLED]
 
 
 def funnel(ledger: Ledger) -> list[Step]:
@@ -65,19 +65,21 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
     """Raises PromiseError where a stage of the phase that was just at work drops more or less than expected."""
     if phase not in ("clean", "clusters"):
         return
+    whole = final and context.trial == Trial()  # a few records of a trial run say nothing of rates
     for step in funnel(context.ledger):
         band = context.recipe.expect.get(step.stage)
-        if band is None or step.entered == 0 or (not final and step.entered < JUDGE_FROM):
+        judged = step.lost + step.kept
+        if band is None or judged == 0 or (not whole and judged < JUDGE_FROM):
             continue
         if (step.stage == DEDUP_LABEL) != (phase == "clusters"):
             continue
-        rate = step.lost / step.entered
+        rate = step.lost / judged
         low, high = band.drop
         if low <= rate <= high:
             continue
         reasons = ", ".join(f"{reason} {count}" for reason, count in step.dropped.most_common(4)) or "none"
         raise PromiseError(
-            f"stage {step.stage} dropped {rate:.1%} of the {step.entered} records that entered it; the recipe expects "
+            f"stage {step.stage} dropped {rate:.1%} of the {judged} records that entered it; the recipe expects "
             f"{low:.1%} to {high:.1%} (expect.{step.stage}.drop). Reasons: {reasons}. "
             f"Look at them with `corpusmill dropped {context.out}`; what is done so far stays."
         )

@@ -187,7 +187,7 @@ def try_(
     What a stage changed is shown as [-before-]{+after+}. With a URL the recipe's inputs are read until it is found.
 
     Examples: corpusmill try configs/demo.yaml page.html --url https://example.org/page;
-    corpusmill try configs/demo.yaml https://www.levitate.ai/ --set gopher_quality.min_words=100
+    corpusmill try configs/demo.yaml https://www.levitate.ai/ --set stages.gopher_quality.min_words=100
     """
     from pipeline.recipe import read_recipe
     from pipeline.try_page import try_page

@@ -113,9 +113,13 @@ def run(order: Order) -> dict[str, int]:
 
 
 def missing(phase: Phase, tasks: list[Task], context: Context) -> list[Task]:
-    """The units that have no whole result yet; parts that `corpusmill clean` took away are not missed."""
+    """The units that have no whole result yet; parts that `corpusmill clean` took away are not missed.
+
+    Equal work is done once: two units of one key, as for two parts without a row, have one result.
+    """
     ledger = context.ledger
-    return [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=True) is None]
+    found = [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=True) is None]
+    return list({task.key: task for task in found}.values())
 
 
 def removed_but_needed(context: Context, pending: list[Task]) -> dict[str, list[Task]]:

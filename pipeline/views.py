@@ -146,7 +146,7 @@ def print_funnel(facts: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="left" if name == "stage" else "right")
     table.add_column("why, and what else it counted")
     for step in facts["funnel"]:
-        lost = step["entered"] - step["kept"]
+        lost = sum(step["dropped"].values())
         why = [f"{reason.split('.', 1)[1]} {count:,}" for reason, count in step["dropped"].items()]
         more = [f"{name.replace('_', ' ')} {count:,}" for name, count in step["counts"].items() if count]
         text = ", ".join(why) + (f"{' ' if why else ''}({', '.join(more)})" if more else "")

@@ -37,6 +37,8 @@ from stages.schema import DROPPED, READ
 
 VERSION = 1
 PACKAGES = ("fastwarc", "resiliparse", "warcio", "xxhash")
+NOT_SAMPLED = "not_sampled"
+"""The count of records that the reader framed and a trial run's sample left out."""
 NO_LONGER_NEEDED = ("payload", "content_type")
 BATCH_ROWS = 64  # about a second of work, so that progress moves
 
@@ -222,6 +224,8 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         tally.gaps.append(Gap(piece.start, task.size - done, "limit")) if task.size > done else None
     check_unchanged(spec)
     read_book.counts.update(tally.counts)
+    if not_sampled:
+        read_book.counts[NOT_SAMPLED] = not_sampled
     body = {
         "input": {
             name: spec[name] for name in ("source", "path", "name", "digest", "start", "end", "format", "fields")
