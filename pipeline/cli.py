@@ -122,7 +122,7 @@ def run(
     from pipeline.recipe import read_recipe
     from pipeline.show import Display
     from pipeline.sources import input_files
-    from pipeline.views import print_summary
+    from pipeline.views import overview, print_funnel, print_summary
     from pipeline.work import Context, Trial
 
     checked = read_recipe(recipe, set_)
@@ -146,6 +146,11 @@ def run(
             "run the same command to go on.", markup=False, highlight=False,
         )  # fmt: skip
         return 128 + stopped.signal
+    except UserError as error:
+        if trial != Trial() and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
+            print_funnel(overview(target), screen)
+            error.args = (f"{error}\nThis was a trial over a few records: --set can ask less of it, for this time.",)
+        raise
     print_summary(target, done, screen)
     return 0
 

@@ -6,95 +6,184 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import zstandard
 from rich.console import Console
 
 from pipeline import __version__
+from pipeline.errors import RecipeError
+from pipeline.phases import PHASES
 from pipeline.phases.clean import Chain
 from pipeline.readers import READERS
-from pipeline.readers.base import Piece, Tally, batches
+from pipeline.readers.base import Piece, Read, Tally, batches
+from pipeline.recipe import Recipe
 from pipeline.show import size_text
 from pipeline.sources import InputFile, input_files
-from pipeline.work import Context
+from pipeline.work import Context, Trial
+from stages.minhash import MinHashSettings, signatures
 
-RECORDS = 40
-"""Records of each source that the estimate looks at."""
+FILES = 5
+"""Files of each source that the estimate looks into, spread over their order."""
+RECORDS = 20
+"""Records of each of these that go through the stages."""
+COUNTED = 500
+"""Records of each of these that are read on, only to see how many bytes they take."""
 
 
 @dataclass
 class Probe:
-    """What a few records of a source cost and gave."""
+    """What a few records of a source cost and gave, and what that makes for all of it."""
 
-    read_bytes: int = 0
-    records: int = 0
+    looked: int = 0
+    """Records that went through the stages."""
     kept: int = 0
+    read_seconds: float = 0.0
+    seconds: float = 0.0
+    """CPU time in the stages, and for signatures."""
     text_bytes: int = 0
     packed_bytes: int = 0
-    seconds: float = 0.0
+    records: float = 0.0
+    """Estimated records of the source."""
 
 
 def dry_run(context: Context, workers: int, console: Console) -> None:
     """Prints inputs, stages with versions, and estimated time and disk. Raises RecipeError for broken inputs."""
-    files = input_files(context.recipe)
+    recipe = context.recipe
     by_source: dict[str, list[InputFile]] = {}
-    for file in files:
+    for file in input_files(recipe):
         by_source.setdefault(file.source, []).append(file)
-    console.print(f"recipe '{context.recipe.name}' with corpusmill {__version__}; nothing is written", highlight=False)
+    _say(console, f"recipe '{recipe.name}' with corpusmill {__version__}; nothing is written")
     chain = Chain(context)
     for label, stage in context.chain:
         packages = " ".join(f"{name} {version(name)}" for name in stage.packages)
-        console.print(
-            f"  stage {label} (version {stage.version}{', ' + packages if packages else ''})", highlight=False
-        )
+        _say(console, f"  stage {label} (version {stage.version}{', ' + packages if packages else ''})")
     seconds = disk = 0.0
     for source, members in by_source.items():
-        sizes = {file.path: os.path.getsize(file.path) for file in members}
-        probe = _probe(members, chain)
-        scale = sum(sizes.values()) / probe.read_bytes if probe.read_bytes else 0.0
-        seconds += probe.seconds * scale
-        packed = probe.packed_bytes * scale
-        disk += 2 * packed  # before and after deduplication
-        if context.recipe.shards:
-            disk += (
-                probe.text_bytes * scale / 4 * 2 * 2
-            )  # about 4 bytes of text a token, 2 bytes each, tokens and shards
-        share = f"{probe.kept / probe.records:.0%} kept" if probe.records else "no records"
-        console.print(
-            f"  source {source}: {len(members)} files, {size_text(sum(sizes.values()))}, about "
-            f"{probe.records * scale:,.0f} records; of the first {probe.records}: {share}, "
-            f"{1000 * probe.seconds / max(1, probe.records):.1f} ms CPU each", highlight=False,
-        )  # fmt: skip
+        probe = _probe(members, chain, recipe)
+        limit = context.trial.limit
+        read = min(probe.records, limit) if limit is not None else probe.records
+        through = read * (context.trial.sample or 1.0)  # a sample is read whole, and chosen from
+        each = through / max(1, probe.looked)
+        seconds += probe.seconds * each + probe.read_seconds * read / max(1, probe.looked)
+        disk += 2 * probe.packed_bytes * each  # before and after deduplication
+        if recipe.shards:  # about 4 bytes of text a token, 2 bytes each, in tokens and in shards
+            disk += probe.text_bytes * each / 4 * 2 * 2
+        kept = f"{probe.kept / probe.looked:.0%} kept" if probe.looked else "no records"
+        part = f", of which this trial takes about {through:,.0f}" if context.trial != Trial() else ""
+        _say(
+            console,
+            f"  source {source}: {len(members)} files, {size_text(sum(os.path.getsize(f.path) for f in members))}, "
+            f"about {probe.records:,.0f} records{part}; of {probe.looked} looked at: {kept}, "
+            f"{1000 * (probe.seconds + probe.read_seconds) / max(1, probe.looked):.1f} ms CPU each",
+        )
     free = shutil.disk_usage(_existing(context.out)).free
-    console.print(
-        f"estimate for the clean phase: {seconds / workers:,.0f} s on {workers} workers; disk for the whole run: "
-        f"{size_text(disk)} ({size_text(free)} free at {context.out})", highlight=False,
-    )  # fmt: skip
+    counted = "reading, stages and signatures" if recipe.dedup and recipe.dedup.near else "reading and stages"
+    train = recipe.tokenizer.train if recipe.tokenizer else None
+    rest = f", and training a tokenizer on up to {size_text(train.sample_bytes)} of text" if train else ""
+    _say(
+        console,
+        f"estimate: {_duration(seconds / workers)} on {workers} worker{'s' if workers > 1 else ''} for {counted}; "
+        f"not in it: writing{rest}",
+    )
+    _say(console, f"disk for the whole run: about {size_text(disk)} ({size_text(free)} free at {context.out})")
+    _say(console, _state(context))
 
 
-def _probe(files: list[InputFile], chain: Chain) -> Probe:
-    """Reads the first records of a source's first file and puts them through the stages."""
+def _probe(files: list[InputFile], chain: Chain, recipe: Recipe) -> Probe:
+    """Puts the first records of some of a source's files through the stages, and scales their number up by bytes."""
     probe = Probe()
-    file = files[0]
+    number = min(FILES, len(files))
+    chosen = [files[place * len(files) // number] for place in range(number)]
+    # models are loaded and patterns compiled at the first use
+    _measure(list(itertools.islice(_read(chosen[0], Tally()), 1)), chosen[0], chain, recipe, Probe())
+    found = sum(_look(file, chain, recipe, probe) for file in chosen)
+    sizes = {file.path: os.path.getsize(file.path) for file in files}
+    probe.records = found * sum(sizes.values()) / max(1, sum(sizes[file.path] for file in chosen))
+    return probe
+
+
+def _read(file: InputFile, tally: Tally) -> Iterator[Read]:
+    piece = Piece(file.source, file.format, file.path, file.name, 0, os.path.getsize(file.path), file.fields)
+    return READERS[file.format].read(piece, tally)
+
+
+def _look(file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> float:
+    """Adds the first records of a file to the probe; returns about how many records the file has."""
     size = os.path.getsize(file.path)
     tally = Tally()
+    reads = _read(file, tally)
     begun = time.process_time()
-    reads = READERS[file.format].read(
-        Piece(file.source, file.format, file.path, file.name, 0, size, file.fields), tally
-    )
-    for batch, rejected in batches(itertools.islice(reads, RECORDS), file.source):
-        probe.records += batch.num_rows + len(rejected)
+    first = list(itertools.islice(reads, RECORDS))
+    probe.read_seconds += time.process_time() - begun
+    _measure(first, file, chain, recipe, probe)
+    if file.format == "parquet" and first:
+        return float(pq.read_metadata(file.path).num_rows)
+    count = booked = len(first)
+    covered = _covered(tally)
+    for _ in itertools.islice(reads, COUNTED):
+        count += 1
+        if _covered(tally) != covered:
+            covered, booked = _covered(tally), count - 1
+    if count < RECORDS + COUNTED:  # that was all of the file
+        return float(count)
+    if not covered:  # a single frame over the file: its bytes are booked at its end
+        packed = len(zstandard.compress(b"".join(read.payload or (read.text or "").encode() for read in first)))
+        return len(first) * size / max(1, packed)
+    return booked * size / covered
+
+
+def _covered(tally: Tally) -> int:
+    return tally.spans + tally.structure + sum(gap.length for gap in tally.gaps)
+
+
+def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> None:
+    near = recipe.dedup.near if recipe.dedup else None
+    begun = time.process_time()
+    for batch, rejected in batches(reads, file.source):
+        probe.looked += batch.num_rows + len(rejected)
         kept, _ = chain.run(batch, chain.books())
+        if near:
+            signatures(kept.column("text"), MinHashSettings(permutations=near.permutations, ngram=near.ngram))
         probe.kept += kept.num_rows
         text = "\n".join(value or "" for value in kept.column("text").to_pylist()).encode()
         probe.text_bytes += len(text)
         probe.packed_bytes += len(zstandard.compress(text))
-    probe.seconds = time.process_time() - begun
-    probe.read_bytes = tally.spans + tally.structure + sum(gap.length for gap in tally.gaps) or size
-    return probe
+    probe.seconds += time.process_time() - begun
+
+
+def _state(context: Context) -> str:
+    """What of this is done already in the output folder."""
+    ledger = context.ledger
+    if not (ledger.folder / "run.json").exists():
+        return f"{context.out} holds nothing yet, so all of it would be done"
+    if ledger.head()["name"] != context.recipe.name:
+        raise RecipeError(f"{context.out} holds the run of recipe '{ledger.head()['name']}'; give another --out")
+    for phase in PHASES.values():
+        tasks = phase.tasks(context)
+        todo = [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=True) is None]
+        if todo:
+            return (
+                f"in {context.out}, phase {phase.name} would do {len(todo)} of its {len(tasks)} units, and the phases "
+                "behind it what depends on them"
+            )
+    return f"in {context.out} all of it is done, so nothing would be redone"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} hours" if hours else f"{minutes}:{rest:02d} minutes"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False)
 
 
 def _existing(path: Path) -> Path:
