@@ -6,9 +6,14 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 from pipeline.errors import LockedError
+from pipeline.processes import alive
+
+PATIENCE = 10.0
+"""Seconds that a run waits for the processes of one that was killed to end."""
 
 
 class FolderLock:
@@ -18,18 +23,28 @@ class FolderLock:
         self.path = folder / "lock"
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+")  # noqa: SIM115 - lives as long as the lock
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        patience = time.monotonic() + PATIENCE
+        while not self._taken():
             self._file.seek(0)
             holder = _holder(self._file.read())
+            if holder is not None and _dead(*holder) and time.monotonic() < patience:
+                time.sleep(0.1)  # what it had started follows it
+                continue
             self._file.close()
+            who = "pid {} on host {}".format(*holder) if holder else "holder unknown"
             raise LockedError(
-                f"another run works in {folder.parent} ({holder}). Wait for it, stop it, or give another --out."
-            ) from error
+                f"another run works in {folder.parent} ({who}). Wait for it, stop it, or give another --out."
+            )
         self._file.truncate(0)
         self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         self._file.flush()
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def fileno(self) -> int:
         """The descriptor that holds the lock, to pass on to children that work for this run."""
@@ -46,9 +61,13 @@ class FolderLock:
         self.release()
 
 
-def _holder(text: str) -> str:
+def _holder(text: str) -> tuple[int, str] | None:
     try:
         facts = json.loads(text)
-        return f"pid {facts['pid']} on host {facts['host']}"
+        return int(facts["pid"]), str(facts["host"])
     except (ValueError, KeyError, TypeError):
-        return "holder unknown"
+        return None
+
+
+def _dead(pid: int, host: str) -> bool:
+    return host == socket.gethostname() and not alive(pid)

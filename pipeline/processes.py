@@ -12,6 +12,14 @@ INTERVAL = 0.2
 """Seconds between two looks at the process that is followed."""
 
 
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return _alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def follow(pid: int) -> None:
     """Ends this process soon after process `pid` is gone, whatever this one is at."""
     try:
