@@ -49,7 +49,7 @@ def overview(folder: Path) -> dict[str, Any]:
         "languages": _sums(ledger.rows("documents"), "languages", ("documents", "characters")),
         "clusters": next((row.body["clusters"] for row in ledger.rows("clusters")), {}),
         "bands": _band_facts(ledger),
-        "tokenizer": next((row.body for row in ledger.rows("tokenizer")), None),
+        "tokenizer": next((_untimed(row.body) for row in ledger.rows("tokenizer")), None),
         "tokens": {
             "sources": _sums(ledger.rows("tokenise"), "sources", ("documents", "characters", "tokens")),
             "languages": _sums(ledger.rows("tokenise"), "languages", ("documents", "characters", "tokens")),
@@ -65,6 +65,11 @@ def overview(folder: Path) -> dict[str, Any]:
         "cpu_seconds": _cpu(ledger),
         "peak_bytes": max((row.body["timing"].get("peak_rss", 0) for row in rows), default=0),
     }  # fmt: skip
+
+
+def _untimed(body: dict[str, Any]) -> dict[str, Any]:
+    """What of a row's body is the same in every run."""
+    return {name: value for name, value in body.items() if name != "timing"}
 
 
 def _step(step: accounts.Step) -> dict[str, Any]:
