@@ -200,5 +200,7 @@ def main() -> None:
     app()
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # as `python -m pipeline.cli`; the commands register with the module of that name
+    from pipeline.cli import main as registered
+
+    registered()
