@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
-from pipeline.phases.clean import NOT_SAMPLED, split_specs
-from pipeline.recipe import DEDUP_LABEL
+from pipeline.recipe import DEDUP_LABEL, NOT_SAMPLED
 from pipeline.work import Context, Trial
 
 JUDGE_FROM = 1_000
@@ -87,6 +86,8 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
 
 def check_identities(context: Context) -> None:
     """Raises PromiseError where a record or a byte is unaccounted for, or an input was incomplete."""
+    from pipeline.phases.clean import split_specs  # brings every stage's libraries, which readers of books do not need
+
     rows = context.ledger.rows("clean")
     problems = identity_problems(context.ledger)
     if problems:

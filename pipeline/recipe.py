@@ -21,6 +21,8 @@ FORMATS = ("warc", "wet", "jsonl", "parquet")
 SURVIVOR_ORDERS = ("source", "length", "date", "id")
 READ_LABEL = "read"
 DEDUP_LABEL = "dedup"
+NOT_SAMPLED = "not_sampled"
+"""The reader's count of records that a trial run's sample left out."""
 
 
 class Model(BaseModel):

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.find import by_url, everything, id_of
-from pipeline.reextract import extract_again, first_difference, model_of
 from pipeline.runfolder import RunFolder, as_json, scores
 from pipeline.shards import Corpus
 from pipeline.tokenizer import Tokenizer
@@ -30,6 +29,8 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
     `again` holds `equal` (True, False, or None where the record cannot be had), and why. Raises RecipeError
     where there is no such place.
     """
+    from pipeline.reextract import model_of  # brings every stage's libraries
+
     name, colon, number = place.rpartition(":")
     if not colon or not name or not number.isdecimal():
         raise RecipeError(f"--token {place}: write SHARD:POSITION, such as train-00000-of-00001:1000")
@@ -70,6 +71,8 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
 
 def again(run: RunFolder, document: dict[str, Any], tokens: npt.NDArray[Any]) -> dict[str, Any]:
     """Whether the document's record, extracted and encoded again, gives these tokens."""
+    from pipeline.reextract import extract_again, first_difference
+
     try:
         found = extract_again(run, document)
     except DamageError as error:

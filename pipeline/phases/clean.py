@@ -28,7 +28,7 @@ from pipeline.phases import index
 from pipeline.progress import Reporter
 from pipeline.readers import READERS
 from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
-from pipeline.recipe import READ_LABEL
+from pipeline.recipe import NOT_SAMPLED, READ_LABEL
 from pipeline.resources import digests, load
 from pipeline.work import Context, Task, once, unit_key
 from stages.base import Outcome, Processor
@@ -37,8 +37,6 @@ from stages.schema import DROPPED, READ
 
 VERSION = 1
 PACKAGES = ("fastwarc", "resiliparse", "warcio", "xxhash")
-NOT_SAMPLED = "not_sampled"
-"""The count of records that the reader framed and a trial run's sample left out."""
 NO_LONGER_NEEDED = ("payload", "content_type")
 BATCH_ROWS = 64  # about a second of work, so that progress moves
 
