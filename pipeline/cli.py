@@ -149,7 +149,7 @@ def run(
     except UserError as error:
         if trial != Trial() and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
             print_funnel(overview(target), screen)
-            error.args = (f"{error}\nThis was a trial over a few records: --set can ask less of it, for this time.",)
+            error.args = (f"{error}\nThis was a trial over a few records; --set changes a setting for this time.",)
         raise
     print_summary(target, done, screen)
     return 0
