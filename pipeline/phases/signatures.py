@@ -40,14 +40,15 @@ def tasks(context: Context) -> list[Task]:
 
 @once
 def clean_parts(context: Context) -> list[Any]:
-    """The committed clean parts of the present recipe, in the order of their names.
+    """The committed clean parts of the present recipe, in the order of the contents of their inputs.
 
-    Names follow from the contents of the inputs, so this order is the same on any machine.
+    So the order is the same on any machine, whatever the files are called, and whatever the stages' settings:
+    where a changed setting gives the same documents, nothing behind them is redone.
     """
     from pipeline.phases import clean
 
     rows = [context.ledger.read_row("clean", task.key) for task in clean.tasks(context)]
-    return sorted((row.part("clean") for row in rows if row is not None), key=lambda part: part.path)
+    return [row.part("clean") for row in rows if row is not None]
 
 
 def schema_of(settings: dict[str, Any]) -> pa.Schema:
