@@ -18,7 +18,6 @@ from typing import Any
 
 from pipeline import accounts
 from pipeline.driver import DIED
-from pipeline.engine import run_units
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.phases import PHASES, Phase
@@ -165,6 +164,8 @@ def _groups(phase: Phase, tasks: list[Task], pending: list[Task], context: Conte
 def _do(phase: Phase, tasks: list[Task], order: Order, desk: Path) -> None:
     amount = sum(task.size for task in tasks)
     workers = 1 if amount < phase.parallel_from else min(order.workers, len(tasks))
+    from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
+
     made = run_units(tasks, order.context, workers, order.runner, order.options, desk)
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
