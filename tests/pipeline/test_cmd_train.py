@@ -1,0 +1,83 @@
+"""`corpusmill train` and what all commands share: help that teaches, exit codes that scripts can use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import pipeline.commands
+from pipeline.cli import app
+from pipeline.errors import DamageError
+
+NAMES = sorted(command.name for command in app.registered_commands if command.name)
+
+
+def call(*args: object) -> tuple[int, str]:
+    """Exit code and all output of a command, in this process."""
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    return done.exit_code, done.output
+
+
+def test_all_commands_are_there() -> None:
+    """Else a command of the README would be unknown."""
+    assert NAMES == ["clean", "dropped", "inspect", "run", "stages", "trace", "train", "try", "verify"]
+    assert Path(pipeline.commands.__file__).exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_teaches(name: str) -> None:
+    """Else a user had to look elsewhere for how a command is called."""
+    code, text = call(name, "--help")
+    assert code == 0
+    assert f"corpusmill {name} " in text.replace("\n ", "")
+    assert "Example" in text
+
+
+@pytest.mark.parametrize("code", [0, 1, 130, 143])
+def test_exit_codes_of_training_are_passed_on(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `make demo` would be green although the model did not learn."""
+    run = pytest.importorskip("trainer.run")
+    seen: list[object] = []
+
+    def train(config: Path, overrides: list[str]) -> int:
+        seen.extend([config, overrides])
+        return code
+
+    monkeypatch.setattr(run, "train", train)
+    assert call("train", "c.yaml", "--set", "a.b=1", "--set", "steps=2") == (code, "")
+    assert seen == [Path("c.yaml"), ["a.b=1", "steps=2"]]
+
+
+def test_messages_of_training(demo_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a missing package, a wrong key or Ctrl-C would end in a traceback."""
+    run = pytest.importorskip("trainer.run")
+    assert call("train", tmp_path / "none.yaml")[0] == 2
+    demo = Path(__file__).resolve().parents[2] / "configs" / "train-demo.yaml"
+    code, text = call("train", demo, "--set", f"data.corpus={demo_copy}", "--set", "stepz=1")
+    assert code == 2
+    assert "Did you mean 'steps'" in text
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)
+        code, text = call("train", demo, "--set", f"data.corpus={demo_copy}")
+    assert code == 1
+    assert "pip install 'corpusmill[train]'" in text
+
+    def interrupted(config: Path, overrides: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", interrupted)
+    assert call("train", "c.yaml")[0] == 130
+
+
+def test_an_error_is_one_message_and_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else scripts could not tell damage from a wrong argument, and users would read tracebacks."""
+    run = pytest.importorskip("trainer.run")
+
+    def train(config: Path, overrides: list[str]) -> int:
+        raise DamageError("[bold]a file[/] is cut short")
+
+    monkeypatch.setattr(run, "train", train)
+    assert call("train", "c.yaml") == (4, "corpusmill: [bold]a file[/] is cut short\n")
