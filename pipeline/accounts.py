@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
 from pipeline.recipe import DEDUP_LABEL, NOT_SAMPLED
-from pipeline.work import Context, Trial
+from pipeline.work import Context
 
 JUDGE_FROM = 1_000
 """Records that must have entered a stage before its drop rate is judged in mid-run, or in a trial run."""
@@ -64,7 +64,7 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
     """Raises PromiseError where a stage of the phase that was just at work drops more or less than expected."""
     if phase not in ("clean", "clusters"):
         return
-    whole = final and context.trial == Trial()  # a few records of a trial run say nothing of rates
+    whole = final and not context.trial.given  # a few records of a trial run say nothing of rates
     for step in funnel(context.ledger):
         band = context.recipe.expect.get(step.stage)
         judged = step.lost + step.kept

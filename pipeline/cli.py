@@ -18,9 +18,9 @@ from pipeline import __version__
 from pipeline.errors import RecipeError, UserError
 
 EXIT_CODES = """
-Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with, nothing
-was done; 3 the run broke an expectation (a drop rate outside its band, an incomplete input); 4 damaged files were
-found; 75 another run works in the folder; 130 and 143 stopped by Ctrl-C and SIGTERM, run again to go on.
+Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with; 3 the run
+broke an expectation (a drop rate outside its band, an incomplete input); 4 damaged files were found; 75 another run
+works in the folder; 130 and 143 stopped by Ctrl-C and SIGTERM, run again to go on.
 """
 
 app = typer.Typer(
@@ -43,8 +43,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 def console(*, stderr: bool = False) -> Console:
     """A console that writes plain, unwrapped lines where it is not a terminal."""
-    made = Console(stderr=stderr, soft_wrap=True)
-    return made if made.is_terminal else Console(stderr=stderr, soft_wrap=True, width=160, color_system=None)
+    made = Console(stderr=stderr, soft_wrap=True, emoji=False)  # `:100:` in a message is no emoji
+    if made.is_terminal:
+        return made
+    return Console(stderr=stderr, soft_wrap=True, emoji=False, width=160, color_system=None)
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -58,6 +60,13 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callab
             except UserError as error:
                 console(stderr=True).print(f"corpusmill: {error}", markup=False, highlight=False)
                 raise typer.Exit(error.exit_code) from None
+            except ImportError as error:
+                console(stderr=True).print(
+                    f"corpusmill: the installation is not whole: {error}. Install it again.",
+                    markup=False,
+                    highlight=False,
+                )
+                raise typer.Exit(1) from None
             except BrokenPipeError:  # `corpusmill dropped DIR | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(0) from None
@@ -91,7 +100,8 @@ def run(
         list[str] | None, typer.Argument(metavar="[-- RUNNER OPTIONS]", help="Options for another runner, behind --.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run folder. [default: runs/NAME]")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run folder. [default: runs/NAME, or runs/NAME-trial]"),
     ] = None,
     set_: Set = None,
     workers: Annotated[
@@ -128,8 +138,8 @@ def run(
     checked = read_recipe(recipe, set_)
     input_files(checked)
     folder = recipe.parent.resolve()
-    target = (out or Path("runs") / checked.name).resolve()
     trial = Trial(limit, _share(sample))
+    target = (out or Path("runs") / (f"{checked.name}-trial" if trial.given else checked.name)).resolve()
     context = Context(target, folder, checked, trial)
     request = driver.RunRequest(workers or os.cpu_count() or 1, runner, options or [], stall)
     driver.check_request(request)

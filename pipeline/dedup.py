@@ -43,8 +43,10 @@ class OrderColumns:
     """Earlier is better; NaT comes last."""
     id: AnyIds
     """Lesser is better."""
+    content: AnyIds
+    """Digest of title, language and text, in which records of equal id may differ."""
     file: pa.Array | pa.ChunkedArray
-    """The name in its origin. With `offset` it orders records of equal id, which differ in nothing else."""
+    """The name in its origin. With `offset` it orders records that differ in nothing else."""
     offset: npt.NDArray[np.int64]
     inner_offset: npt.NDArray[np.int64]
 
@@ -52,7 +54,7 @@ class OrderColumns:
 def total_order(columns: OrderColumns, policy: Sequence[str] = POLICY) -> Rows:
     """(documents,) the place of each document in the total order, 0 for the one that wins over all.
 
-    Compared by the names in `policy`, then by id, then by file, offset and inner offset.
+    Compared by the names in `policy`, then by id, then by content, then by file, offset and inner offset.
     Raises RecipeError for a name that is not in POLICY.
     """
     for name in policy:
@@ -67,7 +69,7 @@ def total_order(columns: OrderColumns, policy: Sequence[str] = POLICY) -> Rows:
         "id": [high, low],
     }
     keys = [key for name in (*policy, "id") for key in values[name]]
-    keys += [file, columns.offset, columns.inner_offset]
+    keys += [*halves(matrix(columns.content)), file, columns.offset, columns.inner_offset]
     order = np.lexsort(keys[::-1])
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))

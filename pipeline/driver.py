@@ -90,6 +90,7 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
 def _run(context: Context, request: RunRequest, display: Display) -> dict[str, int]:
     ledger = Ledger(context.out)
     ledger.check(context.recipe.name)
+    _check_trial(context, ledger)
     try:
         ledger.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -116,6 +117,22 @@ def _run(context: Context, request: RunRequest, display: Display) -> dict[str, i
         raise UserError(
             f"workers died {RESTARTS + 1} times, the last time at work on: {_units_at_work(_state(desk)[1])}. "
             f"Out of memory? What is committed stays. The log is {desk / 'log'}."
+        )
+
+
+def _check_trial(context: Context, ledger: Ledger) -> None:
+    """Raises RecipeError where a trial run would take the place of a whole one."""
+    path = ledger.folder / "context.json"
+    if not context.trial.given or not path.exists():
+        return
+    try:
+        there = Context.from_json(json.loads(path.read_text("utf-8"))).trial
+    except (ValueError, KeyError, TypeError):
+        return  # of another version or damaged: nothing that could be resumed
+    if not there.given:
+        raise RecipeError(
+            f"{context.out} holds a run over the whole of its inputs, which a trial would replace. "
+            "Give another folder with --out."
         )
 
 

@@ -46,7 +46,7 @@ def run_units(
     tasks = sorted(tasks, key=lambda task: (-task.size, task.key))
     job = {
         "context": context.to_json(),
-        "tasks": [vars(task) for task in tasks],
+        "tasks": [[task.phase, task.key, task.size, task.spec] for task in tasks],
         "desk": str(desk),
         "runner": os.getpid(),
     }
@@ -93,7 +93,7 @@ class Work(beam.DoFn):
             follow(job["runner"])
         self.desk = Path(job["desk"])
         self.context = Context.from_json(job["context"])
-        self.tasks = {task["key"]: Task(**task) for task in job["tasks"]}
+        self.tasks = {key: Task(phase, key, size, spec) for phase, key, size, spec in job["tasks"]}
         self.reporter = Reporter(self.desk / "reports")
 
     def process(self, key: str) -> Iterator[pa.RecordBatch]:

@@ -19,8 +19,9 @@ BYTES = 64 << 20
 class PartWriter:
     """Writes batches of one schema to a Parquet file; equal rows give equal bytes however they are batched."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, row_group_bytes: int = BYTES) -> None:
         self.path = path
+        self.row_group_bytes = row_group_bytes
         self.schema = schema
         self.rows = 0
         self._held: list[pa.RecordBatch] = []
@@ -31,7 +32,7 @@ class PartWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds a batch. A row group ends where a row would be one too many, so batch bounds leave no trace."""
         batch = batch.select(self.schema.names)
-        for start, stop in _cuts(batch, self._held_rows, self._held_bytes):
+        for start, stop in _cuts(batch, self._held_rows, self._held_bytes, self.row_group_bytes):
             piece = batch.slice(start, stop - start)
             if start > 0:
                 self._flush()
@@ -39,7 +40,7 @@ class PartWriter:
             self._held_rows += piece.num_rows
             self._held_bytes += sum(row_bytes(piece))
         self.rows += batch.num_rows
-        if self._held_rows >= ROWS or self._held_bytes >= BYTES:
+        if self._held_rows >= ROWS or self._held_bytes >= self.row_group_bytes:
             self._flush()
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -85,11 +86,11 @@ def row_bytes(batch: pa.RecordBatch) -> list[int]:
     return sizes
 
 
-def _cuts(batch: pa.RecordBatch, rows: int, size: int) -> Iterator[tuple[int, int]]:
+def _cuts(batch: pa.RecordBatch, rows: int, size: int, most: int) -> Iterator[tuple[int, int]]:
     """Where a batch is cut so that each row group ends at the same row however the rows are batched."""
     start = 0
     for index, amount in enumerate(row_bytes(batch)):
-        if rows >= ROWS or size >= BYTES:
+        if rows >= ROWS or size >= most:
             yield start, index
             start, rows, size = index, 0, 0
         rows += 1

@@ -6,19 +6,22 @@ is reported at once, every problem with its key, its value and the nearest right
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline.errors import RecipeError, nearest
+from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.settings import apply_change, explain, listed, load_yaml
 from stages.base import Stage
 from stages.registry import find, make
 
 FORMATS = ("warc", "wet", "jsonl", "parquet")
 SURVIVOR_ORDERS = ("source", "length", "date", "id")
+BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
+"""The special token that each boundary policy needs."""
 READ_LABEL = "read"
 DEDUP_LABEL = "dedup"
 NOT_SAMPLED = "not_sampled"
@@ -141,6 +144,19 @@ class Recipe(Model):
     expect: dict[str, Band] = Field({}, description="bands of drop rates by stage; a run that leaves one stops")
     seed: int = Field(0, ge=0, lt=2**63, description="key of all choices by chance")
 
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _bare_names(cls, stages: Any) -> Any:
+        """`- normalize` is short for `- normalize: {}`."""
+        if not isinstance(stages, list):
+            return [] if stages is None else stages
+        return [{item: {}} if isinstance(item, str) else item for item in stages]
+
+    @field_validator("expect", mode="before")
+    @classmethod
+    def _none_is_empty(cls, expect: Any) -> Any:
+        return {} if expect is None else expect
+
     @property
     def sources(self) -> list[str]:
         """The names of the sources, in the order of the inputs."""
@@ -209,7 +225,7 @@ def stage_problems(kind: type[Stage], name: str, settings: dict[str, Any], folde
     """What is wrong with the settings of one stage: fields, files, missing packages."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from pipeline.resources import locate
+    from pipeline.resources import load
 
     try:
         stage = make(kind, settings)
@@ -222,11 +238,11 @@ def stage_problems(kind: type[Stage], name: str, settings: dict[str, Any], folde
         except PackageNotFoundError:
             extra = f"pip install 'corpusmill[{kind.extra}]'" if kind.extra else f"pip install {package}"
             problems.append(f"{name}: needs the package {package}, which is not installed: {extra}")
-    for role, path in stage.files().items():
+    if not problems:
         try:
-            locate(path, folder)
-        except RecipeError as error:
-            problems.append(f"{name}: {role}: {error}")
+            stage.bind(load(stage.files(), folder))
+        except (RecipeError, ValueError) as error:
+            problems.append(f"{name}: {error}")
     return problems
 
 
@@ -283,18 +299,31 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
         paths = [item["path"]] if isinstance(item["path"], str) else item["path"]
         resolved = [_rooted(path, folder) for path in paths]
         item["path"] = resolved[0] if isinstance(item["path"], str) else resolved
-    if recipe.tokenizer and recipe.tokenizer.file:
-        file = _rooted(recipe.tokenizer.file, folder)
-        if not Path(file).is_file():
-            raise RecipeError(f"tokenizer.file: there is no file {file}")
-        data["tokenizer"]["file"] = file
+    if recipe.tokenizer and recipe.tokenizer.file is not None:
+        data["tokenizer"]["file"] = _tokenizer_file(recipe, _rooted(recipe.tokenizer.file, folder))
     return Recipe.model_validate(data)
+
+
+def _tokenizer_file(recipe: Recipe, file: str) -> str:
+    """The user's model, opened once so that a broken one stops before any work."""
+    from pipeline.tokenizer import Tokenizer
+
+    if not Path(file).is_file():
+        raise RecipeError(f"tokenizer.file: there is no file {file}")
+    try:
+        special = Tokenizer.from_file(file).special
+    except UserError as error:
+        raise RecipeError(f"tokenizer.file: {error}") from error
+    if recipe.shards and BOUNDARY_ROLES[recipe.shards.boundary] not in special:
+        role = BOUNDARY_ROLES[recipe.shards.boundary]
+        raise RecipeError(f"shards.boundary: {recipe.shards.boundary} needs a tokenizer with {role}; {file} has none")
+    return file
 
 
 def _rooted(path: str, folder: Path) -> str:
     if Path(path).is_absolute():
         return path
     for root in (folder.resolve(), Path.cwd()):
-        if next(root.glob(path), None) is not None:
+        if next(glob.iglob(str(root / path), recursive=True), None) is not None:
             return os.path.normpath(root / path)
     return os.path.normpath(folder.resolve() / path)

@@ -130,6 +130,7 @@ def removed_but_needed(context: Context, pending: list[Task]) -> dict[str, list[
     if not pending or next((ledger.folder / "removed").glob("*/*"), None) is None:
         return {}
     owners = {part.path: (row, part) for row in ledger.rows() for part in row.parts}
+    tasks = {name: {task.key: task for task in phase.tasks(context)} for name, phase in _before(pending[0].phase)}
     needed: dict[str, dict[str, Task]] = {}
     waiting = list(pending)
     while waiting:
@@ -138,17 +139,21 @@ def removed_but_needed(context: Context, pending: list[Task]) -> dict[str, list[
             if row is None or part is None or ledger.part_problem(part, trust_stat=True) is None:
                 continue
             if row.key not in needed.setdefault(row.phase, {}):
-                task = next(task for task in PHASES[row.phase].tasks(context) if task.key == row.key)
-                needed[row.phase][row.key] = task
+                task = needed[row.phase][row.key] = tasks[row.phase][row.key]
                 waiting.append(task)
     return {name: list(needed[name].values()) for name in PHASES if name in needed}
 
 
+def _before(name: str) -> list[tuple[str, Phase]]:
+    """The phases ahead of this one."""
+    return list(itertools.takewhile(lambda item: item[0] != name, PHASES.items()))
+
+
 def _reads(task: Task) -> list[str]:
-    """The strings of a unit's specification, among them the parts that it reads."""
+    """What a unit reads: the strings of its specification, among them parts, and what stands beside it."""
     values = task.spec.values()
     lists = [value for value in values if isinstance(value, list)]
-    return [value for value in (*values, *itertools.chain(*lists)) if isinstance(value, str)]
+    return [value for value in (*task.reads, *values, *itertools.chain(*lists)) if isinstance(value, str)]
 
 
 def _groups(phase: Phase, tasks: list[Task], pending: list[Task], context: Context) -> list[list[Task]]:

@@ -32,6 +32,10 @@ def input_files(recipe: Recipe) -> list[InputFile]:
     for number, item in enumerate(recipe.inputs):
         for pattern in [item.path] if isinstance(item.path, str) else item.path:
             files = [path for path in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(path)]
+            problems += [
+                f"inputs[{number}].path: the folder {folder} below {pattern} may not be read"
+                for folder in _closed(pattern)
+            ]
             if not files:
                 problems.append(f"inputs[{number}].path: {_nothing(pattern)}")
             for path in files:
@@ -46,6 +50,25 @@ def input_files(recipe: Recipe) -> list[InputFile]:
     if problems:
         raise RecipeError("\n".join(problems))
     return sorted(found.values(), key=lambda file: (file.source, file.path))
+
+
+def _closed(pattern: str) -> list[str]:
+    """Folders that the glob would look into but that may not be read: glob itself passes them over in silence."""
+    if not glob.has_magic(pattern):
+        return []
+    closed: set[str] = set()
+    folder = os.path.dirname(pattern)
+    while glob.has_magic(folder):
+        found = glob.glob(os.path.join(folder, ""), recursive=True)
+        closed |= {path.rstrip("/") for path in found if not _readable(path)}
+        folder = os.path.dirname(folder)
+    if folder and os.path.isdir(folder) and not _readable(folder):
+        closed.add(folder)
+    return sorted(closed)
+
+
+def _readable(folder: str | Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _root(pattern: str) -> Path:
@@ -72,7 +95,7 @@ def _nothing(pattern: str) -> str:
     folder = Path(pattern)
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    if not os.access(folder, os.R_OK | os.X_OK):
+    if not _readable(folder):
         return f"no file matches {pattern}: the folder {folder} may not be read"
     try:
         names = sorted(path.name for path in folder.iterdir())

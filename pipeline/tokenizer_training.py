@@ -39,14 +39,16 @@ def train(
     vocabulary: int,
     type: Literal["unigram", "bpe"] = "unigram",
     character_coverage: float = 0.9995,
+    at_most: bool = False,
 ) -> bytes:
     """A SentencePiece model with byte fallback, serialized as a `.model` file.
 
     `documents` are (id, source, text) in ascending order of ids, which is checked, since another order gives
     another model. `vocabulary` is the number of pieces, special tokens and 256 bytes included;
     `character_coverage` the share of all characters of the text that get a piece of their own (the rest are
-    spelt in bytes). One thread: with several, SentencePiece's unigram scores vary (Kudo 2018 for unigram,
-    Sennrich et al. 2016 for BPE; Kudo and Richardson 2018 for the tool).
+    spelt in bytes); with `at_most`, fewer pieces where the text gives no more. One thread: with several,
+    SentencePiece's unigram scores vary (Kudo 2018 for unigram, Sennrich et al. 2016 for BPE; Kudo and
+    Richardson 2018 for the tool).
 
     Raises UserError where there is no text, or too little or too much of it for `vocabulary`.
     """
@@ -59,6 +61,7 @@ def train(
             model_writer=model,
             model_type=type,
             vocab_size=vocabulary,
+            hard_vocab_limit=not at_most,
             character_coverage=character_coverage,
             byte_fallback=True,
             normalization_rule_name="identity",

@@ -34,6 +34,7 @@ def overview(folder: Path) -> dict[str, Any]:
         "name": head["name"],
         "folder": str(folder),
         "complete": ledger.complete() is not None,
+        "trial": _trial(ledger),
         "records": {
             "framed": framed,
             "kept": kept,
@@ -65,6 +66,13 @@ def overview(folder: Path) -> dict[str, Any]:
         "cpu_seconds": _cpu(ledger),
         "peak_bytes": max((row.body["timing"].get("peak_rss", 0) for row in rows), default=0),
     }  # fmt: skip
+
+
+def _trial(ledger: Ledger) -> dict[str, Any] | None:
+    """What a trial run was limited to, or None for a run over the whole."""
+    path = ledger.folder / "context.json"
+    trial = json.loads(path.read_text("utf-8"))["trial"] if path.exists() else {}
+    return trial if any(value is not None for value in trial.values()) else None
 
 
 def _untimed(body: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +176,7 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     """The tables of `corpusmill inspect`."""
     state = "complete" if facts["complete"] else "not complete; run it again to go on"
     console.print(f"run '{facts['name']}' in {facts['folder']}: {state}", highlight=False)
+    _print_trial(facts, console)
     print_funnel(facts, console)
     inputs = _table("Inputs", "file", "source", "records", "bytes", "in records", "structure", "in gaps")
     for item in facts["inputs"]:
@@ -200,6 +209,15 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     )
 
 
+def _print_trial(facts: dict[str, Any], console: Console) -> None:
+    if facts["trial"]:
+        limits = ", ".join(f"--{name} {value}" for name, value in facts["trial"].items() if value is not None)
+        console.print(
+            f"a trial run ({limits}): a budget of tokens is not applied, a validation split may be empty and a "
+            "vocabulary smaller than asked", highlight=False,
+        )  # fmt: skip
+
+
 def print_mixture(facts: dict[str, Any], console: Console) -> None:
     """Mixture asked and reached, and the splits."""
     table = _table("Mixture of the training split", "source", "tokens once", "asked", "reached", "share", "epochs")
@@ -221,6 +239,7 @@ def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
     facts = overview(out)
     if not any(done.values()):
         console.print("nothing had changed, so nothing was redone", highlight=False)
+    _print_trial(facts, console)
     print_funnel(facts, console)
     for gap in facts["gaps"]:
         console.print(

@@ -29,6 +29,8 @@ class Task:
     size: int
     """Bytes that it reads, for the largest-first order and the time left."""
     spec: dict[str, Any]
+    reads: tuple[str, ...] = ()
+    """Parts that it reads and its `spec` does not name."""
 
     @property
     def title(self) -> str:
@@ -45,6 +47,12 @@ class Trial:
     """Most records of each source."""
     sample: float | None = None
     """Share of the records, chosen by keyed hash of their ids."""
+
+    @property
+    def given(self) -> bool:
+        """Whether this is a trial run. Then a mixture's budget is not applied, a validation split may come out
+        empty and a vocabulary smaller: they are meant for the whole."""
+        return self.limit is not None or self.sample is not None
 
 
 @dataclass(frozen=True)

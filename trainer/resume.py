@@ -16,7 +16,7 @@ from trainer.checkpoint import CorpusFacts, Meta
 from trainer.config import TrainConfig
 from trainer.order import GlobalBatch, History, Jump, LeaveOut, Start
 
-FREE = ("data", "micro_batch", "global_batch", "checkpoint", "log", "evaluation", "require_below_unigram")
+FREE = ("data", "global_batch", "checkpoint", "log", "evaluation", "require_below_unigram")
 """Settings that may change at a resume without a word: they do not move the weights, or they become an event."""
 
 

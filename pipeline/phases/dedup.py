@@ -81,7 +81,7 @@ def exact_work(
     """Ranks all documents, takes out the exact duplicates, and lays the signatures side by side."""
     settings = settings_of(context)
     paths = [context.out / path for path in task.spec["paths"]]
-    names = ["id", "source", "origin", "date", "length", *(f"{kind}_key" for kind in settings.exact)]
+    names = ["id", "source", "origin", "date", "length", "content", *(f"{kind}_key" for kind in settings.exact)]
     tables = [pq.read_table(path, columns=names) for path in paths]
     schema = signatures.schema_of({"exact": sorted(settings.exact), "near": None})
     table = pa.concat_tables(tables) if tables else schema.empty_table().select(names)
@@ -93,6 +93,7 @@ def exact_work(
             length=table.column("length").to_numpy(),
             date=table.column("date").cast(pa.timestamp("s")).to_numpy(),
             id=ids.matrix(table.column("id")),
+            content=ids.matrix(table.column("content")),
             file=pa.compute.struct_field(origin, "file"),
             offset=pa.compute.struct_field(origin, "offset").to_numpy(zero_copy_only=False),
             inner_offset=pa.compute.struct_field(origin, "inner_offset").to_numpy(zero_copy_only=False),
@@ -231,9 +232,9 @@ def cluster_work(
     reasons: dict[str, int] = {}
     with PartWriter(folder / "dup", DUPLICATES) as duplicates, PartWriter(folder / "lost", DROPPED) as lost:
         if len(result.loser):
-            table = pa.concat_tables(tables)
-            for low in range(0, len(result.loser), 4096):
-                span = slice(low, low + 4096)
+            table = pa.concat_tables(tables).combine_chunks()
+            for low in range(0, len(result.loser), 65_536):
+                span = slice(low, low + 65_536)
                 losers = table.take(pa.array(result.loser[span])).to_pylist()
                 kept = table.take(pa.array(result.survivor[span])).to_pylist()
                 figures = zip(result.reason[span].tolist(), result.similarity[span].tolist(), strict=True)

@@ -8,6 +8,7 @@ only the row groups that it needs. `finish` describes them all in `corpus.json`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__, ids, mixture, splits
 from pipeline.errors import UserError
-from pipeline.ledger import Part, Row, Staged, write_durably
+from pipeline.ledger import Part, Row, Staged, digest_of, write_durably
 from pipeline.phases import tokenise, tokenizer
 from pipeline.progress import Reporter
-from pipeline.recipe import Mixture
+from pipeline.recipe import BOUNDARY_ROLES, Mixture
 from pipeline.shards import FORMAT, FORMAT_VERSION, shard_name, token_dtype, write_shard
 from pipeline.work import Context, Task, once, unit_key
 
@@ -36,7 +37,8 @@ PLAN = pa.schema(
         pa.field("copy", pa.int32()),
     ]
 )
-"""One row for each document's copy in a shard, in order; `part` is its place in the list of token parts."""
+"""One row for each document's copy in a shard, in order; `part` is its place in the list of token parts, which
+the file's metadata hold."""
 
 
 @once
@@ -52,6 +54,7 @@ def plan_tasks(context: Context) -> list[Task]:
         "tokens_per_shard": recipe.shards.tokens_per_shard,
         "validation": recipe.shards.validation,
         "sources": sorted(recipe.sources),
+        "trial": context.trial.given,
         "seed": recipe.seed,
     }
     key = unit_key("plan", VERSION, ("tldextract",), facts)
@@ -74,13 +77,13 @@ def plan_work(
     source = np.array(table.column("source").to_pylist(), object)
     lengths = table.column("n_tokens").to_numpy() + 1  # the boundary token
     held = splits.in_validation(table.column("url"), matrix, recipe.seed, recipe.shards.validation)
-    _check_splits(held, recipe.shards.validation)
+    _check_splits(held, 0.0 if context.trial.given else recipe.shards.validation)
     settings = recipe.mixture or Mixture()  # type: ignore[call-arg]
     rows_of = {name: np.flatnonzero((source == name) & ~held) for name in recipe.sources}
     planned = mixture.plan(
         {name: (matrix[rows], lengths[rows]) for name, rows in rows_of.items()},
         settings.shares or None,
-        settings.tokens,
+        None if context.trial.given else settings.tokens,
         settings.max_epochs,
         recipe.seed,
     )
@@ -95,7 +98,8 @@ def plan_work(
         number = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
         columns = [pa.array([split] * len(document), pa.string()), number, part[document], row[document], copy]
         found.append(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, PLAN, strict=True)], schema=PLAN))
-    pq.write_table(pa.concat_tables(found), folder / "plan", compression="zstd")
+    plan = pa.concat_tables(found).replace_schema_metadata({"parts": json.dumps(task.spec["paths"])})
+    pq.write_table(plan, folder / "plan", compression="zstd")
     reporter.add(size=task.size)
     sources = {
         name: {
@@ -141,9 +145,9 @@ def tasks(context: Context) -> list[Task]:
     parts: list[Part] = tokenise.parts(context)
     row = tokenizer.committed(context)
     boundary = context.recipe.shards.boundary
-    role = "eot" if boundary == "eot-last" else "bos"
-    if role not in row.body["special"]:
-        raise UserError(f"shards.boundary {boundary} needs a tokenizer with a {role} token; this one has none")
+    role = BOUNDARY_ROLES[boundary]
+    digest = digest_of([one.digest for one in parts])
+    paths = tuple(one.path for one in parts)
     size = sum(one.bytes for one in parts) // max(1, sum(plan.body["shards"].values()))
     found = []
     for split, count in plan.body["shards"].items():
@@ -152,9 +156,8 @@ def tasks(context: Context) -> list[Task]:
                 "split": split, "number": number, "of": count, "boundary": boundary,
                 "token": row.body["special"][role], "vocabulary": row.body["vocabulary"],
             }  # fmt: skip
-            facts = spec | {"plan": part.digest, "parts": [one.digest for one in parts]}
-            paths = {"plan": part.path, "paths": [one.path for one in parts]}
-            found.append(Task("shard", unit_key("shard", VERSION, (), facts), size, spec | paths))
+            facts = spec | {"plan": part.digest, "parts": digest}
+            found.append(Task("shard", unit_key("shard", VERSION, (), facts), size, spec | {"plan": part.path}, paths))
     return found
 
 
@@ -190,6 +193,7 @@ def _gather(spec: dict[str, Any], out: Path) -> tuple[pa.Table, np.ndarray[Any, 
     """The rows that a shard needs, and which of them, and which copy, stands at each place of it."""
     chosen = (("split", "=", spec["split"]), ("shard", "=", spec["number"]))
     plan = pq.read_table(out / spec["plan"], filters=list(chosen))
+    paths = [out / path for path in json.loads(plan.schema.metadata[b"parts"])]
     part, row = plan.column("part").to_numpy(), plan.column("row").to_numpy()
     place = np.zeros(len(part), np.int64)
     tables: list[pa.Table] = []
@@ -198,9 +202,9 @@ def _gather(spec: dict[str, Any], out: Path) -> tuple[pa.Table, np.ndarray[Any, 
         here = part == number
         wanted, inverse = np.unique(row[here], return_inverse=True)
         place[here] = start + inverse
-        tables.append(_rows(out / spec["paths"][number], wanted))
+        tables.append(_rows(paths[number], wanted))
         start += len(wanted)
-    table = pa.concat_tables(tables) if tables else pq.read_schema(out / spec["paths"][0]).empty_table()
+    table = pa.concat_tables(tables) if tables else pq.read_schema(paths[0]).empty_table()
     return table, place, plan.column("copy").to_numpy()
 
 
@@ -252,11 +256,27 @@ def finish(context: Context) -> None:
         "mixture": plan.body["mixture"],
         "sources": _sources(context),
         "splits": done,
-        "recipe": context.recipe.model_dump(mode="json"),
+        "recipe": portable(context),
     }
+    if context.trial.given:
+        meta["trial"] = vars(context.trial)
     text = (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode()
     if not path.exists() or path.read_bytes() != text:
         write_durably(path, text, context.ledger.scratch)
+
+
+def portable(context: Context) -> dict[str, Any]:
+    """The recipe with its files named from its own folder, so that it says the same on any machine."""
+    data = context.recipe.model_dump(mode="json")
+
+    def near(path: str) -> str:
+        return os.path.relpath(path, context.folder)
+
+    for item in data["inputs"]:
+        item["path"] = near(item["path"]) if isinstance(item["path"], str) else [near(path) for path in item["path"]]
+    if data["tokenizer"] and data["tokenizer"]["file"]:
+        data["tokenizer"]["file"] = near(data["tokenizer"]["file"])
+    return data
 
 
 def _sources(context: Context) -> dict[str, dict[str, int]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from pipeline.ledger import Staged
 from pipeline.parts import PartWriter, read_batches
@@ -60,6 +61,7 @@ def schema_of(settings: dict[str, Any]) -> pa.Schema:
         pa.field("origin", ORIGIN),
         pa.field("date", pa.int64()),
         pa.field("length", pa.int64()),
+        pa.field("content", pa.binary(16)),
     ]
     fields += [pa.field(f"{kind}_key", pa.binary(16)) for kind in settings["exact"]]
     if settings["near"]:
@@ -72,7 +74,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     spec = task.spec
     schema = schema_of(spec)
     settings = MinHashSettings(**(spec["near"] or {}))
-    columns = ["id", "source", "url", "origin", "date", "text"]
+    columns = ["id", "source", "url", "origin", "date", "title", "text", "language"]
     with PartWriter(folder / "out", schema) as out:
         for batch in read_batches(context.out / spec["path"], columns):
             arrays = {
@@ -83,6 +85,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                 "date": batch.column("date").cast(pa.int64()),
                 "length": pa.compute.utf8_length(batch.column("text")).cast(pa.int64()),
             }
+            arrays["content"] = contents(batch)
             for kind, keys in exact_keys(batch, spec["exact"]).items():
                 arrays[f"{kind}_key"] = keys
             if spec["near"]:
@@ -91,6 +94,23 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             reporter.add(documents=batch.num_rows, kept=batch.num_rows)
     reporter.add(size=task.size)
     return [Staged(folder / "out", f"signatures/{task.key[:20]}.parquet")], {"documents": out.rows}
+
+
+def contents(batch: pa.RecordBatch) -> pa.Array:
+    """A digest of each row's title, language and text: what records of one id may still differ in.
+
+    An id names the record as the crawl holds it; a table's title and language stand outside of it. Ordered by
+    this digest, it does not matter which file such a record came from.
+    """
+    rows = zip(*(batch.column(name).to_pylist() for name in ("title", "language", "text")), strict=True)
+    digests = []
+    for row in rows:
+        digest = xxhash.xxh3_128()
+        for value in row:
+            data = (value or "").encode()
+            digest.update(len(data).to_bytes(8, "little") + data)
+        digests.append(digest.digest())
+    return pa.array(digests, pa.binary(16))
 
 
 def as_binary(values: np.ndarray[Any, Any]) -> pa.Array:

@@ -24,6 +24,8 @@ from pipeline.work import Context, Task, once, unit_key
 
 VERSION = 1
 PACKAGES = ("sentencepiece",)
+ROW_GROUP_BYTES = 4 << 20
+"""Small, since a shard reads of each part the row groups of its stretch of the shuffle."""
 
 
 @once
@@ -72,7 +74,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         reporter.add(documents=batch.num_rows, kept=batch.num_rows)
     table = pa.Table.from_batches(tables, schema)
     order = np.lexsort((np.arange(table.num_rows), shuffle_hashes(table.column("id").to_pylist(), context.recipe.seed)))
-    with PartWriter(folder / "out", schema) as out:
+    with PartWriter(folder / "out", schema, ROW_GROUP_BYTES) as out:
         for start in range(0, table.num_rows, 1024):
             taken = table.take(pa.array(order[start : start + 1024])).combine_chunks()
             for batch in taken.to_batches():

@@ -44,6 +44,7 @@ def tasks(context: Context) -> list[Task]:
             "train": settings.model_dump(mode="json")["train"],
             "parts": [part.digest for part in parts],
             "seed": context.recipe.seed,
+            "trial": context.trial.given,
         }
         spec = {"paths": [part.path for part in parts]}
         size = sum(part.bytes for part in parts)
@@ -70,6 +71,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             vocabulary=train.vocabulary,
             type=train.type,
             character_coverage=train.character_coverage,
+            at_most=context.trial.given,
         )
     tokenizer = sp.Tokenizer.from_bytes(model)
     body = {

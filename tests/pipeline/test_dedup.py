@@ -36,6 +36,7 @@ def columns(docs: list[dict[str, int]]) -> OrderColumns:
         length=np.array([d.get("length", 0) for d in docs], np.int64),
         date=np.array([d["date"] if d.get("date") is not None else "NaT" for d in docs], "datetime64[s]"),
         id=[digest(d["id"]) for d in docs],
+        content=[digest(d.get("content", 0)) for d in docs],
         file=pa.array([f"f{d.get('file', 0)}" for d in docs], pa.string()),
         offset=np.array([d.get("offset", 0) for d in docs], np.int64),
         inner_offset=np.zeros(len(docs), np.int64),
@@ -54,6 +55,12 @@ def test_survivor_is_chosen_by_priority_length_date_id_in_that_order() -> None:
     ]
     assert np.argsort(total_order(columns(docs))).tolist() == [4, 5, 2, 1, 3, 0]
     assert np.argsort(total_order(columns(docs), ["date"])).tolist() == [0, 5, 2, 1, 4, 3]
+
+
+def test_records_of_equal_id_are_ordered_by_content_before_their_file() -> None:
+    """A table's title and language are not in the id: which of two such rows stays must not hang on a file's name."""
+    docs = [{"id": 1, "content": 2, "file": 0}, {"id": 1, "content": 1, "file": 1}]
+    assert np.argsort(total_order(columns(docs))).tolist() == [1, 0]
 
 
 def test_records_of_equal_id_are_ordered_by_file_and_offset() -> None:
