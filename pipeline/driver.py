@@ -71,6 +71,9 @@ def check_request(request: RunRequest) -> None:
         raise RecipeError(f"--runner {request.runner} is refused: {REFUSED[request.runner]}. Use local.")
     if request.runner not in KNOWN_RUNNERS:
         raise RecipeError(f"--runner {request.runner}: no such runner.{nearest(request.runner, KNOWN_RUNNERS)}")
+    jar = any(option.startswith("--flink_job_server_jar") for option in request.options)
+    if request.runner == "FlinkRunner" and not jar:
+        raise RecipeError("--runner FlinkRunner needs `-- --flink_job_server_jar=FILE`: else Beam would download one")
     if request.runner == "local" and request.options:
         raise RecipeError(f"runner options {request.options} need another runner than local")
 

@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline import coders
+from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied, leave, left
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
@@ -74,6 +75,12 @@ def run_units(
         failure = left(desk)
         if failure is not None:
             raise UnitFailed(failure) from error
+        if not local:  # its workers are its own to look after
+            last = str(error).strip().rpartition("\n")[2]
+            raise UserError(
+                f"the runner {runner} failed: {type(error).__name__}: {last}\n"
+                "Are its options, behind --, right? What is committed stays."
+            ) from error
         raise WorkersDied(f"{type(error).__name__}: {error}") from error
     return dict(json.loads(sums.read_text()))
 
