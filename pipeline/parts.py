@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ ROWS = 16_384
 """Most rows of a row group."""
 BYTES = 64 << 20
 """Most bytes of Arrow data of a row group."""
+PART_BYTES = 256 << 20
+"""Most bytes of text of a part: a unit that reads more, as one long compressed stream, writes several."""
 
 
 class PartWriter:
@@ -32,7 +35,7 @@ class PartWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds a batch. A row group ends where a row would be one too many, so batch bounds leave no trace."""
         batch = batch.select(self.schema.names)
-        for start, stop in _cuts(batch, self._held_rows, self._held_bytes, self.row_group_bytes):
+        for start, stop in _cuts(batch, self._held_rows, self._held_bytes, ROWS, self.row_group_bytes):
             piece = batch.slice(start, stop - start)
             if start > 0:
                 self._flush()
@@ -71,6 +74,44 @@ class PartWriter:
         self._held, self._held_rows, self._held_bytes = [], 0, 0
 
 
+class PartsWriter:
+    """Writes batches to as many parts as keep each near PART_BYTES, one at least; cut at the same rows always."""
+
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, part_bytes: int = PART_BYTES) -> None:
+        self.folder, self.name, self.schema, self.part_bytes = folder, name, schema, part_bytes
+        self.paths: list[Path] = []
+        self._size = 0
+        self._done = 0
+        self._open()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return self._done + self._writer.rows
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds a batch."""
+        for start, stop in _cuts(batch, 0, self._size, sys.maxsize, self.part_bytes):
+            piece = batch.slice(start, stop - start)
+            if self._size >= self.part_bytes:
+                self._writer.close()
+                self._done += self._writer.rows
+                self._open()
+            self._writer.write(piece)
+            self._size += sum(row_bytes(piece))
+
+    def __enter__(self) -> PartsWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
+
+    def _open(self) -> None:
+        self.paths.append(self.folder / f"{self.name}-{len(self.paths):03d}")
+        self._writer = PartWriter(self.paths[-1], self.schema)
+        self._size = 0
+
+
 def row_bytes(batch: pa.RecordBatch) -> list[int]:
     """What counts of each row towards the size of a row group: the bytes of its text and tokens, and a constant."""
     sizes = [256] * batch.num_rows
@@ -86,11 +127,11 @@ def row_bytes(batch: pa.RecordBatch) -> list[int]:
     return sizes
 
 
-def _cuts(batch: pa.RecordBatch, rows: int, size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where a batch is cut so that each row group ends at the same row however the rows are batched."""
+def _cuts(batch: pa.RecordBatch, rows: int, size: int, most_rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where a batch is cut so that each row group (or part) ends at the same row however the rows are batched."""
     start = 0
     for index, amount in enumerate(row_bytes(batch)):
-        if rows >= ROWS or size >= most:
+        if rows >= most_rows or size >= most:
             yield start, index
             start, rows, size = index, 0, 0
         rows += 1

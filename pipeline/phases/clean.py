@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.ledger import Staged
-from pipeline.parts import PartWriter
+from pipeline.parts import PartsWriter, PartWriter
 from pipeline.phases import index
 from pipeline.progress import Reporter
 from pipeline.readers import READERS
@@ -198,7 +198,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     done = 0
     reads = READERS[piece.format].read(piece, tally)
     with (
-        PartWriter(folder / "kept", chain.schema) as kept,
+        PartsWriter(folder, "kept", chain.schema) as kept,
         PartWriter(folder / "dropped", DROPPED) as lost,
     ):
         for batch, rejected in batches(itertools.islice(reads, spec["records"]), piece.source, BATCH_ROWS):
@@ -242,10 +242,10 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         },
     }
-    stem = f"{task.key[:20]}.parquet"
+    stem = task.key[:20]
     return [
-        Staged(folder / "kept", f"clean/{stem}"),
-        Staged(folder / "dropped", f"dropped/clean-{stem}"),
+        *(Staged(path, f"clean/{stem}-{number:03d}.parquet") for number, path in enumerate(kept.paths)),
+        Staged(folder / "dropped", f"dropped/clean-{stem}.parquet"),
     ], body
 
 

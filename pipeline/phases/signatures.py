@@ -49,7 +49,7 @@ def clean_parts(context: Context) -> list[Any]:
     from pipeline.phases import clean
 
     rows = [context.ledger.read_row("clean", task.key) for task in clean.tasks(context)]
-    return [row.part("clean") for row in rows if row is not None]
+    return [part for row in rows if row is not None for part in row.parts if part.path.startswith("clean/")]
 
 
 def schema_of(settings: dict[str, Any]) -> pa.Schema:
