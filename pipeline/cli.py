@@ -1,81 +1,18 @@
-"""The command line. Each command is a few lines here; what it does lives in the module of its name."""
+"""The command line. Each command is a few lines here or in `commands`; what it does lives in other modules."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipeline import __version__
+from pipeline.app import AsJson, RecipePath, RunFolder, Set, app, command, console
 from pipeline.errors import RecipeError, UserError
-
-EXIT_CODES = """
-Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with; 3 the run
-broke an expectation (a drop rate outside its band, an incomplete input); 4 damaged files were found; 75 another run
-works in the folder; 130 and 143 stopped by Ctrl-C and SIGTERM, run again to go on.
-"""
-
-app = typer.Typer(
-    help="From raw crawls to a trained language model: accounted, reproducible, traceable.\n\n" + EXIT_CODES,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, see configs/.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="a.b=c", help="Change one setting; a stage is addressed by name (repeatable)."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console that writes plain, unwrapped lines where it is not a terminal."""
-    made = Console(stderr=stderr, soft_wrap=True, emoji=False)  # `:100:` in a message is no emoji
-    if made.is_terminal:
-        return made
-    return Console(stderr=stderr, soft_wrap=True, emoji=False, width=160, color_system=None)
-
-
-def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A command whose UserErrors become one message on stderr and their exit code."""
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> None:
-            try:
-                code = function(*args, **kwargs)
-            except UserError as error:
-                console(stderr=True).print(f"corpusmill: {error}", markup=False, highlight=False)
-                raise typer.Exit(error.exit_code) from None
-            except ImportError as error:
-                console(stderr=True).print(
-                    f"corpusmill: the installation is not whole: {error}. Install it again.",
-                    markup=False,
-                    highlight=False,
-                )
-                raise typer.Exit(1) from None
-            except BrokenPipeError:  # `corpusmill dropped DIR | head`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise typer.Exit(0) from None
-            if code:
-                raise typer.Exit(code)
-
-        return app.command(name, **settings)(guarded)
-
-    return register
 
 
 def _version(wanted: bool) -> None:
@@ -128,11 +65,12 @@ def run(
 
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
     """
-    from pipeline import driver, estimate
+    from pipeline import driver
+    from pipeline.look import estimate
+    from pipeline.look.overview import overview, print_funnel, print_summary
     from pipeline.recipe import read_recipe
     from pipeline.show import Display
     from pipeline.sources import input_files
-    from pipeline.views import overview, print_funnel, print_summary
     from pipeline.work import Context, Trial
 
     checked = read_recipe(recipe, set_)
@@ -157,7 +95,7 @@ def run(
         )  # fmt: skip
         return 128 + stopped.signal
     except UserError as error:
-        if trial != Trial() and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
+        if trial.given and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
             print_funnel(overview(target), screen)
             error.args = (f"{error}\nThis was a trial over a few records; --set changes a setting for this time.",)
         raise
@@ -183,7 +121,7 @@ def inspect(folder: RunFolder, as_json: AsJson = False) -> None:
 
     Example: corpusmill inspect runs/demo
     """
-    from pipeline.views import overview, print_overview
+    from pipeline.look.overview import overview, print_overview
 
     facts = overview(folder)
     if as_json:
@@ -198,19 +136,18 @@ def stages(name: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="O
 
     Example: corpusmill stages gopher_quality
     """
-    from pipeline.views import print_stages
+    from pipeline.look.overview import print_stages
 
     print_stages(name, console())
 
 
+from pipeline import commands  # noqa: E402, F401 - registers the others, to be listed behind these
+
+
 def main() -> None:
     """The entry point of `corpusmill`."""
-    from pipeline import commands  # noqa: F401 - registers the commands that look into finished runs
-
     app()
 
 
-if __name__ == "__main__":  # as `python -m pipeline.cli`; the commands register with the module of that name
-    from pipeline.cli import main as registered
-
-    registered()
+if __name__ == "__main__":
+    main()

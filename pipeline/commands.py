@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.cli import AsJson, RecipePath, RunFolder, Set, command, console
+from pipeline.app import AsJson, RecipePath, RunFolder, Set, command, console
 from pipeline.errors import RecipeError, UserError
 
 
@@ -37,8 +37,8 @@ def dropped(
 
     Example: corpusmill dropped runs/demo --reason few_words -n 5
     """
-    from pipeline import dropped as listing
-    from pipeline.runfolder import RunFolder as Run
+    from pipeline.look import dropped as listing
+    from pipeline.look.runfolder import RunFolder as Run
 
     run = Run(folder)
     chosen = listing.choose(run, reason, stage, source)
@@ -79,9 +79,9 @@ def trace(
     corpusmill trace runs/demo --url https://example.org/page.html;
     corpusmill trace runs/demo --step 20 --checkpoint runs/demo/train
     """
-    from pipeline import trace as tracing
-    from pipeline import traceview as view
-    from pipeline.runfolder import RunFolder as Run
+    from pipeline.look import trace as tracing
+    from pipeline.look import traceview as view
+    from pipeline.look.runfolder import RunFolder as Run
 
     given = {"--token": token, "--doc": document, "--url": url, "--step": step}
     chosen = [name for name, value in given.items() if value is not None]
@@ -120,8 +120,8 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> int:
 
     Example: corpusmill verify runs/demo
     """
-    from pipeline import verify as checking
-    from pipeline import verifyview as view
+    from pipeline.look import verify as checking
+    from pipeline.look import verifyview as view
 
     report = checking.verify(folder)
     if as_json:
@@ -147,7 +147,7 @@ def clean(
 
     Example: corpusmill clean runs/demo --keep documents,shards
     """
-    from pipeline import clean_folder
+    from pipeline.look import clean_folder
     from pipeline.show import size_text
 
     removal = clean_folder.plan(folder, [name.strip() for name in keep.split(",") if name.strip()])
@@ -189,9 +189,9 @@ def try_(
     Examples: corpusmill try configs/demo.yaml page.html --url https://example.org/page;
     corpusmill try configs/demo.yaml https://www.levitate.ai/ --set stages.gopher_quality.min_words=100
     """
+    from pipeline.look.try_page import try_page
+    from pipeline.look.tryview import print_trying
     from pipeline.recipe import read_recipe
-    from pipeline.try_page import try_page
-    from pipeline.tryview import print_trying
     from pipeline.work import Context
 
     checked = read_recipe(recipe, set_)

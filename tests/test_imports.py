@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TRAINER_MAY = {"pipeline.shards", "pipeline.errors", "pipeline.settings"}
-INSIDE_FUNCTIONS = {"pipeline/commands.py", "pipeline/trace.py"}
+INSIDE_FUNCTIONS = {"pipeline/commands.py", "pipeline/look/trace.py"}
 """The command line imports the trainer inside the commands that need it, so that the pipeline runs without torch."""
 
 

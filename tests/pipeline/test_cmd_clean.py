@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from small_run import contents, run_here, write_recipe
 
-from pipeline import clean_folder
 from pipeline.errors import LockedError, RecipeError
 from pipeline.ledger import Ledger
 from pipeline.lock import FolderLock
-from pipeline.verify import verify
-from pipeline.views import overview
+from pipeline.look import clean_folder
+from pipeline.look.overview import overview
+from pipeline.look.verify import verify
 
 SHARES = "mixture.shares={notes: 0.2, wet: 0.6, docs: 0.2}"
 

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dropped import choose, records
 from pipeline.errors import RecipeError
-from pipeline.runfolder import RunFolder
-from pipeline.views import overview
+from pipeline.look.dropped import choose, records
+from pipeline.look.overview import overview
+from pipeline.look.runfolder import RunFolder
 
 
 @pytest.fixture(scope="module")

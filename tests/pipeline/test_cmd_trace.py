@@ -14,10 +14,10 @@ import pytest
 import yaml
 from small_run import run_here, write_recipe
 
-from pipeline import clean_folder, reextract, trace
 from pipeline.errors import RecipeError, UserError
+from pipeline.look import clean_folder, reextract, trace
+from pipeline.look.runfolder import RunFolder
 from pipeline.phases import clean
-from pipeline.runfolder import RunFolder
 from pipeline.shards import Corpus
 
 

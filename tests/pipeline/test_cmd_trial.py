@@ -11,13 +11,14 @@ import pytest
 from rich.console import Console
 from small_run import contents, run_here, write_recipe
 
-from pipeline import accounts, estimate
+from pipeline import accounts
 from pipeline.cli import _share
 from pipeline.errors import RecipeError
+from pipeline.look import estimate
+from pipeline.look.overview import overview
+from pipeline.look.runfolder import RunFolder
+from pipeline.look.verify import verify
 from pipeline.recipe import read_recipe
-from pipeline.runfolder import RunFolder
-from pipeline.verify import verify
-from pipeline.views import overview
 from pipeline.work import Context, Trial
 
 LESS = ("tokenizer.train.vocabulary=900", "shards.validation=0")

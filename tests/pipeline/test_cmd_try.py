@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipeline.errors import RecipeError
+from pipeline.look.try_page import Trying, try_page
+from pipeline.look.tryview import differences, print_trying
 from pipeline.recipe import read_recipe
-from pipeline.try_page import Trying, try_page
-from pipeline.tryview import differences, print_trying
 from pipeline.work import Context
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"

@@ -16,8 +16,8 @@ from pipeline import accounts
 from pipeline.errors import LockedError, UserError
 from pipeline.ledger import PART_FOLDERS, Ledger
 from pipeline.lock import FolderLock
+from pipeline.look.verify import Report, verify
 from pipeline.shards import index_bytes, read_index, write_shard
-from pipeline.verify import Report, verify
 
 
 @pytest.fixture(scope="module")

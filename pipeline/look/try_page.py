@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, nearest
+from pipeline.look.runfolder import as_json
 from pipeline.phases.clean import NO_LONGER_NEEDED, Chain, rejected_row
 from pipeline.readers import READERS
 from pipeline.readers.base import Origin, Piece, Read, Tally, batches
-from pipeline.runfolder import as_json
 from pipeline.sources import InputFile, input_files
 from pipeline.work import Context
 from stages.decode import decode

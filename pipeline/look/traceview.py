@@ -1,4 +1,4 @@
-"""What `corpusmill trace` prints of the facts that `pipeline.trace` finds."""
+"""What `corpusmill trace` prints of the facts that `pipeline.look.trace` finds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.runfolder import one_line, origin_text, printable
+from pipeline.look.runfolder import one_line, origin_text, printable
 
 
 def print_token(facts: dict[str, Any], console: Console) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.runfolder import one_line, origin_text, printable
-from pipeline.try_page import Step, Trying
+from pipeline.look.runfolder import one_line, origin_text, printable
+from pipeline.look.try_page import Step, Trying
 
 SHORT = 1_200
 """Characters of a text that are shown without --full."""

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from pipeline import accounts
 from pipeline.errors import RecipeError, UserError, nearest
+from pipeline.look.runfolder import RunFolder, as_json, one_line, origin_text
 from pipeline.parts import read_batches
-from pipeline.runfolder import RunFolder, as_json, one_line, origin_text
 
 COLUMNS = ("id", "stage", "reason", "value", "limit", "source", "url", "origin", "survivor", "survivor_url")
 

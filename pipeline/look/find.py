@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from pipeline import ids
 from pipeline.errors import RecipeError
+from pipeline.look.runfolder import SCORES_NOT, RunFolder
 from pipeline.parts import read_batches
-from pipeline.runfolder import SCORES_NOT, RunFolder
 from pipeline.shards import Corpus
 from stages.shingles import canonical_url
 

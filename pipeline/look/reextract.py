@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Row
+from pipeline.look.runfolder import RunFolder, origin_text
 from pipeline.phases import clean, tokenise, tokenizer
 from pipeline.readers.base import batches
 from pipeline.readers.cut import cut
-from pipeline.runfolder import RunFolder, origin_text
 from pipeline.tokenizer import Tokenizer
 
 

@@ -1,6 +1,6 @@
 """`corpusmill trace`: from a token to its record in the crawl and back, and between training steps and documents.
 
-Every function gives facts as one JSON value; `pipeline.traceview` prints them.
+Every function gives facts as one JSON value; `pipeline.look.traceview` prints them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from pipeline.errors import DamageError, RecipeError, UserError
-from pipeline.find import by_url, everything, id_of
-from pipeline.runfolder import RunFolder, as_json, scores
+from pipeline.look.find import by_url, everything, id_of
+from pipeline.look.runfolder import RunFolder, as_json, scores
 from pipeline.shards import Corpus
 from pipeline.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
     `again` holds `equal` (True, False, or None where the record cannot be had), and why. Raises RecipeError
     where there is no such place.
     """
-    from pipeline.reextract import model_of  # brings every stage's libraries
+    from pipeline.look.reextract import model_of  # brings every stage's libraries
 
     name, colon, number = place.rpartition(":")
     if not colon or not name or not number.isdecimal():
@@ -71,7 +71,7 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
 
 def again(run: RunFolder, document: dict[str, Any], tokens: npt.NDArray[Any]) -> dict[str, Any]:
     """Whether the document's record, extracted and encoded again, gives these tokens."""
-    from pipeline.reextract import extract_again, first_difference
+    from pipeline.look.reextract import extract_again, first_difference
 
     try:
         found = extract_again(run, document)

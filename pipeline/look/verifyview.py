@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from pipeline.look.verify import Report
 from pipeline.show import size_text
-from pipeline.verify import Report
 
 
 def as_facts(report: Report) -> dict[str, Any]:
