@@ -159,7 +159,7 @@ def _attempt(
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.runner", str(desk / "order.json")],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.PIPE,  # for its result
             stderr=log,
             env=os.environ | environment,
             process_group=0,  # so that it can be ended with all that it started
@@ -168,7 +168,8 @@ def _attempt(
         try:
             return _watch(process, desk, request, display)
         finally:
-            _end(process)
+            if process.returncode is None:
+                _end(process)
 
 
 def _watch(
@@ -181,6 +182,7 @@ def _watch(
         phase, working = _state(desk)
         display.update(phase, working)
         if ended:
+            _end(process)  # what it may have left
             return _result(process, desk)
         still = time.monotonic() - moved
         if (phase, working) != before:
@@ -226,13 +228,14 @@ def _units_at_work(working: list[dict[str, Any]]) -> str:
 
 
 def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | None:
-    path = desk / "result.json"
-    if not path.exists():
+    assert process.stdout is not None
+    told = process.stdout.read()
+    if not told:
         if process.returncode < 0 or process.returncode == DIED:
             return None
         last = (desk / "log").read_text(errors="replace").rstrip().rpartition("\n")[2]
         raise UserError(f"the working process ended by itself: {last}\nThe log is {desk / 'log'}.")
-    result = json.loads(path.read_text())
+    result = json.loads(told)
     if "done" in result:
         return dict(result["done"])
     failure = Failure(**result)
@@ -249,7 +252,7 @@ def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | No
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the working process and all that it started."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

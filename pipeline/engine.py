@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import apache_beam as beam
@@ -23,7 +24,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline import coders
 from pipeline.errors import UserError
-from pipeline.failures import Failure, UnitFailed, WorkersDied, leave, left
+from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
 from pipeline.processes import follow
@@ -32,6 +33,8 @@ from pipeline.work import Context, Task
 
 coders.register()
 
+FAILED = "failed"
+"""The file on a phase's desk by which workers learn that a unit of another one failed."""
 RETRIES = 3
 TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOBUFS}
 COUNTS = pa.schema([("units", pa.int64()), ("parts", pa.int64()), ("bytes", pa.int64())])
@@ -72,9 +75,9 @@ def run_units(
         )
         pipeline.run().wait_until_finish()
     except Exception as error:
-        failure = left(desk)
-        if failure is not None:
-            raise UnitFailed(failure) from error
+        failed = UnitFailed.within(error)
+        if failed is not None:
+            raise failed from error
         if not local:  # its workers are its own to look after
             last = str(error).strip().rpartition("\n")[2]
             raise UserError(
@@ -105,32 +108,36 @@ class Work(beam.DoFn):
 
     def process(self, key: str) -> Iterator[pa.RecordBatch]:
         """Does this unit; or, claiming, whatever is left in the queue."""
-        for task in self._queue() if self.claiming else [self.tasks[key]]:
-            yield self._unit(task)
+        for task in self.tasks.values() if self.claiming else [self.tasks[key]]:  # largest first, as they were listed
+            counts = self._unit(task)
+            if counts is not None:
+                yield counts
 
-    def _queue(self) -> Iterator[Task]:
-        for task in self.tasks.values():  # largest first, as the driver listed them
-            if left(self.desk) is not None:
-                return  # the phase has failed
-            try:
-                os.close(os.open(self.desk / "claims" / task.key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            except FileExistsError:
-                continue
-            yield task
-
-    def _unit(self, task: Task) -> pa.RecordBatch:
-        self.reporter.begin(task.title)
+    def _unit(self, task: Task) -> pa.RecordBatch | None:
+        """Does a unit, unless another worker has claimed it, or one has failed."""
         try:
+            if self.claiming and not self._claim(task):
+                return None
+            self.reporter.begin(task.title)
             row = do_unit(task, self.context, self.reporter)
+            self.reporter.end()
         except BaseException as error:  # a stage may well call sys.exit
-            failure = Failure.of(error, task.title)
-            leave(self.desk, task.key, failure)
-            self.reporter.give_up()
-            raise UnitFailed(failure) from error
-        self.reporter.end()
+            with suppress(OSError):
+                (self.desk / FAILED).touch()
+                self.reporter.give_up()
+            raise UnitFailed(Failure.of(error, task.title)) from error
         measure(row)
         values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
         return pa.RecordBatch.from_arrays([pa.array(value, pa.int64()) for value in values], schema=COUNTS)
+
+    def _claim(self, task: Task) -> bool:
+        if (self.desk / FAILED).exists():
+            return False  # the phase has failed; what this worker was at is done
+        try:
+            os.close(os.open(self.desk / "claims" / task.key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        return True
 
 
 def do_unit(task: Task, context: Context, reporter: Reporter) -> Row:

@@ -1,16 +1,19 @@
-"""Failures on their way from a worker to the user: runners wrap exceptions until nothing of them is left."""
+"""Failures on their way from a worker to the user: runners wrap exceptions until only their text is left."""
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
+import re
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from pipeline.errors import UserError
+
+TRACE = 20_000
+"""Most characters of a trace, its last ones: with its message a failure must fit into a pipe's buffer of 64 kB."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Failure:
     def of(cls, error: BaseException, unit: str = "") -> Failure:
         """What is to be said of an exception; call it where the exception is caught."""
         known = as_user_error(error)
-        trace = "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(error))[-TRACE:]
         if known is not None:
             return cls(str(known), known.exit_code, True, trace)
         where = "".join(f" {note}" for note in getattr(error, "__notes__", []))
@@ -35,11 +38,18 @@ class Failure:
 
 
 class UnitFailed(Exception):
-    """A unit of a phase failed."""
+    """A unit of a phase failed. Its text carries the failure, for nothing else gets through every runner."""
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
         self.failure = failure
+        packed = base64.b64encode(json.dumps(vars(failure)).encode()).decode()
+        super().__init__(f"<failure {packed}>")
+
+    @staticmethod
+    def within(error: BaseException) -> UnitFailed | None:
+        """The failure of a unit that a runner's exception tells of, if it does."""
+        found = re.search("<failure ([A-Za-z0-9+/=]+)>", str(error))
+        return UnitFailed(Failure(**json.loads(base64.b64decode(found[1])))) if found else None
 
 
 class WorkersDied(Exception):
@@ -58,19 +68,4 @@ def as_user_error(error: BaseException) -> UserError | None:
                 "What is committed stays; make room and run again."
             )
         return UserError(f"{os.strerror(error.errno)}{where}. What is committed stays; mend it and run again.")
-    return None
-
-
-def leave(desk: Path, key: str, failure: Failure) -> None:
-    """Writes down on the desk of a phase why a unit failed."""
-    temporary = desk / f"error-{key}.tmp"
-    temporary.write_text(json.dumps(vars(failure)))
-    os.replace(temporary, desk / f"error-{key}.json")
-
-
-def left(desk: Path) -> Failure | None:
-    """The failure that a unit left on a phase's desk, that of the least key where there are several."""
-    for path in sorted(desk.glob("error-*.json")):
-        facts: dict[str, Any] = json.loads(path.read_text())
-        return Failure(**facts)
     return None

@@ -41,7 +41,12 @@ class Order:
 
 
 def main(path: str) -> int:
-    """Does the run that the order in this file describes; leaves `result.json` beside it, unless a worker died."""
+    """Does the run that the order in this file describes; its result goes to standard output, unless a worker died.
+
+    A pipe to the driver, not a file: the disk may be full.
+    """
+    result_to = os.dup(1)
+    os.dup2(2, 1)  # what others print goes to the log
     data = json.loads(Path(path).read_text())
     follow(data["driver"])
     order = Order(
@@ -51,15 +56,14 @@ def main(path: str) -> int:
     try:
         result: dict[str, Any] = {"done": run(order)}
     except WorkersDied:
-        traceback.print_exc()  # to the log
+        traceback.print_exc()
         return DIED
     except UnitFailed as error:
         result = vars(error.failure)
     except Exception as error:
         result = vars(Failure.of(error))
-    temporary = order.desk / "result.tmp"
-    temporary.write_text(json.dumps(result))
-    os.replace(temporary, order.desk / "result.json")
+    with open(result_to, "w") as pipe:
+        json.dump(result, pipe)
     return 0 if "done" in result else 1
 
 
@@ -71,7 +75,7 @@ def _end_where_a_worker_died(desk: Path, failed: threading.ExceptHookArgs) -> No
     """
     threading.__excepthook__(failed)
     died = failed.thread is not None and failed.thread.name == "run_worker"
-    if died and next(desk.glob("*/error-*.json"), None) is None:
+    if died and next(desk.glob("*/failed"), None) is None:
         os._exit(DIED)
 
 

@@ -93,7 +93,7 @@ def _problem(path: str, item: Input) -> str | None:
 def _nothing(pattern: str) -> str:
     """Says how far a glob got, and what lies there."""
     folder = Path(pattern)
-    while not folder.is_dir() and folder != folder.parent:
+    while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent
     if not _readable(folder):
         return f"no file matches {pattern}: the folder {folder} may not be read"

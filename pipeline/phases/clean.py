@@ -127,7 +127,7 @@ class Chain:
             begun = time.thread_time()
             try:
                 outcome = step(batch)
-            except Exception as error:
+            except BaseException as error:
                 error.add_note(f"in stage {label}")
                 raise
             book.seconds += time.thread_time() - begun
