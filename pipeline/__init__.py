@@ -1,7 +1,9 @@
 """How documents move: from a recipe through the phases of a run to shards.
 
-Read in this order: `recipe` (what a user asks for), `driver` and `engine` (how a run lives and dies),
-`ledger` (what is committed and why it is believed), `phases` (the work), `readers`, `shards` (the format).
+Read in this order: `recipe` (what a user asks for) with `settings` and `sources`; `driver`, `runner` and `engine`
+(how a run lives and dies) with `work`, `ledger` and `parts` (what is committed and why it is believed); `phases` (the
+work) with `readers` and the functions that they call: `dedup`, `lsh`, `splits`, `mixture`, `tokenizer`; `shards` (the
+format, all that the trainer knows); `accounts` (the books); `look` (into runs), `app`, `cli` and `commands`.
 """
 
 __version__ = "0.1.0"
