@@ -61,7 +61,7 @@ def total_order(columns: OrderColumns, policy: Sequence[str] = POLICY) -> Rows:
         if name not in POLICY:
             raise RecipeError(f"'{name}' does not decide between duplicates.{nearest(name, POLICY)}")
     high, low = halves(matrix(columns.id))
-    _, file = np.unique(np.asarray(columns.file.to_numpy(zero_copy_only=False), object), return_inverse=True)
+    file = places(columns.file, None)
     values: dict[str, list[npt.NDArray[np.generic]]] = {
         "source": [np.asarray(columns.source)],
         "length": [-np.asarray(columns.length, np.int64)],
@@ -74,6 +74,18 @@ def total_order(columns: OrderColumns, policy: Sequence[str] = POLICY) -> Rows:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank
+
+
+def places(column: pa.Array | pa.ChunkedArray, order: Sequence[str] | None) -> Rows:
+    """(rows,) the place of each value of a string column in `order`, or among its values, sorted."""
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    coded = column.dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    place = {name: number for number, name in enumerate(sorted(names) if order is None else order)}
+    of_name = np.array([place[name] for name in names], np.int64)
+    found: Rows = of_name[coded.indices.to_numpy(zero_copy_only=False)]
+    return found
 
 
 def exact_groups(digests: AnyIds, valid: npt.NDArray[np.bool_] | None, rank: Rows) -> tuple[Rows, Rows]:

@@ -4,7 +4,7 @@ All three read signature parts, never texts. `exact` ranks all documents and tak
 and texts; `bands` finds verified near duplicates, a unit for each LSH band; `clusters` joins them, names
 every loser's survivor, and leaves for each clean part the decision on each of its rows.
 
-Memory: about 100 bytes a document; signatures are memory-mapped.
+Memory: a few hundred bytes a document, its URL included; signatures are memory-mapped.
 """
 
 from __future__ import annotations
@@ -85,11 +85,10 @@ def exact_work(
     tables = [pq.read_table(path, columns=names) for path in paths]
     schema = signatures.schema_of({"exact": sorted(settings.exact), "near": None})
     table = pa.concat_tables(tables) if tables else schema.empty_table().select(names)
-    priority = {source: place for place, source in enumerate(context.recipe.sources)}
     origin = table.column("origin").combine_chunks()
     rank = dedup.total_order(
         dedup.OrderColumns(
-            source=np.array([priority[source] for source in table.column("source").to_pylist()], np.int64),
+            source=dedup.places(table.column("source"), context.recipe.sources),
             length=table.column("length").to_numpy(),
             date=table.column("date").cast(pa.timestamp("s")).to_numpy(),
             id=ids.matrix(table.column("id")),

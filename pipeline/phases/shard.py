@@ -1,8 +1,8 @@
 """Phases plan and shard: the mixture, one global order, and the shards that hold it.
 
 `plan` sees of each document its id, source, URL and length, and says which copy of which document stands
-where (about 60 bytes a document in memory). `shard` writes one shard a unit, reading of each part of tokens
-only the row groups that it needs. `finish` describes them all in `corpus.json`.
+where (a few hundred bytes a document in memory, its URL included). `shard` writes one shard a unit, reading of
+each part of tokens only the row groups that it needs. `finish` describes them all in `corpus.json`.
 """
 
 from __future__ import annotations
