@@ -69,6 +69,7 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
             Loader(source, order, at.history, config.data.look_ahead) as loader,
             Stop() as stop,
         ):
+            told, since, tokens = time.perf_counter(), at.step, 0  # when, at which step and how much later
             for step, attempt, data_step, batch in loader.from_step(at.step + 1, config.steps):
                 at.step, at.attempt, at.data_step = step, attempt, data_step
                 began = time.perf_counter()
@@ -85,8 +86,11 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
                     "memory_bytes": memory(device),
                 }
                 log.write("step", **row)
+                tokens += batch.tokens
                 if at.step % config.log.every == 0 or at.step in (1, config.steps):
-                    say(progress(row, config.steps, seconds))
+                    now = time.perf_counter()
+                    say(progress(row, config.steps, (now - told) / (at.step - since), tokens / (now - told)))
+                    told, since, tokens = now, at.step, 0
 
                 if (
                     splits.held_out
@@ -197,12 +201,12 @@ def memory(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
-def progress(row: dict[str, Any], steps: int, seconds: float) -> str:
-    """The line that says how far a run is."""
+def progress(row: dict[str, Any], steps: int, seconds: float, speed: float) -> str:
+    """The line that says how far a run is; seconds a step and tokens a second are those since the last line."""
     left = round(seconds * (steps - row["step"]))
     return (
         f"step {row['step']}/{steps} | loss {row['loss']:.4f} | rate {row['learning_rate']:.2e} | "
-        f"{row['tokens_per_second']:,.0f} tokens/s | {row['memory_bytes'] / 2**20:,.0f} MiB | "
+        f"{speed:,.0f} tokens/s | {row['memory_bytes'] / 2**20:,.0f} MiB | "
         f"{left // 60}:{left % 60:02d} left"
     )
 
