@@ -96,8 +96,10 @@ def check_identities(context: Context) -> None:
     cut = incomplete([row for row in rows if row.body["input"]["digest"] not in accepted])
     if cut:
         raise PromiseError(
-            "the run is complete and its books balance, but these inputs were cut off at their end, as by a broken "
-            "download:\n  " + "\n  ".join(cut) + "\nGet them again, or set `allow_incomplete: true` on their inputs."
+            "the run is complete and its books balance, but these inputs were cut off at their end or hold no "
+            "record at all, as after a broken download:\n  "
+            + "\n  ".join(cut)
+            + "\nGet them again, or set `allow_incomplete: true` on their inputs."
         )
 
 
@@ -163,10 +165,16 @@ def gaps(rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def incomplete(rows: list[Row]) -> list[str]:
-    """Paths of the files that end inside a record or hold nothing."""
-    found = set()
+    """Paths of the files that end inside a record, or that hold bytes or none, but not one record."""
+    cut: set[str] = set()
+    framed: Counter[str] = Counter()
+    damaged: set[str] = set()
     for row in rows:
-        place = row.body["input"]
-        if place["end"] == 0 or any(reason == "truncated" for _, _, reason in row.body["gaps"]):
-            found.add(place["path"])
-    return sorted(found)
+        path = row.body["input"]["path"]
+        reasons = [reason for _, _, reason in row.body["gaps"] if reason != "limit"]
+        framed[path] += row.body["framed"]
+        if row.body["input"]["end"] == 0 or "truncated" in reasons:
+            cut.add(path)
+        if reasons:
+            damaged.add(path)
+    return sorted(cut | {path for path in damaged if not framed[path]})

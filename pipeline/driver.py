@@ -264,8 +264,9 @@ def _signals_raise() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    heeded = [number for number in stopping if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        heeded.append(signal.SIGHUP)
     earlier = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield

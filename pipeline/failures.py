@@ -32,8 +32,7 @@ class Failure:
         trace = "".join(traceback.format_exception(error))[-TRACE:]
         if known is not None:
             return cls(str(known), known.exit_code, True, trace)
-        where = "".join(f" {note}" for note in getattr(error, "__notes__", []))
-        where += f" ({unit})" if unit else ""
+        where = _notes(error) + (f" ({unit})" if unit else "")
         return cls(f"{type(error).__name__}: {error}{where}", 1, False, trace)
 
 
@@ -62,6 +61,7 @@ def as_user_error(error: BaseException) -> UserError | None:
         return error
     if isinstance(error, OSError) and error.errno is not None:
         where = f" at {error.filename}" if error.filename else ""
+        where += _notes(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return UserError(
                 f"no room to write{where}: {os.strerror(error.errno)}. "
@@ -69,3 +69,7 @@ def as_user_error(error: BaseException) -> UserError | None:
             )
         return UserError(f"{os.strerror(error.errno)}{where}. What is committed stays; mend it and run again.")
     return None
+
+
+def _notes(error: BaseException) -> str:
+    return "".join(f" {note}" for note in getattr(error, "__notes__", []))
