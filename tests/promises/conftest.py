@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
-
 import promise_helpers as help
 import pytest
-
-
-class Small(NamedTuple):
-    """A finished run over the small crawl. Tests must not change it."""
-
-    crawl: Path
-    recipe: Path
-    out: Path
-    shards: dict[str, str]
-    statistics: dict[str, Any]
-    output: str
+from promise_helpers import Small
 
 
 @pytest.fixture(scope="session")

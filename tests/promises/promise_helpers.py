@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pyarrow.parquet as pq
@@ -98,6 +98,17 @@ def recipe(crawl: Path) -> dict[str, Any]:
         "shards": {"tokens_per_shard": 40_000, "validation": 0.2},
         "seed": 11,
     }
+
+
+class Small(NamedTuple):
+    """A finished run over the small crawl. Tests must not change it."""
+
+    crawl: Path
+    recipe: Path
+    out: Path
+    shards: dict[str, str]
+    statistics: dict[str, Any]
+    output: str
 
 
 def write_recipe(path: Path, data: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import promise_helpers as help
 import pytest
-from conftest import Small
+from promise_helpers import Small
 
 
 @pytest.mark.slow
