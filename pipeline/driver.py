@@ -239,11 +239,12 @@ def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | No
     if "done" in result:
         return dict(result["done"])
     failure = Failure(**result)
+    with suppress(OSError):
+        (desk / "trace").write_text(failure.trace)
     if failure.expected:
         error = UserError(failure.message)
         error.exit_code = failure.exit_code
         raise error
-    (desk / "trace").write_text(failure.trace)
     raise UserError(
         f"{failure.message}\nThis is a fault of corpusmill or of a stage. What is committed stays. "
         f"The trace is {desk / 'trace'}, the log {desk / 'log'}."

@@ -2,8 +2,9 @@
 
 `CORPUSMILL_TEST_KILL` is JSON: `match`, a regular expression that the new name's path is searched for; `nth`, at
 which such rename in this process; `moment`: `before` or `after` the rename, `torn` (half of the file arrives under
-its new name) or `half` (half of it stays under the old one); `victim`: `run`, all processes of the session at once,
-or `worker`, this process if it is a Beam worker; `flag`, a file that is made at the kill and keeps it to once.
+its new name), `half` (half of it stays under the old one), or `start` (as a Beam worker starts, no rename needed);
+`victim`: `run`, all processes of the session at once, or `worker`, this process if it is a Beam worker; `flag`, a
+file that is made at the kill and keeps it to once.
 """
 
 import json
@@ -45,6 +46,11 @@ def _arm(order):
             replace(source, target, **settings)
         kill()
 
+    if order["moment"] == "start":
+        if "sdk_worker" in " ".join(sys.orig_argv[:3]) and not os.path.exists(order["flag"]):
+            open(order["flag"], "w").close()
+            kill()
+        return
     os.replace = killing
 
 
