@@ -148,7 +148,8 @@ def test_every_phase_on_several_workers(small: Small, tmp_path: Path, monkeypatc
     Ledger(out).create("small")
     done = runner.run(runner.Order(context, 2, "local", [], desk))
     assert min(done.values()) > 0
-    assert all(len(list(desk.glob(f"{name}-0/reports/*.json"))) == 2 for name in ("bands", "tokenise", "shard"))
+    for name in ("bands", "tokenise", "shard"):  # more than one unit, so two workers shared the queue
+        assert len(json.loads((desk / f"{name}-0" / "job.json").read_text())["tasks"]) > 1
     assert help.shards(out) == small.shards
 
 
