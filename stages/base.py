@@ -46,6 +46,16 @@ class Outcome:
 Processor = Callable[[pa.RecordBatch], Outcome]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one row may cost a stage that runs in a child process: the last line of defence behind its own limits."""
+
+    cpu_seconds: int
+    """CPU time, never wall clock: a busy machine must not cost documents."""
+    memory: int
+    """Bytes of address space beyond what the stage has once it is ready."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Base of all stages. A subclass sets `name` and `version` and writes `process`."""
@@ -71,6 +81,14 @@ class Stage:
         The pipeline opens them, puts their digests into the resume key and hands their bytes to `bind`.
         """
         return {}
+
+    def limits(self) -> Limits | None:
+        """Limits of a stage whose libraries may hang or crash; None for one that is safe within the worker.
+
+        The pipeline runs a stage with limits in a child process. A row that breaks one is dropped as `cpu_time`,
+        `memory` or `crashed`; rows beside it keep their outcome.
+        """
+        return None
 
     def bind(self, files: Mapping[str, bytes]) -> Processor:
         """The stage ready for work, given the contents of its files by role."""
