@@ -41,11 +41,11 @@ TAGS: tuple[str, ...] = ("", *dict.fromkeys(_VOID + _RAW + _HIDDEN + _INLINE + _
 """Tag names by number; 0 stands for any other element."""
 TAG_NUMBER = {name: number for number, name in enumerate(TAGS)}
 
-_IS_VOID, _IS_RAW, _IS_HIDDEN, _IS_INLINE = 1, 2, 4, 8
-_TRAITS = np.zeros(len(TAGS), np.uint8)
-for _names, _trait in ((_VOID, _IS_VOID), (_RAW, _IS_RAW), (_HIDDEN, _IS_HIDDEN), (_INLINE, _IS_INLINE)):
+IS_VOID, _IS_RAW, _IS_HIDDEN, _IS_INLINE = 1, 2, 4, 8
+TRAITS = np.zeros(len(TAGS), np.uint8)
+for _names, _trait in ((_VOID, IS_VOID), (_RAW, _IS_RAW), (_HIDDEN, _IS_HIDDEN), (_INLINE, _IS_INLINE)):
     for _name in _names:
-        _TRAITS[TAG_NUMBER[_name]] |= _trait
+        TRAITS[TAG_NUMBER[_name]] |= _trait
 
 _BR, _PRE, _SCRIPT, _MATH = (TAG_NUMBER[name] for name in ("br", "pre", "script", "math"))
 _NAME_SLOTS = 1024
@@ -100,7 +100,7 @@ def scan(html: Bytes) -> Events:
     A block is a run of inline content: it ends where a block-level element begins or ends, and at two line
     breaks in a row. A `pre` is one block; elements of no known name are block-level; MathML is inline.
     """
-    kind, tag, start, end, block, blocks, depth = _scan(html, _NAMES, _TRAITS)
+    kind, tag, start, end, block, blocks, depth = _scan(html, _NAMES, TRAITS)
     return Events(html, kind, tag, start, end, block, blocks, depth)
 
 
@@ -244,7 +244,7 @@ def _scan(html: Bytes, names: npt.NDArray[np.int64], traits: Bytes) -> Any:
             if tag == _BR:
                 breaks += 1
                 boundary = breaks >= 2 and pres == 0
-            elif not trait & _IS_VOID:
+            elif not trait & IS_VOID:
                 if depth == len(stack):
                     stack = np.concatenate((stack, np.zeros(depth, np.uint8)))
                     shown = np.concatenate((shown, np.zeros(depth, np.uint8)))
