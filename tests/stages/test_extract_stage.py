@@ -8,10 +8,12 @@ import pytest
 import trafilatura
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from stage_helpers import batch, pages, reasons, texts
 
 from stages.decode import decode
 from stages.extract import Extract
+from stages.registry import make
 
 BODY = "<p>" + "The quick brown fox jumps over the lazy dog and this is a sentence. " * 5 + "</p>"
 CHINESE = "<p>" + "今天在北京举行了盛大的庆祝活动，市民们纷纷走上街头。" * 8 + "</p>"
@@ -170,6 +172,59 @@ def test_modes_and_formats_reach_the_extractor() -> None:
     assert "cell one" not in texts(Extract(tables=False).process(pages([page])))[0]
     for mode in ("fast", "precision", "recall"):
         assert "quick brown fox" in texts(Extract(mode=mode).process(pages([page])))[0]
+
+
+def test_resiliparse_is_an_engine() -> None:
+    """A recipe that asks for the fast extractor would get another, or its settings would do nothing."""
+    rows = "<table><tr><td>cell one</td><td>cell two</td></tr></table><img alt='a picture' src='x'>"
+    page = html(f"<nav><a href='/'>Home</a></nav><article><h1>Heading</h1>{BODY}{rows}</article>", "<title>T</title>")
+    page += "<div class='comments'><p>Well said, and I could not agree more with this.</p></div>"
+
+    def run(**asked: object) -> str:
+        return texts(make(Extract, {"engine": "resiliparse", **asked}).process(pages([page.encode()])))[0]
+
+    assert "quick brown fox" in run()
+    assert "Heading" in run()
+    assert "Home" not in run()
+    assert "a picture" not in run()
+    assert "a picture" in run(alt_texts=True)
+    assert "cell one" in run()
+    assert "cell one" not in run(tables=False)
+    assert "Well said" in run()
+    assert "Well said" not in run(comments=False)
+    outcome = Extract(engine="resiliparse").process(pages([html(CHINESE, "<title>T</title>").encode()]))
+    assert texts(outcome) == [CHINESE.removeprefix("<p>").removesuffix("</p>")]
+    assert outcome.batch.column("title").to_pylist() == ["T"]
+
+
+@pytest.mark.parametrize("engine", ["trafilatura", "resiliparse"])
+def test_too_deep_a_page_is_dropped_by_every_engine(engine: str) -> None:
+    """One page would take minutes, or end the worker."""
+    deep = html("<div>" * 5000 + BODY).encode()
+    outcome = make(Extract, {"engine": engine}).process(pages([deep, html("<div>" * 20 + BODY).encode()]))
+    ((row, reason, depth, limit),) = outcome.dropped
+    assert (row, reason, limit) == (0, "too_deep", 200)
+    assert depth is not None
+    assert depth > 200
+    assert "quick brown fox" in texts(outcome)[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (
+            {"engine": "resiliparse", "mode": "precision"},
+            "mode: 'precision' has no meaning for the engine 'resiliparse'",
+        ),
+        ({"engine": "resiliparse", "format": "markdown"}, "format: 'markdown' has no meaning .* take engine: .*trafil"),
+        ({"engine": "trafilatura", "alt_texts": True}, "alt_texts: True has no meaning .* take engine: resiliparse"),
+        ({"engine": "trafilatur"}, "engine"),
+    ],
+)
+def test_settings_that_an_engine_does_not_have_are_refused(asked: dict[str, object], says: str) -> None:
+    """A run would go on for hours with a setting that does nothing."""
+    with pytest.raises(ValidationError, match=says):
+        make(Extract, asked)
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
