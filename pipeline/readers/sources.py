@@ -1,6 +1,6 @@
-"""Bytes by position: a plain file, a decoded member held whole, and a member too large to hold.
+"""Bytes by position: a plain file, a remote one, a decoded member held whole, and a member too large to hold.
 
-The record parsers ask a source for bytes at a position and do not know which of the three they read.
+The record parsers ask a source for bytes at a position and do not know which of these they read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from pipeline.storage.address import is_remote
 from stages.schema import DOCUMENT_BYTES
 
 CHUNK = 64 << 10
@@ -39,10 +40,14 @@ class Source(Protocol):
 
 
 class File:
-    """An input file. Raises OSError as `open` and `read` do."""
+    """An input file: for the address of a remote one, a RemoteFile. Raises OSError as `open` and `read` do."""
 
     complete = False
     kept = 0
+
+    def __new__(cls, path: str | Path) -> File:
+        """A local file is opened plainly, and nothing of what remote ones need is imported."""
+        return super().__new__(RemoteFile if is_remote(str(path)) else cls)
 
     def __init__(self, path: str | Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by __exit__)
@@ -75,6 +80,25 @@ class File:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+
+class RemoteFile(File):
+    """A file of any store that fsspec knows, read by ranges. Raises `pipeline.storage.patience.Unavailable`."""
+
+    def __init__(self, path: str | Path) -> None:
+        from pipeline.storage.remote import Remote
+
+        self._remote = Remote(str(path))
+        self.size = self._remote.size
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remote.close()
+
+    def read(self, position: int, size: int) -> bytes:
+        """See `Source`."""
+        return self._remote.read(position, size)
 
 
 class Held:
