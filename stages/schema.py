@@ -69,7 +69,7 @@ DROPPED = pa.schema(
 (both null where the reason has no figure), and for a duplicate the document that it lost to."""
 
 
-def document_id(source: str, url: str | None, date: str | None, payload: bytes) -> bytes:
+def document_id(source: str, url: str | None, date: str | None, payload: bytes | memoryview) -> bytes:
     """The 16-byte id of a record: xxHash3-128 over its length-prefixed source, URL, date and payload.
 
     `payload` is the record as the crawl holds it (the undecoded HTTP block, the mapped text field of a

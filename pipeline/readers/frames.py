@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from pipeline.readers.base import Gap, Tally
-from pipeline.readers.codecs import CODECS, GZIP, ZSTD, Codec, Member, dictionary, skippable
+from pipeline.readers.codecs import CODECS, GZIP, LZ4, PADDED, ZSTD, Codec, Member, dictionary, skippable
 from pipeline.readers.sources import CHUNK, MEMBER_BYTES, File, Flow, Held, find
 
 Starts = Callable[[bytes], bool]
@@ -78,7 +78,7 @@ class Frames:
         """All that begins before `end`. The caller reads each frame's source before it goes on."""
         position = start
         while position < min(end, self._file.size):
-            padding = skippable(self._file, position) if self._codec is ZSTD else 0
+            padding = skippable(self._file, position) if self._codec in PADDED else 0
             if padding:
                 yield position, padding
                 position += padding
@@ -122,16 +122,36 @@ class Frames:
             position += 1
         return self._file.size
 
+    def head(self) -> bytes:
+        """The first decoded bytes of the first member that starts a record; empty where there is none."""
+        position = 0
+        while position < self._file.size:
+            padding = skippable(self._file, position) if self._codec in PADDED else 0
+            if not padding:
+                head = _head(self._file, position, self._codec, self._shared)
+                return head if self._starts(head) else self._behind(position + 1)
+            position += padding
+        return b""
+
+    def _behind(self, position: int) -> bytes:
+        position = self.resume(position)
+        return _head(self._file, position, self._codec, self._shared) if position < self._file.size else b""
+
 
 def begins(file: File, position: int, codec: Codec, starts: Starts, shared: object = None) -> bool:
     """Whether a member begins at `position` whose first decoded bytes start a record."""
+    return starts(_head(file, position, codec, shared))
+
+
+def _head(file: File, position: int, codec: Codec, shared: object) -> bytes:
+    """About the first CHUNK decoded bytes of a member; empty where there is none or it fails at once."""
     member = Member(file, position, codec, shared)  # type: ignore[arg-type]
     head = b""
     for chunk in member.chunks():
         head += chunk
         if len(head) >= CHUNK:
             break
-    return (member.error is None or len(head) >= 64) and starts(head)
+    return head if member.error is None or len(head) >= 64 else b""
 
 
 def find_other(file: File, start: int, end: int) -> bool:
@@ -154,10 +174,10 @@ def detect(file: File, plain: Starts, starts: Starts) -> Codec | None:
     for codec in CODECS:
         if head.startswith(codec.magic):
             return codec
-    if skippable(file, 0):
-        return ZSTD
+    if padding := skippable(file, 0):
+        return LZ4 if file.read(padding, 4) == LZ4.magic else ZSTD
     if plain(head):
         return None
-    found = {codec: Frames(file, codec, starts).resume(0) for codec in (GZIP, ZSTD)}
+    found = {codec: Frames(file, codec, starts).resume(0) for codec in (GZIP, ZSTD, LZ4)}
     first = min(found, key=lambda codec: found[codec])
     return first if found[first] < file.size else None

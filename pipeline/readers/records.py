@@ -1,9 +1,9 @@
-"""WARC records inside decoded bytes: found by their Content-Length, and found again where that lies."""
+"""Records inside decoded bytes: found by the length in their header, and found again where that lies."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pipeline.readers.sources import Source, find
@@ -14,6 +14,9 @@ HEADER_BYTES = 1 << 20
 _VERSION = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
 _HEADER = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*", re.ASCII)
 _BLANK = b"\r\n"
+_HEADER_END = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_ASCII_SPACE = " \t\r\n\x0b\x0c"
 
 
 class Raw(NamedTuple):
@@ -42,24 +45,51 @@ def starts_record(head: bytes) -> bool:
     return _VERSION.match(head.lstrip(_BLANK)) is not None
 
 
-def fields(data: bytes) -> dict[str, str]:
+def fields(data: bytes, lists: frozenset[str] = frozenset()) -> dict[str, str]:
     """The `Name: value` lines of a WARC or HTTP header: names in lower case, folded lines joined.
 
-    Of a name given twice the first counts.
+    Of a name given twice the first counts; those in `lists` are joined by a comma. A value that is not
+    UTF-8 is Latin-1.
     """
+    if b"\n " in data or b"\n\t" in data:
+        data = _FOLD.sub(b" ", data)
+    try:
+        lines = data.decode("utf-8").replace("\r", "\n").split("\n")
+    except UnicodeDecodeError:
+        lines = [_text(line) for line in data.splitlines()]
     found: dict[str, str] = {}
-    for line in re.sub(rb"\r?\n[ \t]+", b" ", data).splitlines():
-        name, colon, value = line.partition(b":")
+    for line in lines:
+        name, colon, value = line.partition(":")
         if colon:
-            try:
-                text = value.strip().decode("utf-8")
-            except UnicodeDecodeError:
-                text = value.strip().decode("latin-1")
-            found.setdefault(name.strip().decode("latin-1").lower(), text)
+            name = name.strip(_ASCII_SPACE).lower()
+            if name not in found:
+                found[name] = value.strip(_ASCII_SPACE)
+            elif name in lists:
+                found[name] += "," + value.strip(_ASCII_SPACE)
     return found
 
 
-def walk(source: Source, start: int = 0, stop: int | None = None) -> Iterator[Raw | Junk]:
+def _text(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+class Grammar(NamedTuple):
+    """How records of a format are found: those of WARC and of ARC differ in this alone."""
+
+    starts: Callable[[bytes], bool]
+    """Whether bytes begin as a file or member of the format does."""
+    header: Callable[[Source, int], tuple[int | None, dict[str, str] | None]]
+    """Where the header at a position ends and its fields; (None, None): no header; (None, {}): the input ends in it."""
+    at: Callable[[Source, int], bool]
+    """Whether a record may begin at a position: a quick look, which confirms a length."""
+    following: Callable[[Source, int], int | None]
+    """The first place from a position where a record begins beyond doubt."""
+
+
+def walk(source: Source, grammar: Grammar, start: int = 0, stop: int | None = None) -> Iterator[Raw | Junk]:
     """The records that begin in `source` from `start` and before `stop`, and what lies between them.
 
     While Content-Length leads to a version line or the end, nothing inside a block starts a record. Where
@@ -70,21 +100,21 @@ def walk(source: Source, start: int = 0, stop: int | None = None) -> Iterator[Ra
         begin = _skip_blank(source, position)
         if begin is None or (stop is not None and begin >= stop):
             return
-        raw = _record(source, begin)
+        raw = _record(source, grammar, begin)
         if isinstance(raw, Raw):
             yield raw
             position = raw.end
             continue
-        following = _next_header(source, begin + 1)
+        following = grammar.following(source, begin + 1)
         end = following if following is not None else _end(source, begin)
         reason = raw if following is None else "not_a_record"
         yield Junk(begin, end, reason)
         position = end
 
 
-def _record(source: Source, start: int) -> Raw | str:
+def _record(source: Source, grammar: Grammar, start: int) -> Raw | str:
     """The record at `start`, or why there is none."""
-    header_end, header = _header(source, start)
+    header_end, header = grammar.header(source, start)
     if header_end is None:
         return "not_a_record" if header is None else "truncated"
     assert header is not None
@@ -95,12 +125,12 @@ def _record(source: Source, start: int) -> Raw | str:
             after = _skip_blank(source, block_end)
             if after is None:
                 return Raw(start, header_end, block_end, _end(source, block_end), header, False)
-            if source.read(after, 5) == b"WARC/":
+            if grammar.at(source, after):
                 return Raw(start, header_end, block_end, after, header, False)
     else:
         block_end = header_end
     # The length lies, or the input ends inside the block.
-    following = _next_header(source, max(header_end, source.kept))
+    following = grammar.following(source, max(header_end, source.kept))
     if following is None:
         end = _end(source, max(header_end, source.kept))
         if end < block_end and not source.complete:
@@ -114,14 +144,13 @@ def _record(source: Source, start: int) -> Raw | str:
 
 
 def _header(source: Source, start: int) -> tuple[int | None, dict[str, str] | None]:
-    """Where the header at `start` ends and its fields; (None, None): no header; (None, {}): the input ends in it."""
     size = 4096
     while True:
         head = source.read(start, size)
         if not _VERSION.match(head):
             short = len(head) < size and b"\n" not in head and b"WARC/".startswith(head[:5])
             return None, ({} if short else None)
-        blank = re.search(rb"\n\r?\n", head)
+        blank = _HEADER_END.search(head)
         if blank:
             found = fields(head[: blank.end()])
             return (start + blank.end(), found) if "warc-type" in found else (None, None)
@@ -144,6 +173,13 @@ def _next_header(source: Source, start: int) -> int | None:
                 return position
         position += 1
     return None
+
+
+def _at(source: Source, position: int) -> bool:
+    return source.read(position, 5) == b"WARC/"
+
+
+WARC_RECORDS = Grammar(starts_record, _header, _at, _next_header)
 
 
 def _skip_blank(source: Source, position: int) -> int | None:

@@ -1,4 +1,7 @@
-"""WARC and WET files: gzip members, zstd frames or plain, whole, damaged or lying."""
+"""WARC, ARC and WET files: gzip members, zstd or lz4 frames or plain, whole, damaged or lying.
+
+Whether a file is WARC or ARC its content says, not the name of the format in the recipe.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ from typing import NamedTuple
 
 from pipeline.errors import UserError
 from pipeline.readers import base
+from pipeline.readers.arc import ARC_RECORDS
 from pipeline.readers.base import Gap, Origin, Piece, Read, Reader, Tally
 from pipeline.readers.codecs import Codec
 from pipeline.readers.frames import Frame, Frames, detect
-from pipeline.readers.http import HTML_TYPES, judged, page
+from pipeline.readers.http import judged, page
 from pipeline.readers.languages import two_letters
-from pipeline.readers.records import Junk, Raw, starts_record, walk
-from pipeline.readers.sources import File, Source
+from pipeline.readers.records import WARC_RECORDS, Grammar, Junk, Raw, walk
+from pipeline.readers.sources import File, Held, Source
 from stages.schema import DOCUMENT_BYTES, document_id
 
 KINDS = ("warcinfo", "request", "response", "metadata", "revisit", "resource", "conversion", "continuation")
@@ -34,10 +38,7 @@ def plan(path: str, target: int) -> list[tuple[int, int]]:
     with File(path) as file:
         if file.size <= max(target, 1):
             return [(0, file.size)]
-        codec = _codec(file)
-        if _is_arc(file, codec):
-            return [(0, file.size)]
-        return tile(_starts(file, codec), file.size, target)
+        return tile(_starts(file, *_kind(file)), file.size, target)
 
 
 def tile(starts: Iterator[int], size: int, target: int) -> list[tuple[int, int]]:
@@ -49,47 +50,50 @@ def tile(starts: Iterator[int], size: int, target: int) -> list[tuple[int, int]]
     return list(zip(cuts, [*cuts[1:], size], strict=True))
 
 
-def _starts(file: File, codec: Codec | None) -> Iterator[int]:
+def _starts(file: File, codec: Codec | None, grammar: Grammar) -> Iterator[int]:
     if codec is None:
-        for found in walk(file):
+        for found in walk(file, grammar):
             yield found.start
         return
-    for part in Frames(file, codec, starts_record).walk(0, file.size):
+    for part in Frames(file, codec, grammar.starts).walk(0, file.size):
         if isinstance(part, tuple):
             yield part[0]
         else:
             yield part.offset
 
 
-def _codec(file: File) -> Codec | None:
-    return detect(file, starts_record, starts_record)
+def _starts_any(head: bytes) -> bool:
+    return WARC_RECORDS.starts(head) or ARC_RECORDS.starts(head)
 
 
-def _is_arc(file: File, codec: Codec | None) -> bool:
-    head = file.read(0, 64)
+def _kind(file: File) -> tuple[Codec | None, Grammar]:
+    """The compression and the kind of records of a file, by its content."""
+    codec = detect(file, _starts_any, _starts_any)
     if codec is not None:
-        for part in Frames(file, codec, starts_record).walk(0, 1):
-            head = part.source.read(0, 64) if isinstance(part, Frame) else b""
-            break
-    return head.startswith(b"filedesc://")
+        head = Frames(file, codec, _starts_any).head()
+        return codec, ARC_RECORDS if ARC_RECORDS.starts(head) else WARC_RECORDS
+    head = file.read(0, 64 << 10)
+    if ARC_RECORDS.starts(head):
+        return None, ARC_RECORDS
+    if not WARC_RECORDS.starts(head) and WARC_RECORDS.following(file, 0) is None:
+        return None, WARC_RECORDS if ARC_RECORDS.following(file, 0) is None else ARC_RECORDS
+    return None, WARC_RECORDS
 
 
 def read(piece: Piece, tally: Tally) -> Iterator[Read]:
     """See `Reader.read`. Gap reasons: `zeroed`, `not_a_member`, `corrupt_member`, `crc_mismatch`, `truncated`,
-    `no_record`, `not_a_record`, `arc_file`."""
+    `no_record`, `not_a_record`."""
     with File(piece.path) as file:
-        codec = _codec(file)
-        if file.size and _is_arc(file, codec):
-            tally.gaps.append(Gap(piece.start, piece.end - piece.start, "arc_file"))
-        elif codec is None:
-            yield from _read_plain(piece, tally, file)
+        codec, grammar = _kind(file)
+        if codec is None:
+            yield from _read_plain(piece, tally, file, grammar)
         else:
-            yield from _read_members(piece, tally, file, codec)
+            yield from _read_members(piece, tally, file, codec, grammar)
 
 
-def _read_plain(piece: Piece, tally: Tally, file: File) -> Iterator[Read]:
+def _read_plain(piece: Piece, tally: Tally, file: File, grammar: Grammar) -> Iterator[Read]:
     position = piece.start
-    for found in walk(file, piece.start, piece.end):
+    for found in walk(file, grammar, piece.start, piece.end):
         tally.structure += found.start - position
         position = found.end
         if isinstance(found, Junk):
@@ -103,13 +107,13 @@ def _read_plain(piece: Piece, tally: Tally, file: File) -> Iterator[Read]:
     tally.structure += max(0, piece.end - position)
 
 
-def _read_members(piece: Piece, tally: Tally, file: File, codec: Codec) -> Iterator[Read]:
-    for part in Frames(file, codec, starts_record).walk(piece.start, piece.end):
+def _read_members(piece: Piece, tally: Tally, file: File, codec: Codec, grammar: Grammar) -> Iterator[Read]:
+    for part in Frames(file, codec, grammar.starts).walk(piece.start, piece.end):
         if isinstance(part, Gap):
             tally.gaps.append(part)
         elif isinstance(part, Frame):
             records = 0
-            for found in walk(part.source):
+            for found in walk(part.source, grammar):
                 if isinstance(found, Junk):
                     tally.counts["bytes_between_records"] += found.end - found.start
                     continue
@@ -131,15 +135,15 @@ def cut(path: str, origin: Origin, piece: Piece) -> Read:
     """
     counts: Counter[str] = Counter()
     with File(path) as file:
-        codec = _codec(file)
+        codec, grammar = _kind(file)
         if codec is None:
-            for found in walk(file, origin.offset, origin.offset + 1):
+            for found in walk(file, grammar, origin.offset, origin.offset + 1):
                 if isinstance(found, Raw) and found.start == origin.offset:
                     return _document(file, found, _Place(piece.name, None, None), piece, counts)
         else:
-            for part in Frames(file, codec, starts_record).walk(origin.offset, origin.offset + 1):
+            for part in Frames(file, codec, grammar.starts).walk(origin.offset, origin.offset + 1):
                 if isinstance(part, Frame):
-                    for found in walk(part.source, origin.inner_offset, origin.inner_offset + 1):
+                    for found in walk(part.source, grammar, origin.inner_offset, origin.inner_offset + 1):
                         if isinstance(found, Raw) and found.start == origin.inner_offset:
                             place = _Place(piece.name, part.offset, part.length)
                             return _document(part.source, found, place, piece, counts)
@@ -163,10 +167,13 @@ def _document(source: Source, raw: Raw, place: _Place, piece: Piece, counts: Cou
         origin = Origin(place.name, place.offset, place.length, raw.start, inner)
     date = _date(spelled)
     if size > DOCUMENT_BYTES or raw.block < source.kept:
-        block = repr(sorted(header.items())).encode()
-        record_id = document_id(piece.source, url, spelled, block)
+        record_id = document_id(piece.source, url, spelled, repr(sorted(header.items())).encode())
         return Read(record_id, origin, url, date, reason="too_large", value=float(size), limit=float(DOCUMENT_BYTES))
-    block = source.read(raw.block, size)
+    block: bytes | memoryview
+    if isinstance(source, Held):
+        block = memoryview(source.data)[raw.block : raw.block_end]
+    else:
+        block = source.read(raw.block, size)
     record_id = document_id(piece.source, url, spelled, block)
     blank = Read(record_id, origin, url, date)
     if piece.format == "wet":
@@ -174,7 +181,7 @@ def _document(source: Source, raw: Raw, place: _Place, piece: Piece, counts: Cou
     return _page(blank, header, block, counts)
 
 
-def _page(blank: Read, header: dict[str, str], block: bytes, counts: Counter[str]) -> Read:
+def _page(blank: Read, header: dict[str, str], block: bytes | memoryview, counts: Counter[str]) -> Read:
     kind = header["warc-type"].lower()
     if kind not in ("response", "resource"):
         return blank._replace(reason=kind if kind in KINDS else "unknown_type")
@@ -184,14 +191,11 @@ def _page(blank: Read, header: dict[str, str], block: bytes, counts: Counter[str
         counts["warc_truncated"] += 1
     declared = header.get("content-type", "")
     if kind == "resource":
-        media = declared.partition(";")[0].strip().lower()
-        found = judged(block, declared or None, media in HTML_TYPES)
-        if media and media not in HTML_TYPES:
-            found = found._replace(body=None, reason="not_html")
+        found = judged(bytes(block), declared or None)
     elif declared.lower().startswith("text/dns") or (blank.url or "").startswith("dns:"):
         return blank._replace(reason="dns")
     else:
-        found = page(block, counts)
+        found = page(block, counts, declared)
     return blank._replace(
         content_type=found.content_type,
         payload=found.body,
@@ -201,12 +205,12 @@ def _page(blank: Read, header: dict[str, str], block: bytes, counts: Counter[str
     )
 
 
-def _text(blank: Read, header: dict[str, str], block: bytes, counts: Counter[str]) -> Read:
+def _text(blank: Read, header: dict[str, str], block: bytes | memoryview, counts: Counter[str]) -> Read:
     kind = header["warc-type"].lower()
     if kind != "conversion":
         return blank._replace(reason=kind if kind in KINDS else "unknown_type")
-    text = block.decode("utf-8", "replace")
-    if "�" in text and "�".encode() not in block:
+    text = str(block, "utf-8", "replace")
+    if "�" in text and "�".encode() not in bytes(block):
         counts["texts_with_undecodable_bytes"] += 1
     if not text.strip():
         return blank._replace(reason="empty_text")
@@ -219,4 +223,5 @@ def _date(spelled: str | None) -> datetime | None:
 
 
 WARC = Reader("warc", plan, read)
+ARC = Reader("arc", plan, read)
 WET = Reader("wet", plan, read)

@@ -212,7 +212,8 @@ def test_bundled_crawl() -> None:
     expected: dict[str, dict[str | None, int]] = {
         "web-000.warc.gz": {"warcinfo": 1, None: 104},
         "web-001.warc.gz": {
-            "warcinfo": 1, None: 131, "not_html": 2, "http_status": 1, "empty_body": 1, "bad_encoding": 1, "revisit": 1,
+            "warcinfo": 1, None: 131, "not_html": 1, "pdf": 1, "http_status": 1, "empty_body": 1, "bad_encoding": 1,
+            "revisit": 1,
         },
         "web-zh.warc.zst": {"warcinfo": 1, None: 40},
         "damaged.warc.gz": {"warcinfo": 1, "request": 66, "metadata": 67, None: 65},

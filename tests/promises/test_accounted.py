@@ -81,7 +81,7 @@ def test_every_byte_is_in_a_record_or_in_a_gap(demo_run: Path) -> None:
         ("read.no_text", "table.parquet"),
         ("read.not_an_object", "notes.jsonl.gz"),
         ("read.not_html", "dot.png"),
-        ("read.not_html", "leaflet.html"),
+        ("read.pdf", "leaflet.html"),
         ("read.http_status", "gone.html"),
         ("read.empty_body", "empty.html"),
         ("read.bad_encoding", "bad-gzip.html"),
