@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import RecipeError, UserError, nearest
+from pipeline.formats import FIELDS, FORMATS, FormatName, by_ending, missing
 from pipeline.settings import apply_change, explain, listed, load_yaml
+from pipeline.storage.address import is_remote, local_path, option_problems
 from stages.base import Stage
 from stages.registry import find, make
 
-FORMATS = ("warc", "wet", "jsonl", "parquet")
 SURVIVOR_ORDERS = ("source", "length", "date", "id")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 """The special token that each boundary policy needs."""
@@ -35,20 +36,57 @@ class Model(BaseModel):
 
 
 Pattern = Annotated[str, Field(min_length=1)]
+Patterns = Pattern | list[Pattern]
 
 
 class Input(Model):
     """One source of records."""
 
     source: str = Field(pattern=r"^[\w.-]+$", description="name of the source, as mixture and report call it")
-    path: Pattern | list[Pattern] = Field(
-        description="glob(s) of files, relative to the recipe's folder (or, failing that, to the working folder)"
+    path: Patterns | None = Field(
+        None,
+        description="glob(s) of files, relative to the recipe's folder (or, failing that, to the working folder); or "
+        "any address that fsspec knows, as s3://bucket/crawl/*.warc.gz",
     )
-    format: Literal["warc", "wet", "jsonl", "parquet"] = Field(description="what the files are")
+    list: Patterns | None = Field(
+        None, description="instead of `path`: file(s), gzip or plain, of any address, that name a file a line"
+    )
+    base: Pattern | None = Field(None, description="for `list`: the folder or address that its lines lie below")
+    format: FormatName | None = Field(
+        None, description=f"what the files are: {', '.join(FORMATS)}; left out: what the file's ending says"
+    )
     fields: dict[str, str] = Field({}, description="for tables: our name (text, url, date, title, language) to theirs")
+    options: dict[str, str] = Field({}, description="settings of the format, such as `delimiter` of csv")
     allow_incomplete: bool = Field(
         False, description="whether empty files and files cut off at their end are fine; else the run ends with code 3"
     )
+
+    @model_validator(mode="after")
+    def _path_or_list(self) -> Input:
+        if (self.path is None) == (self.list is None):
+            raise ValueError("give either `path` or `list`")
+        if (self.list is None) != (self.base is None):
+            raise ValueError("`list` and `base` go together")
+        if self.list is not None and self.format is None:
+            raise ValueError("`list` needs a `format`")
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its globs and addresses."""
+        return (self.path,) if isinstance(self.path, str) else tuple(self.path or ())
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Its lists of files."""
+        return (self.list,) if isinstance(self.list, str) else tuple(self.list or ())
+
+    @property
+    def formats(self) -> set[str]:
+        """The formats of its files as far as the recipe says: by `format`, else by the endings of its paths."""
+        if self.format is not None:
+            return {self.format}
+        return {found for path in self.paths if (found := by_ending(path))}
 
 
 class Near(Model):
@@ -141,6 +179,12 @@ class Recipe(Model):
     tokenizer: Tokenizer | None = Field(None, description="text to tokens")
     mixture: Mixture | None = Field(None, description="how much of each source")
     shards: Shards | None = Field(None, description="the token files; needs a tokenizer")
+    pins: str | None = Field(
+        None, description="pins.json of a run to be reproduced: documents that met its limits are dropped untried"
+    )
+    storage: dict[str, dict[str, Any]] = Field(
+        {}, description="options of remote inputs by protocol, as s3: {anon: true}; secrets stay in the environment"
+    )
     expect: dict[str, Band] = Field({}, description="bands of drop rates by stage; a run that leaves one stops")
     seed: int = Field(0, ge=0, lt=2**63, description="key of all choices by chance")
 
@@ -247,23 +291,16 @@ def stage_problems(kind: type[Stage], name: str, settings: dict[str, Any], folde
 
 
 def _cross_problems(recipe: Recipe) -> list[str]:
-    problems = []
+    problems = option_problems(recipe.storage)
     sources = recipe.sources
     chain = recipe.chain()
-    raw = [item.source for item in recipe.inputs if item.format == "warc"]
+    raw = [item.source for item in recipe.inputs if "warc" in item.formats]
     if raw and not any(stage.name == "extract" for _, stage in chain):
         problems.append(
             f"stages: inputs of '{raw[0]}' are warc, but no stage turns HTML into text; add `- extract: {{}}`"
         )
     for number, item in enumerate(recipe.inputs):
-        if item.fields and item.format in ("warc", "wet"):
-            problems.append(f"inputs[{number}].fields: format {item.format} has no fields to map")
-        for key in item.fields:
-            if key not in ("text", "url", "date", "title", "language"):
-                problems.append(
-                    f"inputs[{number}].fields.{key}: no such field."
-                    + nearest(key, ("text", "url", "date", "title", "language"))
-                )
+        problems += [f"inputs[{number}].{problem}" for problem in _format_problems(item)]
     if recipe.shards and not recipe.tokenizer:
         problems.append("shards: need a `tokenizer` section")
     if recipe.mixture and not recipe.shards:
@@ -293,14 +330,37 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     return problems
 
 
+def _format_problems(item: Input) -> list[str]:
+    """What does not fit the format of an input: its name, its fields and options, packages that are not there."""
+    problems = [f"fields.{key}: no such field.{nearest(key, FIELDS)}" for key in item.fields if key not in FIELDS]
+    for name in sorted(item.formats):
+        known = FORMATS[name]
+        if item.fields and not known.mapped:
+            problems.append(f"fields: format {name} has no fields to map")
+        elif known.mapped:
+            other = [key for key in item.fields if key in FIELDS and key not in known.mapped]
+            problems += [f"fields.{key}: format {name} maps {', '.join(known.mapped)} alone" for key in other]
+        for key in item.options:
+            if key not in known.options:
+                hint = nearest(key, known.options) or " It has none."
+                problems.append(f"options.{key}: format {name} has no such option.{hint}")
+        if lacking := missing(name):
+            problems.append(f"format: {lacking}")
+    return problems
+
+
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     data = recipe.model_dump(mode="json")
     for item in data["inputs"]:
-        paths = [item["path"]] if isinstance(item["path"], str) else item["path"]
-        resolved = [_rooted(path, folder) for path in paths]
-        item["path"] = resolved[0] if isinstance(item["path"], str) else resolved
+        for key in ("path", "list", "base"):
+            if isinstance(item[key], str):
+                item[key] = _rooted(item[key], folder)
+            elif item[key] is not None:
+                item[key] = [_rooted(path, folder) for path in item[key]]
     if recipe.tokenizer and recipe.tokenizer.file is not None:
         data["tokenizer"]["file"] = _tokenizer_file(recipe, _rooted(recipe.tokenizer.file, folder))
+    if recipe.pins is not None:
+        data["pins"] = _pins_file(recipe, _rooted(recipe.pins, folder))
     return Recipe.model_validate(data)
 
 
@@ -320,8 +380,23 @@ def _tokenizer_file(recipe: Recipe, file: str) -> str:
     return file
 
 
+def _pins_file(recipe: Recipe, file: str) -> str:
+    """The user's pins, read once so that a broken file stops before any work."""
+    from pipeline.pins import read
+
+    guarded = [label for label, stage in recipe.chain() if stage.limits() is not None]
+    try:
+        other = next((pin.stage for pin in read(Path(file)) if pin.stage not in guarded), None)
+    except RecipeError as error:
+        raise RecipeError(f"pins: {error}") from error
+    if other is not None:
+        raise RecipeError(f"pins: {file} pins documents of stage '{other}', which has no limits here or is not there")
+    return file
+
+
 def _rooted(path: str, folder: Path) -> str:
-    if Path(path).is_absolute():
+    path = local_path(path)
+    if is_remote(path) or Path(path).is_absolute():
         return path
     for root in (folder.resolve(), Path.cwd()):
         if next(glob.iglob(str(root / path), recursive=True), None) is not None:

@@ -8,8 +8,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import RecipeError
+from pipeline import listing
+from pipeline.errors import RecipeError, UserError
+from pipeline.formats import FORMATS, by_ending
 from pipeline.recipe import Input, Recipe
+from pipeline.storage.address import is_remote, use
 
 
 @dataclass(frozen=True)
@@ -23,38 +26,109 @@ class InputFile:
     """How origins call it: its path below the folder that the glob starts from."""
     fields: tuple[tuple[str, str], ...]
     allow_incomplete: bool
+    options: tuple[tuple[str, str], ...] = ()
+    listed: bool = False
+    """Whether a list names it: then it may stay away."""
 
 
 def input_files(recipe: Recipe) -> list[InputFile]:
     """All input files, by source and path. Raises RecipeError naming every glob or file that cannot be used."""
     found: dict[tuple[str, str], InputFile] = {}
     problems: list[str] = []
+    use(recipe.storage)
     for number, item in enumerate(recipe.inputs):
-        for pattern in [item.path] if isinstance(item.path, str) else item.path:
-            files = [path for path in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(path)]
+        for file in _listed(item, number, problems):
+            found[item.source, file.path] = file
+        for pattern in item.paths:
+            try:
+                paths = listing.found(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))
+                files = _members(paths, item)
+            except UserError as error:
+                problems.append(f"inputs[{number}].{error}")
+                continue
             problems += [
                 f"inputs[{number}].path: the folder {folder} below {pattern} may not be read"
                 for folder in _closed(pattern)
             ]
             if not files:
-                problems.append(f"inputs[{number}].path: {_nothing(pattern)}")
-            for path in files:
+                problems.append(f"inputs[{number}].path: {_nothing(pattern, item.format)}")
+            before = len(problems)
+            for path, kind, options in files:
                 problem = _problem(path, item)
                 if problem:
                     problems.append(f"inputs[{number}].path: {problem}")
-                name = os.path.relpath(path, _root(pattern))
-                fields = tuple(sorted(item.fields.items()))
+                name = _name(path, pattern)
+                fields = tuple(sorted(item.fields.items())) if FORMATS[kind].mapped else ()
                 found[item.source, path] = InputFile(
-                    item.source, item.format, path, name, fields, item.allow_incomplete
+                    item.source, kind, path, name, fields, item.allow_incomplete, tuple(sorted(options.items()))
                 )
+            if files and len(problems) == before and (problem := _unfit(found[item.source, files[0][0]])):
+                problems.append(f"inputs[{number}].fields: {problem}")
     if problems:
         raise RecipeError("\n".join(problems))
     return sorted(found.values(), key=lambda file: (file.source, file.path))
 
 
+def _listed(item: Input, number: int, problems: list[str]) -> list[InputFile]:
+    """The files that the lists of an input name. They are not asked for here: there may be ninety thousand."""
+    if item.base is None or item.format is None:
+        return []
+    wrong = listing.problem(item.base) if is_remote(item.base) else None
+    try:
+        files = listing.listed(item.lists, item.base) if wrong is None else []
+    except RecipeError as error:
+        wrong = str(error)
+    if wrong is not None:
+        problems.append(f"inputs[{number}].list: {wrong}")
+        return []
+    fields = tuple(sorted(item.fields.items())) if FORMATS[item.format].mapped else ()
+    options = tuple(sorted(item.options.items()))
+    return [
+        InputFile(item.source, item.format, path, name, fields, item.allow_incomplete, options, True)
+        for path, name in files
+    ]
+
+
+def _name(path: str, pattern: str) -> str:
+    return listing.name_below(path, pattern) if is_remote(pattern) else os.path.relpath(path, _root(pattern))
+
+
+def _members(paths: list[str], item: Input) -> list[tuple[str, str, dict[str, str]]]:
+    """The files among what a glob found, each with its format and options. Raises UserError beginning with a key."""
+    if item.format == "datasets":
+        from pipeline.readers.datasets import members  # brings a large library
+
+        return members(paths, dict(item.options))
+    files = [path for path in paths if not os.path.isdir(path)]
+    kinds = [item.format or by_ending(path) for path in files]
+    unknown = [path for path, kind in zip(files, kinds, strict=True) if kind is None]
+    if unknown:
+        more = f" (and of {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise UserError(
+            f"format: the ending of {unknown[0]}{more} does not say what it is. Say it, as in `format: jsonl`, or "
+            f"narrow the path; known: {', '.join(ending for known in FORMATS.values() for ending in known.endings)}"
+        )
+    return [(path, kind, dict(item.options)) for path, kind in zip(files, kinds, strict=True) if kind is not None]
+
+
+def _unfit(file: InputFile) -> str | None:
+    """Why a file cannot be read as the recipe maps its columns: asked of the first file of each path, before work."""
+    from pipeline.readers import CHECKS  # brings the readers' libraries
+
+    if file.format not in CHECKS:
+        return None
+    try:
+        CHECKS[file.format](file.path, file.name, file.fields, file.options)
+    except UserError as error:
+        return str(error)
+    except OSError:
+        return None  # said already, or soon
+    return None
+
+
 def _closed(pattern: str) -> list[str]:
     """Folders that the glob would look into but that may not be read: glob itself passes them over in silence."""
-    if not glob.has_magic(pattern):
+    if is_remote(pattern) or not glob.has_magic(pattern):
         return []
     closed: set[str] = set()
     folder = os.path.dirname(pattern)
@@ -81,8 +155,11 @@ def _root(pattern: str) -> Path:
 
 def _problem(path: str, item: Input) -> str | None:
     try:
-        with open(path, "rb") as file:
-            empty = not file.read(1)
+        if is_remote(path):
+            empty = listing.look(path, listed=False).size == 0
+        else:
+            with open(path, "rb") as file:
+                empty = not file.read(1)
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     if empty and not item.allow_incomplete:
@@ -90,8 +167,15 @@ def _problem(path: str, item: Input) -> str | None:
     return None
 
 
-def _nothing(pattern: str) -> str:
+def _nothing(pattern: str, kind: str | None) -> str:
     """Says how far a glob got, and what lies there."""
+    if is_remote(pattern):
+        return f"no file matches {pattern}"
+    if kind == "datasets" and not glob.has_magic(pattern) and not os.path.lexists(pattern):
+        return (
+            f"there is no {pattern}. Nothing is fetched from the Hugging Face hub: save the dataset first, as in "
+            "datasets.load_dataset(...).save_to_disk(FOLDER), and name that folder"
+        )
     folder = Path(pattern)
     while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent

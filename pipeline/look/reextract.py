@@ -81,7 +81,8 @@ def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, Path, Any
             problems.append(f"{' and '.join(map(str, paths))} is not there")
             continue
         try:
-            record = cut(str(here[0]), place["format"], origin, document["source"], dict(place["fields"]))
+            fields, options = dict(place["fields"]), dict(place.get("options", ()))
+            record = cut(str(here[0]), place["format"], origin, document["source"], fields, options)
         except UserError as error:
             problems.append(str(error))
             continue

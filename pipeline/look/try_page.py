@@ -129,7 +129,7 @@ def from_inputs(context: Context, url: str, source: str | None) -> tuple[InputFi
     files = [file for file in input_files(context.recipe) if source in (None, file.source)]
     for file in files:
         size = Path(file.path).stat().st_size
-        piece = Piece(file.source, file.format, file.path, file.name, 0, size, file.fields)
+        piece = Piece(file.source, file.format, file.path, file.name, 0, size, file.fields, file.options)
         for record in READERS[file.format].read(piece, Tally()):
             if record.url is None or (record.url != url and canonical_url(record.url) != wanted):
                 continue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.formats import FORMATS
 from pipeline.ledger import Staged, file_digest
 from pipeline.progress import Reporter
 from pipeline.readers import READERS
@@ -36,6 +37,7 @@ def task_of(file: InputFile, context: Context) -> Task:
         "looks": seen,
         "format": file.format,
         "source": file.source,
+        "options": file.options,
         "limit": context.trial.limit,
         "split_bytes": SPLIT_BYTES,
     }
@@ -56,7 +58,8 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     spec = task.spec
     path = Path(spec["path"])
     body = {"digest": file_digest(path), "bytes": spec["size"], "path": spec["path"], "source": spec["source"]}
-    ranges = READERS[spec["format"]].plan(spec["path"], SPLIT_BYTES)
+    options = [tuple(map(tuple, spec["options"]))] if FORMATS[spec["format"]].options else []
+    ranges = READERS[spec["format"]].plan(spec["path"], SPLIT_BYTES, *options)
     limit = context.trial.limit
     body["splits"] = [[*span, None] for span in ranges] if limit is None else _limited(spec, ranges, limit)
     reporter.add(size=spec["size"])
@@ -71,7 +74,14 @@ def _limited(spec: dict[str, Any], ranges: list[tuple[int, int]], limit: int) ->
         if left == 0:
             break
         piece = Piece(
-            spec["source"], spec["format"], spec["path"], spec["name"], start, end, tuple(map(tuple, spec["fields"]))
+            spec["source"],
+            spec["format"],
+            spec["path"],
+            spec["name"],
+            start,
+            end,
+            tuple(map(tuple, spec["fields"])),
+            tuple(map(tuple, spec["options"])),
         )
         found = sum(1 for _ in itertools.islice(READERS[spec["format"]].read(piece, Tally()), left))
         splits.append([start, end, found])

@@ -2,14 +2,32 @@
 
 Read in this order: `base` (what a reader gives), `sources` (bytes by position), `codecs` (one compressed
 member), `frames` (members behind each other, and behind damage), `records` (WARC records in decoded bytes),
-`http` (the body of a response), then the formats `warc` (and WET), `jsonl`, `parquet`. `cut` gets one
-record out of its file again.
+`http` (the body of a response), then the formats: `warc` (and WET); by line `jsonl` (on `lines`) and
+`parquet` (on `tables`). `cut` gets one record out of its file again; `fileobj` is a file for libraries.
 """
 
-from pipeline.readers.base import Reader
+from collections.abc import Callable
+
+from pipeline.readers import jsonl, parquet, warc
+from pipeline.readers.base import Origin, Piece, Read, Reader
 from pipeline.readers.jsonl import JSONL
 from pipeline.readers.parquet import PARQUET
+from pipeline.readers.tables import Fields
 from pipeline.readers.warc import WARC, WET
 
 READERS: dict[str, Reader] = {reader.name: reader for reader in (WARC, WET, JSONL, PARQUET)}
 """Formats by the name that recipes use."""
+
+CUTS: dict[str, Callable[[str, Origin, Piece], Read]] = {
+    "warc": warc.cut,
+    "wet": warc.cut,
+    "jsonl": jsonl.cut,
+    "parquet": parquet.cut,
+}
+"""By format: (path, origin, piece) to the one record there. Raises UserError where there is none, OSError."""
+
+CHECKS: dict[str, Callable[[str, str, Fields, Fields], None]] = {
+    "jsonl": jsonl.check,
+    "parquet": parquet.check,
+}
+"""By format: raises UserError where a file (path, name, fields, options) lacks what the recipe maps."""

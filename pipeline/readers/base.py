@@ -37,6 +37,8 @@ class Piece:
     """Bytes of the file, start included, end excluded; both lie where a frame begins or the file ends."""
     fields: tuple[tuple[str, str], ...] = ()
     """For tables: our name (text, url, date, title, language) to the column or key of the input."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Settings of the format, such as a delimiter: see `pipeline.formats`."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ class Reader(NamedTuple):
     """A format. `columns` are what `fields` of a recipe's input may map; `fields_required` those it needs."""
 
     name: str
-    plan: Callable[[str, int], list[tuple[int, int]]]
-    """(path, target bytes) to ranges that tile the file, cut where a frame begins. Reads no more of the
-    file than it must: one range where the file is smaller than the target or cannot be cut."""
+    plan: Callable[..., list[tuple[int, int]]]
+    """(path, target bytes, and the options where the format has any) to ranges that tile the file, cut where a
+    frame begins. Reads no more of the file than it must: one range where the file is smaller than the target or
+    cannot be cut."""
     read: Callable[[Piece, Tally], Iterator[Read]]
     """The records of a piece in file order; keeps the tally. Raises OSError where the file cannot be read."""
     mapped: bool = False

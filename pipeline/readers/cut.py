@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.errors import UserError
-from pipeline.readers import jsonl, parquet, warc
+from pipeline.readers import CUTS
 from pipeline.readers.base import Origin, Piece, Read
-
-_CUTS: dict[str, Callable[[str, Origin, Piece], Read]] = {
-    "warc": warc.cut,
-    "wet": warc.cut,
-    "jsonl": jsonl.cut,
-    "parquet": parquet.cut,
-}
 
 
 def cut(
@@ -22,6 +15,7 @@ def cut(
     origin: Origin | Mapping[str, object],
     source: str,
     fields: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    options: Iterable[tuple[str, str]] | Mapping[str, str] = (),
 ) -> Read:
     """The record at `origin` of the file at `path`: the Read that reading the whole file gave, id included.
 
@@ -29,12 +23,17 @@ def cut(
     """
     if isinstance(origin, Mapping):
         origin = Origin(**origin)  # type: ignore[arg-type]
-    pairs = tuple(fields.items()) if isinstance(fields, Mapping) else tuple(fields)
-    piece = Piece(source, piece_format, path, origin.file, origin.offset, origin.offset + 1, pairs)
-    if piece_format not in _CUTS:
-        raise UserError(f"there is no format '{piece_format}'; there are {', '.join(_CUTS)}")
+    piece = Piece(
+        source, piece_format, path, origin.file, origin.offset, origin.offset + 1, _pairs(fields), _pairs(options)
+    )
+    if piece_format not in CUTS:
+        raise UserError(f"there is no format '{piece_format}'; there are {', '.join(CUTS)}")
     try:
-        return _CUTS[piece_format](path, origin, piece)
+        return CUTS[piece_format](path, origin, piece)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path} cannot be read ({reason}); the record of {origin.file} lies there.") from error
+
+
+def _pairs(given: Iterable[tuple[str, str]] | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(given.items()) if isinstance(given, Mapping) else tuple(given)

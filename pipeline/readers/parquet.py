@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError, nearest
+from pipeline.errors import UserError
 from pipeline.readers.base import Gap, Origin, Piece, Read, Reader, Tally
-from pipeline.readers.jsonl import mapped, mapping
+from pipeline.readers.fileobj import FileObject
 from pipeline.readers.sources import File
+from pipeline.readers.tables import Fields, columns_in, document, rows_in
 from pipeline.readers.warc import tile
-from stages.schema import document_id
 
 _ROWS = 64
 
@@ -34,12 +34,10 @@ class CorruptFooter(Exception):
     """A file whose footer is missing, unreadable, or points outside the file."""
 
 
-def _open(path: str) -> tuple[pq.ParquetFile, list[Group]]:
-    with File(path) as file:  # raises OSError where the file cannot be read, before Arrow wraps it
-        size = file.size
+def _open(file: File) -> tuple[pq.ParquetFile, list[Group]]:
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True)
-        groups = _groups(table, size)
+        table = pq.ParquetFile(FileObject(file), page_checksum_verification=True)
+        groups = _groups(table, file.size)
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise CorruptFooter from error
     return table, groups
@@ -70,14 +68,19 @@ def _groups(table: pq.ParquetFile, size: int) -> list[Group]:
 def plan(path: str, target: int) -> list[tuple[int, int]]:
     """See `Reader.plan`. Cuts where a row group begins."""
     with File(path) as file:
-        size = file.size
-    if size <= max(target, 1):
-        return [(0, size)]
-    try:
-        _, groups = _open(path)
-    except CorruptFooter:
-        return [(0, size)]
-    return tile((group.start for group in groups[1:]), size, target)
+        if file.size <= max(target, 1):
+            return [(0, file.size)]
+        try:
+            _, groups = _open(file)
+        except CorruptFooter:
+            return [(0, file.size)]
+        return tile((group.start for group in groups[1:]), file.size, target)
+
+
+def check(path: str, name: str, fields: Fields, options: Fields) -> None:
+    """Raises UserError where a mapped column is missing or holds no strings."""
+    with File(path) as file, suppress(CorruptFooter):
+        columns_in(_open(file)[0].schema_arrow, name, fields)
 
 
 def read(piece: Piece, tally: Tally) -> Iterator[Read]:
@@ -87,13 +90,13 @@ def read(piece: Piece, tally: Tally) -> Iterator[Read]:
     """
     if piece.end == piece.start:
         return
-    try:
-        table, groups = _open(piece.path)
-    except CorruptFooter:
-        tally.gaps.append(Gap(piece.start, piece.end - piece.start, "corrupt_footer"))
-        return
-    with table:
-        columns = _columns(table.schema_arrow, piece)
+    with File(piece.path) as file:
+        try:
+            table, groups = _open(file)
+        except CorruptFooter:
+            tally.gaps.append(Gap(piece.start, piece.end - piece.start, "corrupt_footer"))
+            return
+        columns = columns_in(table.schema_arrow, piece.name, piece.fields)
         tally.structure += piece.end - piece.start
         for group in groups:
             if not piece.start <= group.start < piece.end or not group.rows:
@@ -102,7 +105,7 @@ def read(piece: Piece, tally: Tally) -> Iterator[Read]:
             for row in _rows(table, group, columns):
                 given += 1
                 tally.framed += 1
-                yield _document(row, group, given - 1, piece, tally.counts)
+                yield document(row, _origin(piece, group, given - 1), piece.source, tally.counts)
             tally.structure -= group.size
             if given:
                 tally.spans += group.size
@@ -114,61 +117,22 @@ def read(piece: Piece, tally: Tally) -> Iterator[Read]:
 
 def cut(path: str, origin: Origin, piece: Piece) -> Read:
     """The row at `origin`, read as the whole file would be; decodes its row group alone. Raises UserError."""
-    try:
-        table, groups = _open(path)
-    except CorruptFooter:
-        groups = []
-    else:
-        with table:
-            columns = _columns(table.schema_arrow, piece)
-            for group in groups:
-                if group.start == origin.offset:
-                    for number, row in enumerate(_rows(table, group, columns)):
-                        if number == origin.inner_offset:
-                            return _document(row, group, number, piece, Counter())
+    with File(path) as file, suppress(CorruptFooter):
+        table, groups = _open(file)
+        columns = columns_in(table.schema_arrow, piece.name, piece.fields)
+        for group in groups:
+            if group.start == origin.offset:
+                for number, row in enumerate(_rows(table, group, columns)):
+                    if number == origin.inner_offset:
+                        return document(row, _origin(piece, group, number), piece.source, Counter())
     raise UserError(
         f"{path} holds no row {origin.inner_offset} in a row group at byte {origin.offset}. "
         "The file is not the one that the run read, or it was changed since."
     )
 
 
-def _columns(schema: pa.Schema, piece: Piece) -> dict[str, str]:
-    """Our names to columns that are there (dotted for fields of structs)."""
-    asked = {ours for ours, _ in piece.fields}
-    found = {}
-    for ours, column in mapping(piece.fields).items():
-        kind = _type(schema, column)
-        if kind is None:
-            if ours in asked or ours == "text":
-                hint = nearest(column, schema.names)
-                how = "" if ours in asked else f" Say which column holds it: fields: {{{ours}: COLUMN}}."
-                raise UserError(f"{piece.name} has no column '{column}' for '{ours}'.{hint}{how}")
-            continue
-        if ours == "text" and not _textual(kind):
-            raise UserError(f"{piece.name}: column '{column}' holds {kind}, a text must be a string.")
-        found[ours] = column
-    return found
-
-
-def _type(schema: pa.Schema, column: str) -> pa.DataType | None:
-    if column in schema.names:
-        return schema.field(column).type
-    first, *rest = column.split(".")
-    kind = schema.field(first).type if first in schema.names else None
-    for part in rest:
-        if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
-            return None
-        kind = kind.field(part).type
-    return kind
-
-
-def _textual(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind)
-    )  # fmt: skip
+def _origin(piece: Piece, group: Group, number: int) -> Origin:
+    return Origin(piece.name, group.start, group.end - group.start, number, 1)
 
 
 def _rows(table: pq.ParquetFile, group: Group, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -176,45 +140,9 @@ def _rows(table: pq.ParquetFile, group: Group, columns: dict[str, str]) -> Itera
     names = list(columns.values())
     try:
         for batch in table.iter_batches(_ROWS, row_groups=[group.number], columns=names, use_threads=False):
-            values = {ours: _values(batch, column) for ours, column in columns.items()}
-            for row in range(batch.num_rows):
-                yield {ours: column[row] for ours, column in values.items()}
+            yield from rows_in(batch, columns)
     except (pa.ArrowException, OSError, ValueError, OverflowError):
         return
-
-
-def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
-    if column in batch.schema.names:
-        array = batch.column(column)
-    else:
-        first, *rest = column.split(".")
-        array = batch.column(first)
-        for part in rest:
-            array = pa.compute.struct_field(array, part)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if _textual(array.type) and not pa.types.is_null(array.type):
-        array = array.cast(pa.large_binary())  # decoded row by row, since files hold strings that are no UTF-8
-    return list(array.to_pylist())
-
-
-def _document(row: dict[str, Any], group: Group, number: int, piece: Piece, counts: Counter[str]) -> Read:
-    origin = Origin(piece.name, group.start, group.end - group.start, number, 1)
-    raw = repr(sorted(row.items())).encode(errors="surrogatepass")
-    blank = Read(document_id(piece.source, None, None, raw), origin)
-    plain: dict[str, Any] = dict.fromkeys(("text", "url", "title", "date", "language"))
-    for name, value in row.items():
-        if isinstance(value, bytes):
-            try:
-                value = value.decode("utf-8")
-            except UnicodeDecodeError:
-                if name == "text":
-                    return blank._replace(reason="undecodable_bytes")
-                value = value.decode("utf-8", "replace")
-        elif isinstance(value, dt.datetime | dt.date):
-            value = value.isoformat()
-        plain[name] = value
-    return mapped(plain, blank, raw, piece.source, counts)
 
 
 PARQUET = Reader("parquet", plan, read, mapped=True)
