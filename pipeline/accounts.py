@@ -22,6 +22,10 @@ JUDGE_FROM = 1_000
 """Records that must have entered a stage before its drop rate is judged in mid-run, or in a trial run."""
 
 
+SHOWN = 20
+"""Files that a message names at most."""
+
+
 @dataclass
 class Step:
     """One line of the funnel."""
@@ -93,14 +97,26 @@ def check_identities(context: Context) -> None:
     if problems:
         raise PromiseError("the books do not balance, which is a fault of corpusmill:\n  " + "\n  ".join(problems))
     accepted = {spec["digest"] for spec, _ in split_specs(context) if spec["allow_incomplete"]}
-    cut = incomplete([row for row in rows if row.body["input"]["digest"] not in accepted])
+    judged = [row for row in rows if row.body["input"]["digest"] not in accepted]
+    away = unavailable(judged)
+    cut = [path for path in incomplete(judged) if path not in away]
+    lacking = [f"{path}: {why}" for path, why in away.items()]
+    lacking = lacking if len(lacking) <= SHOWN else [*lacking[:SHOWN], f"and {len(lacking) - SHOWN} more"]
+    problems = []
     if cut:
-        raise PromiseError(
-            "the run is complete and its books balance, but these inputs were cut off at their end or hold no "
-            "record at all, as after a broken download:\n  "
+        problems.append(
+            "these inputs were cut off at their end or hold no record at all, as after a broken download:\n  "
             + "\n  ".join(cut)
             + "\nGet them again, or set `allow_incomplete: true` on their inputs."
         )
+    if away:
+        problems.append(
+            f"{len(away)} of the listed files stayed away:\n  "
+            + "\n  ".join(lacking)
+            + "\nRun again to try each once more, or set `allow_incomplete: true` on their inputs."
+        )
+    if problems:
+        raise PromiseError("the run is complete and its books balance, but " + "\nAnd ".join(problems))
 
 
 def identity_problems(ledger: Ledger) -> list[str]:
@@ -164,6 +180,12 @@ def gaps(rows: list[Row]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def unavailable(rows: list[Row]) -> dict[str, str]:
+    """Listed files of which a split or all stayed away, with the reason."""
+    found = {row.body["input"]["path"]: row.body["unavailable"] for row in rows if "unavailable" in row.body}
+    return dict(sorted(found.items()))
+
+
 def incomplete(rows: list[Row]) -> list[str]:
     """Paths of the files that end inside a record, or that hold bytes or none, but not one record."""
     cut: set[str] = set()
@@ -173,7 +195,7 @@ def incomplete(rows: list[Row]) -> list[str]:
         path = row.body["input"]["path"]
         reasons = [reason for _, _, reason in row.body["gaps"] if reason != "limit"]
         framed[path] += row.body["framed"]
-        if row.body["input"]["end"] == 0 or "truncated" in reasons:
+        if row.body["input"]["end"] == 0 or "truncated" in reasons or "unavailable" in row.body:
             cut.add(path)
         if reasons:
             damaged.add(path)

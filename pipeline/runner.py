@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import accounts
+from pipeline import accounts, listing
 from pipeline.driver import DIED
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
@@ -26,6 +26,9 @@ from pipeline.work import Context, Task
 
 PROBE_FROM = 16
 """Splits from which on the first ones are judged against the recipe's bands before the rest is read."""
+
+LOOKS = 64
+"""Remote files between two signs of life."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ def run(order: Order) -> dict[str, int]:
     """Brings every phase up to date; returns units done by phase."""
     context = order.context
     done: dict[str, int] = {}
+    listing.begin()
+    listing.progress = functools.partial(_announce_looks, order)
+    _try_once_more(context)
     for phase in PHASES.values():
         tasks = phase.tasks(context)
         pending = missing(phase, tasks, context)
@@ -113,6 +119,14 @@ def run(order: Order) -> dict[str, int]:
     context.ledger.set_complete(True)
     accounts.check_identities(context)
     return done
+
+
+def _try_once_more(context: Context) -> None:
+    """Forgets that listed files stayed away, so that they are asked for again."""
+    for phase in ("index", "clean"):
+        rows = context.ledger.rows(phase)
+        if any("unavailable" in row.body for row in rows):
+            context.ledger.keep_only(phase, [row.key for row in rows if "unavailable" not in row.body])
 
 
 def missing(phase: Phase, tasks: list[Task], context: Context) -> list[Task]:
@@ -188,6 +202,17 @@ def _announce(order: Order, phase: Phase, name: str, tasks: list[Task], pending:
         "pending": len(pending),
         "bytes": sum(task.size for task in pending),
     }
+    _tell(order, facts)
+
+
+def _announce_looks(order: Order, number: int, total: int) -> None:
+    """A sign of life while a store is asked about very many files."""
+    if number % LOOKS == 0:
+        facts = {"phase": "look", "silent": False, "units": number, "pending": total, "bytes": 0}
+        _tell(order, facts)
+
+
+def _tell(order: Order, facts: dict[str, Any]) -> None:
     temporary = order.desk / "phase.tmp"
     temporary.write_text(json.dumps(facts))
     os.replace(temporary, order.desk / "phase.json")

@@ -12,7 +12,7 @@ from pipeline import listing
 from pipeline.errors import RecipeError, UserError
 from pipeline.formats import FORMATS, by_ending
 from pipeline.recipe import Input, Recipe
-from pipeline.storage.address import is_remote, use
+from pipeline.storage.address import is_remote, problem, use
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ def input_files(recipe: Recipe) -> list[InputFile]:
                 problems.append(f"inputs[{number}].path: {_nothing(pattern, item.format)}")
             before = len(problems)
             for path, kind, options in files:
-                problem = _problem(path, item)
-                if problem:
-                    problems.append(f"inputs[{number}].path: {problem}")
+                wrong = _problem(path, item)
+                if wrong:
+                    problems.append(f"inputs[{number}].path: {wrong}")
                 name = _name(path, pattern)
                 fields = tuple(sorted(item.fields.items())) if FORMATS[kind].mapped else ()
                 found[item.source, path] = InputFile(
                     item.source, kind, path, name, fields, item.allow_incomplete, tuple(sorted(options.items()))
                 )
-            if files and len(problems) == before and (problem := _unfit(found[item.source, files[0][0]])):
-                problems.append(f"inputs[{number}].fields: {problem}")
+            if files and len(problems) == before and (wrong := _unfit(found[item.source, files[0][0]])):
+                problems.append(f"inputs[{number}].fields: {wrong}")
     if problems:
         raise RecipeError("\n".join(problems))
     return sorted(found.values(), key=lambda file: (file.source, file.path))
@@ -73,7 +73,7 @@ def _listed(item: Input, number: int, problems: list[str]) -> list[InputFile]:
     """The files that the lists of an input name. They are not asked for here: there may be ninety thousand."""
     if item.base is None or item.format is None:
         return []
-    wrong = listing.problem(item.base) if is_remote(item.base) else None
+    wrong = problem(item.base) if is_remote(item.base) else None
     try:
         files = listing.listed(item.lists, item.base) if wrong is None else []
     except RecipeError as error:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pipeline.ledger import Ledger, digest_of
 from pipeline.recipe import Recipe
+from pipeline.storage.address import use
 from stages.base import Stage
 
 Found = TypeVar("Found")
@@ -64,6 +65,9 @@ class Context:
     """The recipe's folder: paths of stages' files are relative to it."""
     recipe: Recipe
     trial: Trial = field(default_factory=Trial)
+
+    def __post_init__(self) -> None:
+        use(self.recipe.storage)
 
     @cached_property
     def ledger(self) -> Ledger:

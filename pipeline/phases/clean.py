@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline import listing
 from pipeline.errors import UserError
 from pipeline.ledger import Staged
 from pipeline.parts import PartsWriter, PartWriter
@@ -30,6 +31,7 @@ from pipeline.readers import READERS
 from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
 from pipeline.recipe import NOT_SAMPLED, READ_LABEL
 from pipeline.resources import digests, load
+from pipeline.storage.patience import Unavailable
 from pipeline.work import Context, Task, once, unit_key
 from stages.base import Outcome, Processor
 from stages.hashing import keyed_all, threshold
@@ -84,7 +86,8 @@ def split_specs(context: Context) -> list[tuple[dict[str, Any], list[list[Any]]]
         row = context.ledger.read_row("index", task.key)
         if row is None:
             raise UserError(f"{task.spec['path']} changed while the run was at work; run again")
-        found.append((task.spec | {"digest": row.body["digest"]}, row.body["splits"]))
+        told = {"digest": row.body["digest"], "unavailable": row.body.get("unavailable")}
+        found.append((task.spec | told, row.body["splits"]))
     return sorted(found, key=lambda item: (item[0]["source"], item[0]["digest"], item[0]["path"]))
 
 
@@ -184,7 +187,24 @@ def chain_of(context: Context) -> Chain:
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
-    """One split, from bytes to committed documents."""
+    """One split, from bytes to committed documents; of a listed file that stays away, all of it as one gap."""
+    why = task.spec["unavailable"]
+    if why is None:
+        try:
+            return _split(task, context, folder, reporter)
+        except (Unavailable, FileNotFoundError, PermissionError) as error:
+            if not task.spec["listed"]:
+                raise
+            why = error.why if isinstance(error, Unavailable) else error.strerror
+    folder = folder / listing.UNAVAILABLE
+    folder.mkdir()
+    staged, body = _split(task, context, folder, reporter, away=True)
+    return staged, body | {"unavailable": why}
+
+
+def _split(
+    task: Task, context: Context, folder: Path, reporter: Reporter, *, away: bool = False
+) -> tuple[Sequence[Staged], dict[str, Any]]:
     spec = task.spec
     piece = Piece(
         spec["source"], spec["format"], spec["path"], spec["name"], spec["start"], spec["end"],
@@ -196,7 +216,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     tally = Tally()
     not_sampled = 0
     done = 0
-    reads = READERS[piece.format].read(piece, tally)
+    reads = iter(()) if away else READERS[piece.format].read(piece, tally)
     with (
         PartsWriter(folder, "kept", chain.schema) as kept,
         PartWriter(folder / "dropped", DROPPED) as lost,
@@ -217,10 +237,13 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             )
             done = covered
     framed = tally.framed
-    if spec["records"] is not None:  # a trial run stopped here on purpose
+    if away:
+        tally.gaps.append(Gap(piece.start, task.size, listing.UNAVAILABLE))
+    elif spec["records"] is not None:  # a trial run stopped here on purpose
         framed = read_book.entered
         tally.gaps.append(Gap(piece.start, task.size - done, "limit")) if task.size > done else None
-    check_unchanged(spec)
+    if not away:
+        check_unchanged(spec)
     read_book.counts.update(tally.counts)
     if not_sampled:
         read_book.counts[NOT_SAMPLED] = not_sampled
@@ -284,5 +307,5 @@ def _sampled(
 
 def check_unchanged(spec: dict[str, Any]) -> None:
     """Raises UserError where an input file was written to or replaced since its digest was taken."""
-    if index.looks(Path(spec["path"])) != spec["looks"]:
+    if listing.look(spec["path"], listed=False, again=True).looks != spec["looks"]:
         raise UserError(f"{spec['path']} changed while the run was at work; run again")

@@ -39,8 +39,8 @@ class Facts:
         return [self.size, self.kind, self.value]
 
 
-_known: dict[str, Facts] = {}
-"""What this process has been told already: asking again costs a request a file."""
+_known: dict[str, Facts | Unavailable] = {}
+"""What this process has been told already, refusals included: asking again costs requests, and waits."""
 
 
 def facts(address: str, *, again: bool = False) -> Facts:
@@ -52,8 +52,14 @@ def facts(address: str, *, again: bool = False) -> Facts:
             fs.invalidate_cache()
             return fs.info(address)
 
-        _known[address] = _facts(insist(ask, address), address)
-    return _known[address]
+        try:
+            _known[address] = _facts(insist(ask, address), address)
+        except Unavailable as error:
+            _known[address] = error
+    found = _known[address]
+    if isinstance(found, Unavailable):
+        raise found
+    return found
 
 
 def forget() -> None:
