@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from pipeline.readers.sources import Source, find
+from pipeline.readers.sources import File, Source, find
 
 HEADER_BYTES = 1 << 20
 """Most bytes of a record's header."""
@@ -30,6 +30,8 @@ class Raw(NamedTuple):
     """Names in lower case; of a name given twice the first."""
     wrong_length: bool
     """Whether the block ends elsewhere than Content-Length says."""
+    cut: bool = False
+    """Whether a plain file ends inside the block: it was cut off, or the length lies; nobody can tell."""
 
 
 class Junk(NamedTuple):
@@ -134,7 +136,11 @@ def _record(source: Source, grammar: Grammar, start: int) -> Raw | str:
     if following is None:
         end = _end(source, max(header_end, source.kept))
         if end < block_end and not source.complete:
-            return "truncated"
+            if not isinstance(source, File):
+                return "truncated"
+            trimmed = _trimmed(source, header_end, end)
+            closed = end - trimmed > 1 and source.read(trimmed, 4) in (b"\r\n\r\n", b"\n\n")
+            return Raw(start, header_end, trimmed if closed else end, end, header, True, not closed)
         if end >= block_end > header_end or not length:
             return Raw(start, header_end, min(block_end, end), min(block_end, end), header, True)
         return Raw(start, header_end, _trimmed(source, header_end, end), end, header, True)

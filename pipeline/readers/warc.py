@@ -103,6 +103,8 @@ def _read_plain(piece: Piece, tally: Tally, file: File, grammar: Grammar) -> Ite
         tally.spans += found.end - found.start
         if found.wrong_length:
             tally.counts["content_length_wrong"] += 1
+        if found.cut:
+            tally.gaps.append(Gap(found.end, 0, "truncated"))
         yield _document(file, found, _Place(piece.name, None, None), piece, tally.counts)
     tally.structure += max(0, piece.end - position)
 
