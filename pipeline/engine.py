@@ -147,7 +147,8 @@ def do_unit(task: Task, context: Context, reporter: Reporter) -> Row:
         try:
             begun = time.process_time()
             staged, body = PHASES[task.phase].work(task, context, folder, reporter)
-            body.setdefault("timing", {})["cpu_s"] = round(time.process_time() - begun, 3)
+            timing = body.setdefault("timing", {})
+            timing["cpu_s"] = round(time.process_time() - begun + timing.get("children_s", 0.0), 3)
             return context.ledger.commit(task.phase, task.key, staged, body)
         except OSError as error:
             if error.errno not in TRANSIENT or attempt == RETRIES:

@@ -227,7 +227,7 @@ class Ledger:
         if not complete:
             path.unlink(missing_ok=True)
             return
-        names = ("recipe.yaml", "corpus.json", "ledger/context.json")
+        names = ("recipe.yaml", "corpus.json", "pins.json", "ledger/context.json")
         files = [name for name in names if (self.out / name).exists()]
         text = json.dumps({name: file_digest(self.out / name) for name in files}).encode()
         if not path.exists() or path.read_bytes() != text:

@@ -33,6 +33,11 @@ class Reporter:
         if time.monotonic() - self._told > INTERVAL:
             self.tell()
 
+    def alive(self) -> None:
+        """The unit is at work, though no batch is done: what watches the run must see that something moves."""
+        self.facts["steps"] = self.facts.get("steps", 0) + 1
+        self.add()
+
     def end(self) -> None:
         """The unit is committed."""
         self.facts["unit"] = ""

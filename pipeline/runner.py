@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import accounts, listing
+from pipeline import accounts, listing, pins
 from pipeline.driver import DIED
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
@@ -89,6 +89,7 @@ def run(order: Order) -> dict[str, int]:
     listing.begin()
     listing.progress = functools.partial(_announce_looks, order)
     _try_once_more(context)
+    pins.gather(context.ledger)  # of a run that was stopped in mid-phase
     for phase in PHASES.values():
         tasks = phase.tasks(context)
         pending = missing(phase, tasks, context)
@@ -110,6 +111,7 @@ def run(order: Order) -> dict[str, int]:
                 _do(phase, group, order, desk)
                 accounts.check_bands(context, phase.name, final=False)
             context.known.clear()
+            pins.gather(context.ledger)
         accounts.check_bands(context, phase.name, final=True)
         done[phase.name] = len(pending)
     from pipeline.phases import shard

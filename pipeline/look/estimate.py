@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,12 +14,14 @@ import pyarrow.parquet as pq
 import zstandard
 from rich.console import Console
 
-from pipeline import __version__
+from pipeline import __version__, listing
 from pipeline.errors import RecipeError
 from pipeline.phases import PHASES
 from pipeline.phases.clean import Chain
 from pipeline.readers import READERS
 from pipeline.readers.base import Piece, Read, Tally, batches
+from pipeline.readers.fileobj import FileObject
+from pipeline.readers.sources import File
 from pipeline.recipe import Recipe
 from pipeline.show import size_text
 from pipeline.sources import InputFile, input_files
@@ -49,6 +50,8 @@ class Probe:
     packed_bytes: int = 0
     records: float = 0.0
     """Estimated records of the source."""
+    bytes: float = 0.0
+    """Size of its files; estimated, too, where a list names them."""
 
 
 def dry_run(context: Context, workers: int, console: Console) -> None:
@@ -77,7 +80,7 @@ def dry_run(context: Context, workers: int, console: Console) -> None:
         part = f", of which this trial takes about {through:,.0f}" if context.trial != Trial() else ""
         _say(
             console,
-            f"  source {source}: {len(members)} files, {size_text(sum(os.path.getsize(f.path) for f in members))}, "
+            f"  source {source}: {len(members)} files, {size_text(probe.bytes)}, "
             f"about {probe.records:,.0f} records{part}; of {probe.looked} looked at: {kept}, "
             f"{1000 * (probe.seconds + probe.read_seconds) / max(1, probe.looked):.1f} ms CPU each",
         )
@@ -98,23 +101,30 @@ def _probe(files: list[InputFile], chain: Chain, recipe: Recipe) -> Probe:
     """Puts the first records of some of a source's files through the stages, and scales their number up by bytes."""
     probe = Probe()
     number = min(FILES, len(files))
-    chosen = [files[place * len(files) // number] for place in range(number)]
+    sizes = {file.path: listing.look(file.path, listed=False).size for file in files if not file.listed}
+    spread = [files[place * len(files) // number] for place in range(number)]
+    looks = {file.path: listing.look(file.path, listed=file.listed) for file in spread}
+    chosen = [file for file in spread if looks[file.path].why is None]
+    if not chosen:
+        return probe
     # models are loaded and patterns compiled at the first use
     _measure(list(itertools.islice(_read(chosen[0], Tally()), 1)), chosen[0], chain, recipe, Probe())
     found = sum(_look(file, chain, recipe, probe) for file in chosen)
-    sizes = {file.path: os.path.getsize(file.path) for file in files}
-    probe.records = found * sum(sizes.values()) / max(1, sum(sizes[file.path] for file in chosen))
+    looked = sum(looks[file.path].size for file in chosen)
+    probe.bytes = sum(sizes.values()) + (len(files) - len(sizes)) * looked / len(chosen)
+    probe.records = found * probe.bytes / max(1, looked)
     return probe
 
 
 def _read(file: InputFile, tally: Tally) -> Iterator[Read]:
-    piece = Piece(file.source, file.format, file.path, file.name, 0, os.path.getsize(file.path), file.fields)
+    size = listing.look(file.path, listed=False).size
+    piece = Piece(file.source, file.format, file.path, file.name, 0, size, file.fields, file.options)
     return READERS[file.format].read(piece, tally)
 
 
 def _look(file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> float:
     """Adds the first records of a file to the probe; returns about how many records the file has."""
-    size = os.path.getsize(file.path)
+    size = listing.look(file.path, listed=False).size
     tally = Tally()
     reads = _read(file, tally)
     begun = time.process_time()
@@ -122,7 +132,8 @@ def _look(file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> float:
     probe.read_seconds += time.process_time() - begun
     _measure(first, file, chain, recipe, probe)
     if file.format == "parquet" and first:
-        return float(pq.read_metadata(file.path).num_rows)
+        with File(file.path) as opened:
+            return float(pq.read_metadata(FileObject(opened)).num_rows)
     count = booked = len(first)
     covered = _covered(tally)
     for _ in itertools.islice(reads, COUNTED):
@@ -143,7 +154,7 @@ def _covered(tally: Tally) -> int:
 
 def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> None:
     near = recipe.dedup.near if recipe.dedup else None
-    begun = time.process_time()
+    begun = time.process_time() - chain.child_seconds
     for batch, rejected in batches(reads, file.source):
         probe.looked += batch.num_rows + len(rejected)
         kept, _ = chain.run(batch, chain.books())
@@ -153,7 +164,7 @@ def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, p
         text = "\n".join(value or "" for value in kept.column("text").to_pylist()).encode()
         probe.text_bytes += len(text)
         probe.packed_bytes += len(zstandard.compress(text))
-    probe.seconds += time.process_time() - begun
+    probe.seconds += time.process_time() + chain.child_seconds - begun
 
 
 def _state(context: Context) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import accounts
+from pipeline import accounts, pins
 from pipeline.errors import UserError
 from pipeline.ledger import Ledger, Row
 from pipeline.show import size_text
@@ -48,6 +48,7 @@ def overview(folder: Path) -> dict[str, Any]:
         "gaps": accounts.gaps(rows),
         "sources": _sums(ledger.rows("documents"), "sources", ("documents", "characters")),
         "languages": _sums(ledger.rows("documents"), "languages", ("documents", "characters")),
+        "pins": len(pins.of_rows(ledger)),
         "clusters": next((row.body["clusters"] for row in ledger.rows("clusters")), {}),
         "bands": _band_facts(ledger),
         "tokenizer": next((_untimed(row.body) for row in ledger.rows("tokenizer")), None),
@@ -178,6 +179,7 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     console.print(f"run '{facts['name']}' in {facts['folder']}: {state}", highlight=False)
     _print_trial(facts, console)
     print_funnel(facts, console)
+    _print_pins(facts, console)
     inputs = _table("Inputs", "file", "source", "records", "bytes", "in records", "structure", "in gaps")
     for item in facts["inputs"]:
         sizes = [f"{item[name]:,}" for name in ("framed", "bytes", "spans", "structure", "gaps")]
@@ -207,6 +209,15 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     console.print(
         f"CPU seconds by phase: {seconds}; peak memory of a worker {size_text(facts['peak_bytes'])}", highlight=False
     )
+
+
+def _print_pins(facts: dict[str, Any], console: Console) -> None:
+    if facts["pins"]:
+        path = Path(facts["folder"]) / pins.NAME
+        console.print(
+            f"{facts['pins']:,} documents met a limit on time or memory, which is measured: the run is reproducible "
+            f"only with its pins, {path} (in a recipe: `pins: FILE`)", style="yellow", highlight=False,
+        )  # fmt: skip
 
 
 def _print_trial(facts: dict[str, Any], console: Console) -> None:
@@ -241,6 +252,7 @@ def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
         console.print("nothing had changed, so nothing was redone", highlight=False)
     _print_trial(facts, console)
     print_funnel(facts, console)
+    _print_pins(facts, console)
     for gap in facts["gaps"]:
         console.print(
             f"damaged: {gap['file']}: {gap['length']:,} bytes from {gap['offset']:,} ({gap['reason']}); "

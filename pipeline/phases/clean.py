@@ -13,7 +13,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline import listing
+from pipeline import listing, pins
 from pipeline.errors import UserError
+from pipeline.formats import FORMATS, versions
+from pipeline.guard import REASONS, Guard
 from pipeline.ledger import Staged
 from pipeline.parts import PartsWriter, PartWriter
 from pipeline.phases import index
@@ -33,7 +35,7 @@ from pipeline.recipe import NOT_SAMPLED, READ_LABEL
 from pipeline.resources import digests, load
 from pipeline.storage.patience import Unavailable
 from pipeline.work import Context, Task, once, unit_key
-from stages.base import Outcome, Processor
+from stages.base import Outcome, Processor, Stage
 from stages.hashing import keyed_all, threshold
 from stages.schema import DROPPED, READ
 
@@ -60,11 +62,14 @@ def tasks(context: Context) -> list[Task]:
                 left[spec["source"]] = limit - records
             facts = {
                 "input": [spec["digest"], start, end],
-                "source": [spec["source"], spec["format"], spec["fields"]],
+                "source": [spec["source"], spec["format"], spec["fields"], spec["options"]],
+                "reader": [FORMATS[spec["format"]].version, versions(spec["format"])],
                 "records": records,
                 "sample": context.trial.sample and [context.trial.sample, context.recipe.seed],
                 "stages": chain,
             }
+            if context.recipe.pins is not None:
+                facts["pins"] = pins.digest(pins.read(Path(context.recipe.pins)))
             key = unit_key("clean", VERSION, PACKAGES, facts)
             seen[key] += 1
             if seen[key] > 1:
@@ -103,14 +108,19 @@ class StageBook:
     """Characters of text that came out."""
     seconds: float = 0.0
     """CPU time."""
+    pinned: list[pins.Pin] = field(default_factory=list)
+    """Documents that it dropped by a limit on time or memory."""
 
 
 class Chain:
     """The stages of a recipe, bound to their files and ready to take batches."""
 
     def __init__(self, context: Context) -> None:
-        self.steps: list[tuple[str, str, Processor]] = [
-            (label, stage.name, stage.bind(load(stage.files(), context.folder))) for label, stage in context.chain
+        self.guards: dict[str, Guard] = {}
+        """The child processes in which stages with limits run, by label."""
+        self.steps = [
+            (label, stage.name, self._processor(label, stage, facts, context))
+            for (label, stage), facts in zip(context.chain, chain_facts(context), strict=True)
         ]
         empty = READ.empty_table().to_batches()
         batch = empty[0] if empty else pa.RecordBatch.from_pylist([], schema=READ)
@@ -118,6 +128,22 @@ class Chain:
             batch = step(batch).batch
         self.schema = pa.schema([f.remove_metadata() for f in batch.schema if f.name not in NO_LONGER_NEEDED])
         """The columns of the documents part: the document schema and the stages' scores."""
+
+    def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
+        files = load(stage.files(), context.folder)
+        if stage.limits() is None:
+            return stage.bind(files)
+        guard = self.guards[label] = Guard(stage, files)
+        step = pins.Obeying(guard, label, facts)
+        if context.recipe.pins is not None:
+            step.obey(pins.read(Path(context.recipe.pins)), whatever_made_them=True)
+        step.obey(pins.of_folder(context.out), whatever_made_them=False)
+        return step
+
+    @property
+    def child_seconds(self) -> float:
+        """CPU time that child processes spent on batches so far."""
+        return sum(guard.cpu_seconds for guard in self.guards.values())
 
     def books(self) -> list[StageBook]:
         """Empty books for a unit."""
@@ -127,13 +153,13 @@ class Chain:
         """A batch through all stages: the kept rows, and a DROPPED row for each other one."""
         dropped: list[dict[str, Any]] = []
         for (label, name, step), book in zip(self.steps, books, strict=True):
-            begun = time.thread_time()
+            begun = time.thread_time() - self.child_seconds
             try:
                 outcome = step(batch)
             except BaseException as error:
                 error.add_note(f"in stage {label}")
                 raise
-            book.seconds += time.thread_time() - begun
+            book.seconds += time.thread_time() + self.child_seconds - begun
             check_outcome(label, batch, outcome)
             book.entered += batch.num_rows
             book.counts.update(outcome.counts)
@@ -143,6 +169,8 @@ class Chain:
                     book.dropped[f"{name}.{reason}"] += 1
                     facts |= {"stage": label, "reason": f"{name}.{reason}", "value": value, "limit": limit}
                     dropped.append(facts)
+                    if isinstance(step, pins.Obeying) and reason in REASONS:
+                        book.pinned.append(step.pin(facts, reason, limit))
             batch = outcome.batch
             if batch.num_rows:
                 book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
@@ -168,10 +196,15 @@ def made_with(context: Context) -> dict[str, Any]:
     """The versions that a unit's outcome depends on, which `trace` compares with those it runs on."""
     return {
         "phase": VERSION,
-        "packages": {package: version(package) for package in ("pyarrow", *PACKAGES)},
+        "packages": {package: version(package) for package in ("pyarrow", *PACKAGES)} | _readers_packages(context),
         "unicode": unicodedata.unidata_version,
         "stages": chain_facts(context),
     }
+
+
+def _readers_packages(context: Context) -> dict[str, str]:
+    kinds = {kind for item in context.recipe.inputs for kind in item.formats}
+    return {package: found for kind in sorted(kinds) for package, found in versions(kind).items()}
 
 
 _chains: dict[str, Chain] = {}
@@ -179,7 +212,7 @@ _chains: dict[str, Chain] = {}
 
 def chain_of(context: Context) -> Chain:
     """The recipe's chain; models are loaded once a process."""
-    name = repr(context.recipe.stages) + str(context.folder)
+    name = repr((context.recipe.stages, context.folder, context.recipe.pins, context.out))
     if name not in _chains:
         _chains.clear()
         _chains[name] = Chain(context)
@@ -209,8 +242,12 @@ def _split(
     piece = Piece(
         spec["source"], spec["format"], spec["path"], spec["name"], spec["start"], spec["end"],
         tuple((ours, theirs) for ours, theirs in spec["fields"]),
+        tuple((name, value) for name, value in spec["options"]),
     )  # fmt: skip
     chain = chain_of(context)
+    children = chain.child_seconds
+    for guard in chain.guards.values():
+        guard.progress = reporter.alive
     books = chain.books()
     read_book = StageBook(READ_LABEL)
     tally = Tally()
@@ -249,7 +286,8 @@ def _split(
         read_book.counts[NOT_SAMPLED] = not_sampled
     body = {
         "input": {
-            name: spec[name] for name in ("source", "path", "name", "digest", "start", "end", "format", "fields")
+            name: spec[name]
+            for name in ("source", "path", "name", "digest", "start", "end", "format", "fields", "options")
         },
         "made_with": made_with(context),
         "framed": framed,
@@ -260,9 +298,12 @@ def _split(
         "structure": tally.structure,
         "gaps": [[gap.offset, gap.length, gap.reason] for gap in tally.gaps],
         "funnel": [book_row(book) for book in (read_book, *books)],
+        "pins": [asdict(pin) for book in books for pin in sorted(book.pinned, key=lambda pin: pin.id)],
         "timing": {
             "stages": {book.label: round(book.seconds, 4) for book in books},
-            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            + sum(guard.peak for guard in chain.guards.values()),
+            "children_s": round(chain.child_seconds - children, 4),
         },
     }
     stem = task.key[:20]

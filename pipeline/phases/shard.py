@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import __version__, ids, mixture, splits
+from pipeline import __version__, ids, mixture, pins, splits
 from pipeline.errors import UserError
 from pipeline.ledger import Part, Row, Staged, digest_of, write_durably
 from pipeline.phases import tokenise, tokenizer
@@ -258,6 +258,8 @@ def finish(context: Context) -> None:
         "splits": done,
         "recipe": portable(context),
     }
+    if pinned := pins.of_rows(context.ledger):
+        meta["pins"] = {"documents": len(pinned), "file": pins.NAME, "digest": pins.digest(pinned)}
     if context.trial.given:
         meta["trial"] = vars(context.trial)
     text = (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode()
@@ -276,6 +278,8 @@ def portable(context: Context) -> dict[str, Any]:
         item["path"] = near(item["path"]) if isinstance(item["path"], str) else [near(path) for path in item["path"]]
     if data["tokenizer"] and data["tokenizer"]["file"]:
         data["tokenizer"]["file"] = near(data["tokenizer"]["file"])
+    if data["pins"]:
+        data["pins"] = near(data["pins"])
     return data
 
 
