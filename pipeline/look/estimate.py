@@ -117,8 +117,9 @@ def _probe(files: list[InputFile], chain: Chain, recipe: Recipe) -> Probe:
 
 
 def _read(file: InputFile, tally: Tally) -> Iterator[Read]:
-    size = listing.look(file.path, listed=False).size
-    piece = Piece(file.source, file.format, file.path, file.name, 0, size, file.fields, file.options)
+    piece = Piece(
+        file.source, file.format, file.path, file.name, 0, listing.look(file.path, listed=False).size, file.fields
+    )
     return READERS[file.format].read(piece, tally)
 
 
@@ -154,7 +155,7 @@ def _covered(tally: Tally) -> int:
 
 def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> None:
     near = recipe.dedup.near if recipe.dedup else None
-    begun = time.process_time() - chain.child_seconds
+    begun = time.process_time()
     for batch, rejected in batches(reads, file.source):
         probe.looked += batch.num_rows + len(rejected)
         kept, _ = chain.run(batch, chain.books())
@@ -164,7 +165,7 @@ def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, p
         text = "\n".join(value or "" for value in kept.column("text").to_pylist()).encode()
         probe.text_bytes += len(text)
         probe.packed_bytes += len(zstandard.compress(text))
-    probe.seconds += time.process_time() + chain.child_seconds - begun
+    probe.seconds += time.process_time() - begun
 
 
 def _state(context: Context) -> str:

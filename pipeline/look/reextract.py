@@ -5,9 +5,9 @@ The crawl file is found by its digest, so a renamed one is found as well; one fr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.look.runfolder import RunFolder, origin_text
 from pipeline.phases import clean, tokenise, tokenizer
 from pipeline.readers.base import batches
 from pipeline.readers.cut import cut
+from pipeline.storage.address import is_remote, use
 from pipeline.tokenizer import Tokenizer
 
 
@@ -26,7 +27,7 @@ from pipeline.tokenizer import Tokenizer
 class Again:
     """What became of a record the second time."""
 
-    file: Path
+    file: str
     """Where the crawl file lies now."""
     text: str
     tokens: npt.NDArray[Any]
@@ -67,22 +68,23 @@ def model_of(run: RunFolder) -> Tokenizer:
     return tokenizer.opened(path, rows[0].body["digest"])
 
 
-def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, Path, Any]:
+def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Any]:
     """The unit that read a record, the file as it lies now, and the record."""
     origin = document["origin"]
     problems: list[str] = []
     gone = False
+    use(run.context.recipe.storage)
     for row in _units(run, document):
         place = row.body["input"]
         paths = _paths(run, place["digest"], place["path"])
-        here = [path for path in paths if path.exists()]
+        here = [path for path in paths if _exists(path)]
         if not here:
             gone = True
-            problems.append(f"{' and '.join(map(str, paths))} is not there")
+            problems.append(f"{' and '.join(paths)} is not there")
             continue
         try:
             fields, options = dict(place["fields"]), dict(place.get("options", ()))
-            record = cut(str(here[0]), place["format"], origin, document["source"], fields, options)
+            record = cut(here[0], place["format"], origin, document["source"], fields, options)
         except UserError as error:
             problems.append(str(error))
             continue
@@ -110,10 +112,14 @@ def _units(run: RunFolder, document: Mapping[str, Any]) -> Iterator[Row]:
             yield row
 
 
-def _paths(run: RunFolder, digest: str, known: str) -> list[Path]:
+def _paths(run: RunFolder, digest: str, known: str) -> list[str]:
     """Where a file of this digest lies, by the latest run first."""
     paths = [row.body["path"] for row in run.of("index") if row.body["digest"] == digest]
-    return [Path(path) for path in dict.fromkeys([*paths, known])]
+    return list(dict.fromkeys([*paths, known]))
+
+
+def _exists(path: str) -> bool:
+    return is_remote(path) or os.path.exists(path)  # reading a remote one says more than that it is gone
 
 
 def _tokenise_differences(run: RunFolder) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import listing
 from pipeline.errors import RecipeError, nearest
 from pipeline.look.runfolder import as_json
 from pipeline.phases.clean import NO_LONGER_NEEDED, Chain, rejected_row
@@ -126,10 +127,14 @@ def from_inputs(context: Context, url: str, source: str | None) -> tuple[InputFi
     """The record of a URL in the recipe's inputs: a document if there is one, else what the reader rejected."""
     wanted = canonical_url(url)
     rejected: list[tuple[InputFile, Read]] = []
+    away = 0
     files = [file for file in input_files(context.recipe) if source in (None, file.source)]
     for file in files:
-        size = Path(file.path).stat().st_size
-        piece = Piece(file.source, file.format, file.path, file.name, 0, size, file.fields, file.options)
+        seen = listing.look(file.path, listed=file.listed)
+        if seen.why is not None:
+            away += 1
+            continue
+        piece = Piece(file.source, file.format, file.path, file.name, 0, seen.size, file.fields, file.options)
         for record in READERS[file.format].read(piece, Tally()):
             if record.url is None or (record.url != url and canonical_url(record.url) != wanted):
                 continue
@@ -137,8 +142,10 @@ def from_inputs(context: Context, url: str, source: str | None) -> tuple[InputFi
                 return file, record
             rejected.append((file, record))
     if not rejected:
+        gone = f" that could be had (of {len(files)})" if away else ""
         raise RecipeError(
-            f"{url} is in none of the {len(files)} input files; `corpusmill trace --url` knows finished runs"
+            f"{url} is in none of the {len(files) - away} input files{gone}; "
+            "`corpusmill trace --url` knows finished runs"
         )
     return next((found for found in rejected if found[1].reason not in BESIDES), rejected[0])
 
