@@ -117,9 +117,8 @@ def _probe(files: list[InputFile], chain: Chain, recipe: Recipe) -> Probe:
 
 
 def _read(file: InputFile, tally: Tally) -> Iterator[Read]:
-    piece = Piece(
-        file.source, file.format, file.path, file.name, 0, listing.look(file.path, listed=False).size, file.fields
-    )
+    size = listing.look(file.path, listed=False).size
+    piece = Piece(file.source, file.format, file.path, file.name, 0, size, file.fields, file.options)
     return READERS[file.format].read(piece, tally)
 
 
@@ -155,7 +154,7 @@ def _covered(tally: Tally) -> int:
 
 def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, probe: Probe) -> None:
     near = recipe.dedup.near if recipe.dedup else None
-    begun = time.process_time()
+    begun = time.process_time() - chain.child_seconds
     for batch, rejected in batches(reads, file.source):
         probe.looked += batch.num_rows + len(rejected)
         kept, _ = chain.run(batch, chain.books())
@@ -165,7 +164,7 @@ def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, p
         text = "\n".join(value or "" for value in kept.column("text").to_pylist()).encode()
         probe.text_bytes += len(text)
         probe.packed_bytes += len(zstandard.compress(text))
-    probe.seconds += time.process_time() - begun
+    probe.seconds += time.process_time() + chain.child_seconds - begun
 
 
 def _state(context: Context) -> str:
