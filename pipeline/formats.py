@@ -19,7 +19,7 @@ FIELDS = ("text", "url", "title", "date", "language")
 """What `fields` of an input may map."""
 
 FormatName = Literal[
-    "warc", "wet", "jsonl", "json", "parquet", "arrow", "csv", "tsv",
+    "warc", "arc", "wet", "jsonl", "json", "parquet", "arrow", "csv", "tsv",
     "text", "markdown", "tex", "epub", "pdf", "datasets",
 ]  # fmt: skip
 """What `format` of an input may be: the keys of FORMATS."""
@@ -48,13 +48,15 @@ class Format(NamedTuple):
 
 _CHARSET = "charset of the file, such as gb18030; found out where it is not given"
 _TABLE = {"charset": _CHARSET, "delimiter": "the character between two fields"}
+_PACKED = ("brotli", "isal", "lz4", "zstandard")
 _METADATA = ("url", "title", "date", "language")
 
 FORMATS: Mapping[str, Format] = {
     item.name: item
     for item in (
-        Format("warc", (".warc", ".arc"), "crawls: WARC and ARC"),
-        Format("wet", (".wet",), "texts of a crawl: WET"),
+        Format("warc", (".warc",), "crawls: WARC, and ARC where the file is that", packages=_PACKED, version=2),
+        Format("arc", (".arc",), "crawls of older days: as warc", packages=_PACKED),
+        Format("wet", (".wet",), "texts of a crawl: WET", packages=_PACKED, version=2),
         Format("jsonl", (".jsonl", ".ndjson", ".jsonlines"), "an object a line", FIELDS),
         Format("json", (".json",), "an array of objects, or one object; else as jsonl", FIELDS),
         Format("parquet", (".parquet",), "tables, by row group", FIELDS),

@@ -294,7 +294,7 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     problems = option_problems(recipe.storage)
     sources = recipe.sources
     chain = recipe.chain()
-    raw = [item.source for item in recipe.inputs if "warc" in item.formats]
+    raw = [item.source for item in recipe.inputs if item.formats & {"warc", "arc"}]
     if raw and not any(stage.name == "extract" for _, stage in chain):
         problems.append(
             f"stages: inputs of '{raw[0]}' are warc, but no stage turns HTML into text; add `- extract: {{}}`"

@@ -2,8 +2,8 @@
 
 Read in this order: `base` (what a reader gives), `sources` (bytes by position), `codecs` (one compressed
 member), `frames` (members behind each other, and behind damage), `records` and `arc` (records in decoded bytes),
-`http` (the body of a response; `codings`, `sniff`), then the formats: `warc` (ARC, WET);
-by line `jsonl` (on `lines`); and `parquet` (on `tables`). `cut` gets one record out of its file again; `fileobj` is a file for libraries.
+`http` (the body of a response), then the formats: `warc` (ARC, WET); by line `jsonl` (on `lines`) and
+`parquet` (on `tables`). `cut` gets one record out of its file again; `fileobj` is a file for libraries.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,9 @@ from isal import isal_zlib  # ISA-L inflates more than twice as fast as zlib
 from pipeline.readers.sources import CHUNK, File
 
 InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub calls the class an instance
-_FAULTS: tuple[type[Exception], ...] = (InflateError, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, MemoryError, RuntimeError)
+_FAULTS: tuple[type[Exception], ...] = (
+    InflateError, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, MemoryError, RuntimeError,
+)  # fmt: skip
 _OUT = 1 << 20
 _ZSTD_FEED = 2 << 10  # a block of 4 bytes can stand for 128 KiB, and the decoder has no limit on its output
 
