@@ -92,15 +92,7 @@ class Member:
                 yield from self._zstd()
             else:
                 yield from self._seven()
-        except (
-            isal_zlib.error,
-            zstandard.ZstdError,
-            lzma.LZMAError,
-            OSError,
-            EOFError,
-            MemoryError,
-            RuntimeError,
-        ) as error:
+        except _FAULTS as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the file could not be read; bz2 raises OSError without a number for bad data
             if isinstance(error, RuntimeError) and self._codec is not LZ4:
