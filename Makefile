@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench bench-extract install clean
 
 install: .venv/installed
 
@@ -37,6 +37,9 @@ lint: install
 
 bench: install
 	$(BIN)/python -m tests.bench
+
+bench-extract: install
+	$(BIN)/python -m tests.bench.extract
 
 clean:
 	rm -rf .venv runs

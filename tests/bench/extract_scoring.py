@@ -74,8 +74,11 @@ class Page:
         return self.language in SPACELESS
 
 
-def pages(folder: Path = CRAWL) -> list[Page]:
-    """Every page of the crawl in the order of its files; raises FileNotFoundError where the data is not here."""
+def pages(folder: Path = CRAWL, up_to: str = "") -> list[Page]:
+    """Every page of the crawl in the order of its files; raises FileNotFoundError where the data is not here.
+
+    With `up_to`, only pages whose id does not lie behind it.
+    """
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     gold_path = folder / "gold.jsonl.gz"
@@ -89,6 +92,8 @@ def pages(folder: Path = CRAWL) -> list[Page]:
             for record in ArchiveIterator(stream, record_types=WarcRecordType.response):
                 name = (record.record_id or "").removeprefix("<urn:page:").rstrip(">")
                 row = rows.pop(name, {"dataset": path.name.rsplit("-", 1)[0]})
+                if up_to and name > up_to:
+                    continue
                 found.append(_page(name, row, record.reader.read(), record.http_headers.get("Content-Type")))
     if rows:
         raise ValueError(f"{len(rows)} pages of {gold_path.name} have no record, the first is {next(iter(rows))}")
