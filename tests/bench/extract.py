@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,13 @@ from tests.bench import extract_speed as speed
 from tests.bench import warc_reading
 from tests.bench.extract_contestants import PEERS, fold_extractors, our_results, peer_texts, train_folds
 from tests.bench.extract_metadata import dated, peer_metadata, same_title
-from tests.bench.extract_report import Row, environment, show
+from tests.bench.extract_report import Row, compared, environment, show
 from tests.bench.extract_scoring import (
     PAGE_TYPES,
     Page,
     micro_f1,
     page_sets,
     pages,
-    paired_bootstrap,
     paired_micro_bootstrap,
     snippet_counts,
     token_f1,
@@ -49,11 +50,17 @@ def quality(found: Sequence[Page], texts: Texts) -> list[Row]:
     f1 = {name: {p.id: token_f1(of[p.id], p.gold or "").f1 for p in gold} for name, of in texts.items()}
     rows = []
 
-    def row(goal: str, members: Sequence[Page], target: str = "", **asked: object) -> None:
+    def row(
+        goal: str,
+        members: Sequence[Page],
+        target: str = "",
+        against: str | None = "trafilatura",
+        mean: float | None = None,
+        low: float | None = None,
+    ) -> None:
         if members:
-            rows.append(
-                _compared(goal, {name: [of[p.id] for p in members] for name, of in f1.items()}, target, **asked)
-            )
+            scores = {name: [of[p.id] for p in members] for name, of in f1.items()}
+            rows.append(compared(goal, scores, target, against=against, mean=mean, low=low))
 
     row("token F1, WCXB", sets["wcxb"], "mean difference ≥ +0.02", mean=0.02)
     for kind in PAGE_TYPES:
@@ -92,29 +99,8 @@ def quality(found: Sequence[Page], texts: Texts) -> list[Row]:
     row("  token F1, not English", sets["multilingual"])
     shingles = {name: [token_f1(of[p.id], p.gold or "", n=4).f1 for p in sets["wcxb"]] for name, of in texts.items()}
     if sets["wcxb"]:
-        rows.append(_compared("  4-gram F1, WCXB", shingles, ""))
+        rows.append(compared("  4-gram F1, WCXB", shingles, ""))
     return rows
-
-
-def _compared(
-    goal: str,
-    scores: Mapping[str, Sequence[float]],
-    target: str,
-    *,
-    against: str | None = "trafilatura",
-    mean: float | None = None,
-    low: float | None = None,
-) -> Row:
-    """A row of means, ours against one peer (None: whichever of trafilatura and resiliparse is better)."""
-    means = {name: float(np.mean(each)) for name, each in scores.items()}
-    against = against or max(("trafilatura", "resiliparse"), key=lambda name: means[name])
-    difference = paired_bootstrap(scores["ours"], scores[against])
-    met = None
-    if mean is not None:
-        met = difference.mean >= mean
-    if low is not None:
-        met = difference.low > low
-    return Row(goal, len(scores["ours"]), means, difference, against, target, met)
 
 
 def structure(found: Sequence[Page], markdown: Mapping[str, str], reference: Mapping[str, str]) -> list[Row]:
@@ -164,12 +150,12 @@ def metadata(found: Sequence[Page], extractors: Mapping[int, Processor]) -> list
             "ours": [float(same_title(ours[p.id].title, p.title or "")) for p in titled],
             "trafilatura": [float(same_title(theirs[p.id][0], p.title or "")) for p in titled],
         }
-        rows.append(_compared("titles equal to WCXB's", exact, "no worse", mean=0.0))
+        rows.append(compared("titles equal to WCXB's", exact, "no worse", mean=0.0))
         near = {
             "ours": [token_f1(ours[p.id].title or "", p.title or "").f1 for p in titled],
             "trafilatura": [token_f1(theirs[p.id][0] or "", p.title or "").f1 for p in titled],
         }
-        rows.append(_compared("token F1 of titles", near, "no worse", mean=0.0))
+        rows.append(compared("token F1 of titles", near, "no worse", mean=0.0))
     days = dated(found)
     if days:
         scrubbed = [page for page, _ in days]
@@ -179,20 +165,20 @@ def metadata(found: Sequence[Page], extractors: Mapping[int, Processor]) -> list
             "ours": [float(ours[page.id].date == day) for page, day in days],
             "trafilatura": [float(theirs[page.id][1] == day) for page, day in days],
         }
-        rows.append(_compared("dates equal to the day in the URL", right, "no worse", mean=0.0))
+        rows.append(compared("dates equal to the day in the URL", right, "no worse", mean=0.0))
         wrong = {
             "ours": [float(ours[page.id].date not in (None, day)) for page, day in days],
             "trafilatura": [float(theirs[page.id][1] not in (None, day)) for page, day in days],
         }
-        rows.append(_compared("  dates of another day", wrong, ""))
+        rows.append(compared("  dates of another day", wrong, ""))
     return rows
 
 
 def timing(found: Sequence[Page], extractor: Processor, options: argparse.Namespace) -> list[Row]:
     """CPU a page from bytes to Arrow text, and memory."""
     sample = sorted(found, key=lambda page: page.id)[: options.timed]  # ids are hashes: a fair draw of all sets
-    makers = {"ours": lambda some: speed.stage_work(extractor, some)}
-    makers |= {name: (lambda some, name=name: speed.peer_work(name, some)) for name in PEERS}
+    makers: dict[str, Callable[[Sequence[Page]], speed.Work]] = {"ours": partial(speed.stage_work, extractor)}
+    makers |= {name: partial(speed.peer_work, name) for name in PEERS}
     spent = speed.measure(makers, sample, options.rounds)
     ratio = {name: spent["trafilatura"] / spent[name] for name in spent}
     shared = ["--engine", options.engine, "--up-to", sample[-1].id]
@@ -279,6 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(_peak(options))
                 return 0
             rows = run(options)
+        except subprocess.CalledProcessError as error:
+            print(f"bench-extract cannot run: this command failed: {' '.join(error.cmd)}", file=sys.stderr)
+            return 2
         except (FileNotFoundError, ValueError) as error:
             print(f"bench-extract cannot run: {error}", file=sys.stderr)
             return 2

@@ -8,10 +8,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.extract_scoring import Difference
+from tests.bench.extract_scoring import Difference, paired_bootstrap
 
 _COLUMNS = ("ours", "trafilatura", "resiliparse", "trafilatura fast", "warcio", "mean by page")
 
@@ -28,6 +29,27 @@ class Row:
     against: str = ""
     target: str = ""
     met: bool | None = None
+
+
+def compared(
+    goal: str,
+    scores: Mapping[str, Sequence[float]],
+    target: str,
+    *,
+    against: str | None = "trafilatura",
+    mean: float | None = None,
+    low: float | None = None,
+) -> Row:
+    """A row of means, ours against one peer (None: whichever of trafilatura and resiliparse is better)."""
+    means = {name: float(np.mean(each)) for name, each in scores.items()}
+    against = against or max(("trafilatura", "resiliparse"), key=lambda name: means[name])
+    difference = paired_bootstrap(scores["ours"], scores[against])
+    met = None
+    if mean is not None:
+        met = difference.mean >= mean
+    if low is not None:
+        met = difference.low > low
+    return Row(goal, len(scores["ours"]), means, difference, against, target, met)
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.bench import extract, extract_contestants
 from tests.bench.extract_contestants import fold_extractors, our_results, peer_texts
 from tests.bench.extract_metadata import dated, same_title
+from tests.bench.extract_report import compared
 from tests.bench.extract_scoring import Page
 from tests.bench.extract_structure import Markdown, kept, pieces
 
@@ -112,12 +113,12 @@ def test_texts_of_others_are_kept_and_completed(tmp_path: Path, monkeypatch: pyt
 def test_goals_are_judged_by_the_right_end() -> None:
     """A goal would be called met that is not."""
     ours, theirs = [0.9, 0.8, 0.7] * 20, [0.9, 0.8, 0.6] * 20
-    row = extract._compared("", {"ours": ours, "trafilatura": theirs, "resiliparse": [0.0] * 60}, "", mean=0.04)
+    row = compared("", {"ours": ours, "trafilatura": theirs, "resiliparse": [0.0] * 60}, "", mean=0.04)
     assert row.difference is not None
     assert (row.met, row.against, round(row.difference.mean, 3)) == (False, "trafilatura", 0.033)
     swapped = {"ours": theirs, "trafilatura": [0.0] * 60, "resiliparse": ours}
-    assert extract._compared("", swapped, "", low=-0.03, against=None).met is False
-    assert extract._compared("", swapped, "", low=-0.07, against=None).against == "resiliparse"
+    assert compared("", swapped, "", low=-0.03, against=None).met is False
+    assert compared("", swapped, "", low=-0.07, against=None).against == "resiliparse"
 
 
 @pytest.mark.parametrize(
