@@ -121,12 +121,12 @@ class Member:
                     yield out
                 data = decoder.unconsumed_tail
                 if decoder.eof:
-                    self._ended(chunk, decoder.unused_data)
+                    self._ended(chunk, decoder.unused_data or b"")
                     return
             while len(out := decoder.decompress(b"", _OUT)) > 0:
                 yield out
             if decoder.eof:
-                self._ended(chunk, decoder.unused_data)
+                self._ended(chunk, decoder.unused_data or b"")
                 return
 
     def _zstd(self) -> Iterator[bytes]:
@@ -136,8 +136,9 @@ class Member:
         for chunk in self._feed():
             for start in range(0, len(chunk), feed):
                 out = decoder.decompress(chunk[start : start + feed])
-                if out:
-                    yield out
+                # In pieces: a flow keeps so many bytes behind the last one that it was given.
+                for piece in range(0, len(out), _OUT):
+                    yield out[piece : piece + _OUT]
                 if decoder.eof:
                     self._ended(chunk, decoder.unused_data + chunk[start + feed :])
                     return
@@ -158,5 +159,5 @@ class Member:
                 if decoder.needs_input:
                     break
             if decoder.eof:
-                self._ended(chunk, decoder.unused_data)
+                self._ended(chunk, decoder.unused_data or b"")
                 return
