@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ import xxhash
 from pipeline.errors import UserError
 from pipeline.ledger import digest_of
 from pipeline.storage.address import family, filesystem, protocol_of
-from pipeline.storage.patience import Passing, Unavailable, insist
+from pipeline.storage.patience import Passing, Unavailable, insist, may_pass
 
 FIRST_BLOCK = 256 << 10
 """Bytes of the first request; `trace` needs no more for one record. Reading on, the next ones double."""
@@ -87,22 +88,51 @@ def _or_none(address: str) -> Facts | None:
 
 
 def listing(pattern: str) -> list[str]:
-    """The addresses of the files that a remote glob matches, sorted. Raises Unavailable."""
-    fs = filesystem(pattern)
-    start = pattern[: pattern.index("://") + 3]
+    """The addresses of the files that a remote glob matches, sorted. Raises Unavailable.
+
+    Folder by folder, since fsspec's own glob passes over folders that it could not list.
+    """
+    root, _, rest = pattern.rpartition("/")
+    while has_magic(root):
+        root, _, last = root.rpartition("/")
+        rest = f"{last}/{rest}"
+    return sorted(set(_matching(root, rest.split("/"))))
+
+
+def _matching(folder: str, parts: list[str]) -> Iterator[str]:
+    """Files below a folder whose path matches the parts of a glob; `**` stands for any number of folders."""
+    first, *rest = parts
+    if first == "**":
+        yield from _matching(folder, rest or ["*"])
+    for name, info in _entries(folder):
+        address = f"{folder}/{name}"
+        hidden = name.startswith(".") and not first.startswith(".")
+        if hidden or not (first == "**" or fnmatch.fnmatchcase(name, first)):
+            continue
+        if info.get("type") == "directory":
+            if deeper := parts if first == "**" else rest:
+                yield from _matching(address, deeper)
+        elif not rest and first != "**":
+            if info.get("size") is not None:
+                _known[address] = _facts(info, address)
+            yield address
+
+
+def _entries(folder: str) -> list[tuple[str, dict[str, Any]]]:
+    """Names and facts of what lies in a folder; nothing where there is no such folder."""
+    fs = filesystem(folder)
 
     def ask() -> Any:
         fs.invalidate_cache()
-        return fs.glob(pattern, detail=True)
+        try:
+            return fs.ls(folder, detail=True)
+        except FileNotFoundError as error:
+            if may_pass(error):
+                raise
+            return []
 
-    found = []
-    for name, info in insist(ask, pattern).items():
-        if info.get("type") != "directory":
-            address = name if "://" in name else start + name
-            if info.get("size") is not None:
-                _known[address] = _facts(info, address)
-            found.append(address)
-    return sorted(found)
+    entries = [(str(info["name"]).rstrip("/").rpartition("/")[2], info) for info in insist(ask, folder)]
+    return sorted(((name, info) for name, info in entries if name), key=lambda entry: entry[0])
 
 
 def has_magic(address: str) -> bool:
