@@ -66,7 +66,6 @@ def run(
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
     """
     from pipeline import driver
-    from pipeline.look import estimate
     from pipeline.look.overview import overview, print_funnel, print_summary
     from pipeline.recipe import read_recipe
     from pipeline.show import Display
@@ -83,6 +82,8 @@ def run(
     driver.check_request(request)
     screen = console()
     if dry_run:
+        from pipeline.look import estimate  # brings the phases, which here only the working process needs
+
         estimate.dry_run(context, request.workers, screen)
         return 0
     try:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from pipeline.errors import RecipeError, nearest
 from pipeline.ids import AnyIds, halves, matrix, starts
@@ -133,6 +131,9 @@ def components(documents: int, left: Rows, right: Rows) -> npt.NDArray[np.int32]
     """
     if documents >= 2**31:
         raise ValueError(f"{documents} documents are more than one run can join; fewer than 2^31 can")
+    from scipy.sparse import coo_array  # type: ignore[import-untyped] # half a second: not where nothing is joined
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
     ones = np.ones(len(left), np.int8)
     graph = coo_array((ones, (left.astype(np.int32), right.astype(np.int32))), shape=(documents, documents))
     labels: npt.NDArray[np.int32] = connected_components(graph.tocsr(), directed=False)[1]

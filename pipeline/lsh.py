@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from datasketch.lsh import _optimal_param
 
 from pipeline.ids import starts
 
@@ -32,13 +31,24 @@ _CHUNK = 1 << 14  # signatures compared at once: 16 MB of values at 128 permutat
 def bands_and_rows(threshold: float, permutations: int) -> tuple[int, int]:
     """Bands and rows a band that find pairs of Jaccard similarity `threshold` with the least error.
 
-    The least sum of the areas of false positives and false negatives, each weighed one half, as
-    `datasketch.MinHashLSH(threshold, num_perm)` picks them. bands × rows <= permutations.
+    The least sum of the areas of false positives and false negatives (Leskovec et al., Mining of Massive
+    Datasets, section 3.4), as `datasketch.MinHashLSH(threshold, num_perm)` picks them; the first of equals.
+    bands × rows <= permutations.
     """
     if not 0 < threshold <= 1 or permutations < 2:
         raise ValueError(f"threshold lies above 0 and up to 1, permutations from 2: got {threshold}, {permutations}")
-    bands, rows = _optimal_param(threshold, permutations, 0.5, 0.5)
-    return int(bands), int(rows)
+    # A pair of similarity s meets in a bucket with probability 1 - (1 - s^rows)^bands: a polynomial of a degree up to
+    # `permutations`, which Gauss and Legendre's rule integrates exactly with half as many nodes.
+    nodes, weights = np.polynomial.legendre.leggauss(permutations // 2 + 1)
+    nodes, weights = (nodes + 1) / 2, weights / 2
+    best = (math.inf, 0, 0)
+    for bands in range(1, permutations + 1):
+        rows = np.arange(1, permutations // bands + 1)[:, None]
+        below = threshold * (weights * (1 - (1 - (threshold * nodes) ** rows) ** bands)).sum(1)
+        above = (1 - threshold) * (weights * (1 - (threshold + (1 - threshold) * nodes) ** rows) ** bands).sum(1)
+        least = int((below + above).argmin())
+        best = min(best, (float((below + above)[least]), bands, least + 1))
+    return best[1:]
 
 
 def min_equal(threshold: float, permutations: int) -> int:

@@ -6,15 +6,18 @@ Pages of one site resemble one another, so a site falls on one side as a whole.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import tldextract
 
 from pipeline.ids import AnyIds, matrix, rows
 from stages.hashing import keyed_all, threshold
+
+if TYPE_CHECKING:
+    import tldextract
 
 _HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//(?:[^/?#\\]*@)?(?P<host>\[[^\]/?#\\]*\]|[^/?#:\\]*)"
 
@@ -69,6 +72,8 @@ def registered_domain(host: str) -> str:
 
 @functools.cache
 def _suffixes() -> tldextract.TLDExtract:
+    import tldextract  # brings a client for HTTP: not where no URL is looked at
+
     return tldextract.TLDExtract(
         cache_dir=None, suffix_list_urls=(), fallback_to_snapshot=True, include_psl_private_domains=True
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,11 +110,14 @@ def unit_key(phase: str, phase_version: int, packages: tuple[str, ...], facts: d
         {
             "phase": phase,
             "version": phase_version,
-            "packages": {package: version(package) for package in ("pyarrow", *packages)},
+            "packages": {package: _release(package) for package in ("pyarrow", *packages)},
             "unicode": unicodedata.unidata_version,
             "facts": facts,
         }
     )
+
+
+_release = cache(version)  # which reads the package's description each time
 
 
 def once(function: Callable[[Context], Found]) -> Callable[[Context], Found]:

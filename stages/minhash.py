@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
-from datasketch import MinHash
 
 from stages.shingles import shingles
 
 VERSION = 1
 """Raised whenever the same settings give other signatures; part of the resume key."""
-PACKAGES = ("datasketch", "numpy", "regex", "xxhash")
+PACKAGES = ("numpy", "regex", "xxhash")
 
 _ROWS = 4096  # shingles multiplied at once: 2 MB at 128 permutations stay in the cache
 
@@ -79,8 +78,10 @@ def hash32(shingle: bytes) -> int:
 
 @functools.cache
 def _permutations(number: int, seed: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    a, b = MinHash(num_perm=number, seed=seed, scheme="affine32").permutations
-    return a, b
+    """Factors (odd, so that no two values meet) and summands of h -> a h + b mod 2^32, as datasketch draws them."""
+    generator = np.random.RandomState(seed)  # whose numbers numpy has promised to keep
+    a = generator.randint(0, 1 << 31, number, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    return a, generator.randint(0, 1 << 32, number, dtype=np.uint32)
 
 
 def _fmix32(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -63,12 +63,17 @@ def test_pipeline_imports_the_trainer_only_inside_commands(path: Path) -> None:
 
 
 def test_what_the_imports_really_load() -> None:
-    """The shard format drags no Beam, torch or stage into a trainer; the command line loads no torch and no Beam."""
+    """The shard format drags no Beam, torch or stage into a trainer; the command line loads no torch and no Beam.
+
+    What a run's processes load they all pay for, workers too: Beam only where there is work, SciPy only to join edges.
+    """
     code = "import sys, {module}; print(sorted(m for m in {suspects} if m in sys.modules))"
     for module, suspects in (
         ("pipeline.shards", ["apache_beam", "torch", "stages", "trafilatura", "pydantic"]),
         ("pipeline.cli", ["apache_beam", "torch", "trainer", "trafilatura"]),
         ("trainer.trace", ["apache_beam", "torch", "stages"]),
+        ("pipeline.driver, pipeline.look.overview", ["apache_beam", "scipy.sparse", "pipeline.phases"]),
+        ("pipeline.runner", ["apache_beam", "scipy.sparse", "datasketch", "tldextract"]),
     ):
         run = subprocess.run(
             [sys.executable, "-c", code.format(module=module, suspects=suspects)],

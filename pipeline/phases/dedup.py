@@ -29,7 +29,7 @@ from pipeline.work import Context, Task, once, unit_key
 from stages.schema import DROPPED
 
 VERSION = 1
-PACKAGES = ("datasketch", "numpy", "scipy")
+PACKAGES = ("numpy", "scipy")
 
 DUPLICATES = pa.schema(
     [

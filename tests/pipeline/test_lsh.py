@@ -15,7 +15,7 @@ from pipeline.lsh import band_candidates, bands_and_rows, edges_of_band
 
 def test_bands_are_datasketchs() -> None:
     """Otherwise recall would differ from the tool whose semantics the recipe names."""
-    for threshold, permutations in ((0.8, 128), (0.5, 64)):
+    for threshold, permutations in ((0.8, 128), (0.5, 64), (0.95, 100), (0.31, 33), (0.7, 16), (0.62, 256)):
         peer = MinHashLSH(threshold=threshold, num_perm=permutations)
         assert bands_and_rows(threshold, permutations) == (peer.b, peer.r)
 
