@@ -13,7 +13,7 @@ from pipeline.readers.codecs import Codec
 from pipeline.readers.frames import detect
 from pipeline.readers.lines import Line, line_starts, lines, member_lines
 from pipeline.readers.sources import File, find
-from pipeline.readers.tables import Fields, mapped, mapping, no_column
+from pipeline.readers.tables import Fields, keys_of, lookup, mapped, mapping, no_column
 from pipeline.readers.warc import tile
 from stages.schema import DOCUMENT_BYTES, document_id
 
@@ -85,20 +85,13 @@ def check(path: str, name: str, fields: Fields, options: Fields) -> None:
                 continue
             if isinstance(row, dict):
                 rows.append(row)
-                known.update(_keys(row))
+                known.update(keys_of(row))
     for ours, key in mapping(fields).items():
         asked = (ours, key) in fields
-        if rows and (asked or ours == "text") and all(_lookup(row, key) is None for row in rows) and key not in known:
+        if rows and (asked or ours == "text") and all(lookup(row, key) is None for row in rows) and key not in known:
             close = nearest(key, known).startswith(" Did")
             if ours == "text" or close:
                 raise no_column(name, ours, key, (key for key, _ in known.most_common()), asked)
-
-
-def _keys(row: dict[str, Any]) -> Iterator[str]:
-    for key, value in row.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{inner}" for inner in value)
 
 
 def cut(path: str, origin: Origin, piece: Piece) -> Read:
@@ -126,26 +119,20 @@ def document(line: Line, piece: Piece, keys: dict[str, str], counts: Counter[str
         return blank._replace(reason="too_large", value=float(line.size), limit=float(DOCUMENT_BYTES))
     if line.cut:
         return blank._replace(reason="truncated_record")
+    return parsed(line.data, blank, keys, piece.source, counts)
+
+
+def parsed(data: bytes, blank: Read, keys: dict[str, str], source: str, counts: Counter[str]) -> Read:
+    """The document of a JSON object, or why there is none. Of a key that stands twice the last value counts."""
     try:
-        row = json.loads(line.data.decode("utf-8").removeprefix("\ufeff"))
+        row = json.loads(data.decode("utf-8").removeprefix("\ufeff"))
     except UnicodeDecodeError:
         return blank._replace(reason="undecodable_bytes")
     except (ValueError, RecursionError):
         return blank._replace(reason="broken_json")
     if not isinstance(row, dict):
         return blank._replace(reason="not_an_object")
-    return mapped({name: _lookup(row, key) for name, key in keys.items()}, blank, raw, piece.source, counts)
-
-
-def _lookup(row: dict[str, Any], key: str) -> Any:
-    if key in row:
-        return row[key]
-    value: Any = row
-    for part in key.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part)
-    return value
+    return mapped({name: lookup(row, key) for name, key in keys.items()}, blank, data, source, counts)
 
 
 JSONL = Reader("jsonl", plan, read, mapped=True)

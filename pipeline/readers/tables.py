@@ -157,6 +157,26 @@ def mapped(row: dict[str, Any], blank: Read, raw: bytes, source: str, counts: Co
     return known._replace(text=text)
 
 
+def lookup(row: dict[str, Any], key: str) -> Any:
+    """The value of a key, dotted for one inside other objects; None where it is not there."""
+    if key in row:
+        return row[key]
+    value: Any = row
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+def keys_of(row: dict[str, Any]) -> Iterator[str]:
+    """The keys of an object and of the objects in it, as `lookup` takes them."""
+    for key, value in row.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{inner}" for inner in value)
+
+
 def _string(value: Any, counts: Counter[str]) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
