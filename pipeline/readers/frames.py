@@ -7,7 +7,6 @@ one flows. What cannot be decoded is a gap up to the next place where a member b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 from pipeline.readers.base import Gap, Tally
 from pipeline.readers.codecs import CODECS, GZIP, LZ4, PADDED, ZSTD, Codec, Member, dictionary, skippable
@@ -100,7 +99,7 @@ class Frames:
             held.append(chunk)
             size += len(chunk)
             if size > MEMBER_BYTES:
-                return Frame(self, member, Flow(chain(held, chunks), member))
+                return Frame(self, member, Flow(_released(held, chunks), member))
         if member.error is None:
             return Frame(self, member, Held(b"".join(held), True))
         following = self.resume(offset + 1)
@@ -136,6 +135,14 @@ class Frames:
     def _behind(self, position: int) -> bytes:
         position = self.resume(position)
         return _head(self._file, position, self._codec, self._shared) if position < self._file.size else b""
+
+
+def _released(held: list[bytes], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """All chunks in order; those held are let go one by one."""
+    held.reverse()
+    while held:
+        yield held.pop()
+    yield from chunks
 
 
 def begins(file: File, position: int, codec: Codec, starts: Starts, shared: object = None) -> bool:

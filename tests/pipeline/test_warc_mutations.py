@@ -58,7 +58,8 @@ def mutations(draw: st.DrawFn, size: int) -> list[tuple[str, int, bytes]]:
         small = st.binary(min_size=1, max_size=12)
         tokens = st.sampled_from(
             [b"WARC/1.0\r\n", b"\r\n\r\n", b"Content-Length: 99999\r\n", b"\x1f\x8b\x08\x00", b"\x28\xb5\x2f\xfd",
-             b"\x50\x2a\x4d\x18\x04\x00\x00\x00", b"\x04\x22\x4d\x18", b"\n0\r\n", b"\nhttp://e.org/ ::1 20140216050221 a/b 9\n",
+             b"\x50\x2a\x4d\x18\x04\x00\x00\x00", b"\x04\x22\x4d\x18", b"\n0\r\n",
+             b"\nhttp://e.org/ 1.2.3.4 20140216050221 text/html 9\n",
              b"Content-Encoding: br\r\n", b"Transfer-Encoding: chunked\r\n"]
         )  # fmt: skip
         steps.append((how, where, draw(st.one_of(small, tokens, st.integers(1, 3000).map(bytes)))))
