@@ -4,7 +4,7 @@ Read in this order: `base` (what a reader gives), `sources` (bytes by position),
 member), `frames` (members behind each other, and behind damage), `records` (WARC records in decoded bytes),
 `http` (the body of a response), then the formats:
 
-- crawls: `warc` (and WET);
+- crawls: `warc` (WARC, ARC and WET);
 - by line, on `lines`: `jsonl`, and `delimited` (CSV, TSV); by value: `json_values`;
 - tables, on `tables`: `parquet`, `arrow`, `datasets` (Hugging Face);
 - a file a document, on `documents`: `texts` (plain, Markdown), `tex`, `epub`, `pdf`.
@@ -26,12 +26,13 @@ _TABLES = (jsonl.JSONL, json_values.JSON, parquet.PARQUET, arrow.ARROW, delimite
 _DOCUMENTS = (TEXT, MARKDOWN, TEX, EPUB, PDF)
 
 READERS: dict[str, Reader] = {
-    reader.name: reader for reader in (warc.WARC, warc.WET, *_TABLES, *(item.reader for item in _DOCUMENTS))
+    reader.name: reader for reader in (warc.WARC, warc.ARC, warc.WET, *_TABLES, *(item.reader for item in _DOCUMENTS))
 }
 """Formats by the name that recipes use."""
 
 CUTS: dict[str, Callable[[str, Origin, Piece], Read]] = {
     "warc": warc.cut,
+    "arc": warc.cut,
     "wet": warc.cut,
     "jsonl": jsonl.cut,
     "json": json_values.cut,

@@ -52,6 +52,8 @@ def members(paths: list[str], options: dict[str, str]) -> list[Member]:
     """The files behind these paths. Raises UserError, beginning with the key of the input that is wrong."""
     found: list[Member] = []
     for path in paths:
+        if "://" in path:
+            raise UserError(f"path: {path} is not on this disk; datasets are read from there alone")
         if os.path.isdir(path):
             found += _of_folder(Path(path), options)
         else:

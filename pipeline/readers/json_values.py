@@ -268,7 +268,7 @@ def cut(path: str, origin: Origin, piece: Piece) -> Read:
 
 def _from(file: File, codec: Codec | None, origin: Origin) -> Iterator[tuple[bytes, _Place]]:
     """Blocks from where a value begins to where it ends."""
-    left = origin.inner_length
+    left = origin.inner_length + 1  # what stands behind a bare value ends it
     if codec is None:
         position = origin.offset
         while left > 0 and (block := file.read(position, min(_BLOCK, left))):
