@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,18 @@ from pipeline.readers.base import Piece, Read, Tally
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TABLE = Path(__file__).with_name("warc_real.tsv")
-HEAD = ("file", "format", "records", "of warcio", "documents", "others by reason", "remarks", "gaps", "why not equal")
+HEAD = (
+    "file",
+    "format",
+    "records",
+    f"of warcio {version('warcio')}",
+    "documents",
+    "others by reason",
+    "remarks",
+    "gaps",
+    "why not equal",
+)
+THEIRS = 3
 WHY = {
     "cc_1.warc.wet": "warcio stops where the first Content-Length is larger than its block",
     "transfer_compression_brotli.warc.gz": "warcio fails inside its Brotli decoder",
@@ -92,16 +104,21 @@ def table() -> str:
 @needs_files
 def test_every_file_gives_what_the_table_says() -> None:
     """Archives of Heritrix, wget, ClueWeb and others would lose records that other readers find, unnoticed."""
-    assert table() == TABLE.read_text(encoding="utf-8")
+    found = [line.split("\t") for line in table().splitlines()]
+    golden = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines()]
+    if golden[0][THEIRS] != HEAD[THEIRS]:  # another warcio may find other records; ours must be the same
+        for cells in (*found, *golden):
+            del cells[THEIRS]
+    assert found == golden
 
 
 def test_each_difference_in_the_table_has_its_reason() -> None:
     """A difference would be written down and never looked into; we would read less than warcio."""
     lines = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines()]
-    assert tuple(lines[0]) == HEAD
+    assert len(lines[0]) == len(HEAD)
     assert len(lines) > 20
     for cells in lines[1:]:
-        ours, theirs, why = int(cells[2]), int(cells[3]), cells[8]
+        ours, theirs, why = int(cells[2]), int(cells[THEIRS]), cells[8]
         assert ours >= theirs, cells[0]
         assert (why == "-") == (ours == theirs), cells[0]
         assert why != "?", cells[0]
