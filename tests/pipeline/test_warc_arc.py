@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from pipeline.formats import by_ending
 from pipeline.readers.base import Piece, Read, Tally
 from pipeline.readers.warc import ARC, WARC, cut
 
@@ -139,3 +140,8 @@ def test_a_header_line_inside_a_page_starts_no_record(tmp_path: Path) -> None:
         reads, tally = load(path)
         assert [read.url for read in reads] == ["filedesc://crawl.arc", "http://outer.org/", "http://e.org/"]
         assert not tally.counts
+
+
+def test_an_ending_of_arc_is_enough() -> None:
+    """A recipe over `*.arc.gz` would be refused, or read it as something else."""
+    assert [by_ending(name) for name in ("x.arc", "X.ARC.GZ", "x.warc.gz", "x.warc")] == ["arc", "arc", "warc", "warc"]
