@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
-import regex
 from annotated_types import Ge, Le
 from resiliparse.parse.html import HTMLTree
 
 from stages.base import Limits, Outcome, Stage
 from stages.decode import control_share, decode
+from stages.extract.effort import MOST_WORK, effort
 from stages.extract.peers import TooDeep, resiliparse_text, trafilatura_text
 from stages.rows import Drop, outcome, strings, text_array
 
 _TITLE_CHARACTERS = 500
-_MOST_ATTRIBUTES = 10_000  # the parser compares each attribute of an element with all others: 400,000 take minutes
-_TAG = regex.compile(r"""<[a-zA-Z](?:[^"'>]++|"[^"]*+"|'[^']*+'|["'])*+""")
-_QUOTED = regex.compile(r""""[^"]*+"|'[^']*+'""")
+_MOST_ATTRIBUTES = 10_000
+_HOPELESS = 50  # times `max_depth`: so deep that no parser is to see it
 
 
 class _Dropped(Exception):
@@ -130,9 +129,13 @@ class Extract(Stage):
         nodes = html.count("<")
         if nodes > self.max_nodes:
             raise _Dropped("too_many_nodes", nodes, self.max_nodes)
-        attributes = _attributes(html)
-        if attributes > _MOST_ATTRIBUTES:
-            raise _Dropped("too_many_attributes", attributes, _MOST_ATTRIBUTES)
+        asked = effort(html.encode("utf-8", "replace"))
+        if asked.attributes > _MOST_ATTRIBUTES:
+            raise _Dropped("too_many_attributes", asked.attributes, _MOST_ATTRIBUTES)
+        if asked.work > MOST_WORK:
+            if asked.unclosed > _HOPELESS * self.max_depth:
+                raise _Dropped("too_deep", asked.unclosed, self.max_depth)
+            raise _Dropped("too_complex", asked.work, MOST_WORK)
         try:
             return _EXTRACTORS[self.engine](html, self), _title(html)
         except TooDeep as error:
@@ -156,17 +159,6 @@ _ENGINES_OF: dict[str, tuple[object, tuple[str, ...]]] = {
     "format": ("text", ("trafilatura",)),
 }
 """Settings that not every engine has: the default, which suits all, and the engines that take another value."""
-
-
-def _attributes(html: str) -> int:
-    """About how many attributes the start tag with the most has; 0 where no tag is long enough to have too many."""
-    most = 0
-    if len(html) > 2 * _MOST_ATTRIBUTES:
-        for tag in _TAG.finditer(html):
-            if tag.end() - tag.start() > 2 * _MOST_ATTRIBUTES:
-                bare = _QUOTED.sub("", tag.group())
-                most = max(most, len(bare.split()), bare.count("="))
-    return most
 
 
 def _title(html: str) -> str | None:

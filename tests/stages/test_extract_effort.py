@@ -1,0 +1,87 @@
+"""The estimate of a parser's work: what would take it minutes never reaches it, and no real page is stopped."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import pytest
+from fastwarc.warc import ArchiveIterator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stage_helpers import pages, reasons
+
+from stages.extract import Extract
+from stages.extract.effort import MOST_WORK, effort
+
+CRAWL = Path(__file__).parents[1] / "data" / "crawl"
+
+HOSTILE = {
+    "attributes of one tag": ("<p " + " ".join(f"a{i}=x" for i in range(9999)) + ">x") * 40,
+    "attributes of html": "".join(f"<html a{i}=1>" for i in range(100_000)),
+    "attributes of body": "".join(f"<body a{i}=1>" for i in range(100_000)),
+    "lists in lists": "<ul><li>" * 70_000,
+    "options": "<select>" + "<option>x" * 140_000,
+    "misnested blocks": "<b><div>x</b>" * 45_000,
+    "formatting": "".join(f"<b c={i}>" for i in range(40_000)),
+    "formatting opened again": "<p>" + "".join(f"<b c={i}>" for i in range(180)) + "</p>" + "<p>x</p>" * 48_000,
+    "tables": "<table><tr><td>" * 45_000,
+    "unknown": "<x>" * 140_000,
+    "drawings": "<svg><desc>" + "<g>" * 140_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_markup_that_takes_a_parser_minutes_is_dropped_unparsed(name: str) -> None:
+    """One page of a few MB would hold a worker up for minutes, and cost it gigabytes of memory."""
+    page = b"<!DOCTYPE html>" + HOSTILE[name].encode()
+    assert effort(page).work > MOST_WORK
+    ((_, reason),) = reasons(Extract().process(pages([page])))
+    assert reason in ("too_complex", "too_deep")
+
+
+def test_real_pages_are_far_below() -> None:
+    """Good pages would be lost."""
+    found = []
+    for path in sorted(CRAWL.glob("web-*.warc.gz")):
+        with path.open("rb") as file:
+            found += [effort(record.reader.read()) for record in ArchiveIterator(file)]
+    assert len(found) > 200
+    assert max(one.work for one in found) * 10 < MOST_WORK
+
+
+NAMES = st.sampled_from(["div", "section", "span", "b", "ul", "x-y", "DIV", "em", "blockquote"])
+ATTRIBUTES = st.lists(st.sampled_from(["a=1", "b='<p>'", 'c="x > y"', "d", "e = 2", "f=a/b"]), max_size=4)
+TEXT = st.sampled_from(["", "word", "a < b", "<br>", "<img src=x>", "<!-- <div> -->", "<script>'<div><div>'</script>"])
+TREES = st.recursive(
+    TEXT.map(lambda text: (text, 0, 0)),
+    lambda inner: st.tuples(NAMES, ATTRIBUTES, st.lists(inner, max_size=3)).map(
+        lambda one: (
+            f"<{' '.join([one[0], *one[1]])}>{''.join(part[0] for part in one[2])}</{one[0].lower()}>",
+            1 + max((part[1] for part in one[2]), default=0),
+            max([len(one[1]), *(part[2] for part in one[2])]),
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TREES)
+def test_depth_and_attributes_of_well_formed_markup(tree: tuple[str, int, int]) -> None:
+    """A page would be stopped, or let through, by what stands in its scripts, comments and attributes."""
+    markup, depth, attributes = tree
+    found = effort(markup.encode())
+    assert found.unclosed == depth
+    assert found.attributes == max(attributes, int("<img" in markup))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(["<", ">", "/", "!", "--", "a", "script", "'", '"', "=", " ", "svg", "?", "\x00"])))
+def test_any_bytes_have_an_effort(parts: list[str]) -> None:
+    """A page that ends within a tag would make the estimate read behind its end."""
+    text = "".join(parts)
+    whole = effort(text.encode())
+    assert 0 <= whole.unclosed <= text.count("<")
+    assert 0 <= whole.attributes <= len(text)
+    assert effort((escape(text)).encode()) == (0, 0, 0)
