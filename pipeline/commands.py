@@ -110,20 +110,55 @@ def trace(
     return code
 
 
+@command("publish")
+def publish(
+    folder: RunFolder,
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="Where to: s3://bucket/name, gs://..., or a local folder.")
+    ],
+    what: Annotated[
+        str, typer.Option("--what", metavar="PARTS", help="What is sent: documents, shards (with the tokenizer).")
+    ] = "documents,shards",
+) -> None:
+    """Send a finished run's documents and shards to a store, where others read them.
+
+    What lies there already is not sent again; digests are checked; corpus.json comes last, so that half a corpus is
+    never taken for a whole one. Credentials and endpoint come from the environment (for S3: AWS_PROFILE or
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL). `corpusmill verify ADDRESS` reads it all back.
+
+    Example: corpusmill publish runs/demo s3://my-bucket/demo
+    """
+    from pipeline.publish import publish as send
+    from pipeline.show import size_text
+
+    done = send(folder, address, [name.strip() for name in what.split(",") if name.strip()])
+    console().print(
+        f"published {done.files} files ({size_text(done.bytes)}) at {done.address}; {done.sent} of them were sent, "
+        f"{done.files - done.sent} were there", markup=False, highlight=False,
+    )  # fmt: skip
+
+
 @command("verify")
-def verify(folder: RunFolder, as_json: AsJson = False) -> int:
+def verify(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="The folder of a run, or an address to which one was published.")
+    ],
+    as_json: AsJson = False,
+) -> int:
     """Read everything that a run committed, and say what is not as it was written.
 
     Checks manifest rows, the digest of every part, parts that no row claims, shards against corpus.json (digests,
     indexes, boundary tokens, token ids, tables), the tokenizer, and that every record and byte is on the books.
-    Damage is named and marked, and `corpusmill run` mends it. Ends with 4 where there is any.
+    Damage is named and marked, and `corpusmill run` mends it. Ends with 4 where there is any. Of what was published,
+    every file is read and its digest compared.
 
     Example: corpusmill verify runs/demo
     """
+    from pipeline import publish
     from pipeline.look import verify as checking
     from pipeline.look import verifyview as view
 
-    report = checking.verify(folder)
+    report = publish.verify(folder) if publish.is_published(folder) else checking.verify(Path(folder))
     if as_json:
         print(json.dumps(view.as_facts(report), indent=1, ensure_ascii=False))
     else:

@@ -18,7 +18,9 @@ def as_facts(report: Report) -> dict[str, Any]:
 
 def print_report(report: Report, console: Console) -> None:
     """What was checked, each damage, and the verdict."""
-    say = [f"{report.rows:,} manifest rows", f"{report.parts:,} parts ({size_text(report.bytes)})"]
+    say = [f"{report.parts:,} parts ({size_text(report.bytes)})"]
+    if report.rows:
+        say.insert(0, f"{report.rows:,} manifest rows")
     if report.shards:
         say.append(f"{report.shards:,} shards with {report.tokens:,} tokens of {report.documents:,} documents")
     if report.identities:

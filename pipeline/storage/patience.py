@@ -28,23 +28,29 @@ Result = TypeVar("Result")
 
 
 class Unavailable(UserError):
-    """A remote file that cannot be had: it is not there, may not be read, or its store kept failing."""
+    """A remote file that cannot be had: it is not there, may not be read or written, or its store kept failing."""
 
-    def __init__(self, address: str, why: str, *, answered: bool, tries: int = 1) -> None:
+    def __init__(
+        self, address: str, why: str, *, answered: bool, tries: int = 1, missing: bool = False, doing: str = "read"
+    ) -> None:
         self.address = address
         self.why = why
         self.answered = answered
         """Whether the store gave an answer at all."""
+        self.missing = missing
+        """Whether it is not there."""
         after = f" after {tries} tries" if tries > 1 else ""
-        super().__init__(f"{address} cannot be read: {why}{after}. What is committed stays; run again to go on.")
+        super().__init__(f"{address} cannot be {doing}: {why}{after}. What is committed stays; run again to go on.")
 
 
 class Passing(Exception):
     """A failure that a caller found itself and that may pass, such as fewer bytes than asked for."""
 
 
-def insist(call: Callable[[], Result], address: str) -> Result:
+def insist(call: Callable[[], Result], address: str, doing: str = "read") -> Result:
     """What `call` returns, tried again while it fails in ways that may pass. Raises Unavailable in the end.
+
+    `doing` is what the address is (read, written), for the message.
 
     Failures of this machine (no room, no memory) and faults of code are raised as they are.
     """
@@ -59,7 +65,8 @@ def insist(call: Callable[[], Result], address: str) -> Result:
             raise failure
         passing = may_pass(failure)
         if not passing or number == tries:
-            raise Unavailable(address, why(failure), answered=answered(failure), tries=number) from failure
+            facts = {"answered": answered(failure), "missing": missing(failure)}
+            raise Unavailable(address, why(failure), tries=number, doing=doing, **facts) from failure
         time.sleep(min(LONGEST, delay * 2 ** (number - 1)))
     raise AssertionError("unreachable")
 
@@ -73,6 +80,12 @@ def may_pass(error: BaseException) -> bool:
     if kinds & {"NoCredentialsError", "ClientConnectorCertificateError", "PartialCredentialsError", "ProfileNotFound"}:
         return False
     return any(_passes(one) for one in _chain(error))
+
+
+def missing(error: BaseException) -> bool:
+    """Whether a store said that there is no such file."""
+    gone = any(isinstance(one, FileNotFoundError) for one in _chain(error)) and not may_pass(error)
+    return gone or status(error) == 404
 
 
 def answered(error: BaseException) -> bool:

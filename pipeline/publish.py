@@ -1,0 +1,150 @@
+"""`corpusmill publish`: a finished run's files, put where others can read them, and read back.
+
+At the address lie the files under the names that they have in the run folder, and `published.json`, which names
+each with size and SHA-256. It and then `corpus.json` are sent last, and taken away first where something is to be
+replaced: what was sent by half is never taken for a whole corpus.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DamageError, RecipeError, UserError, nearest
+from pipeline.ledger import write_durably
+from pipeline.lock import FolderLock
+from pipeline.look.runfolder import RunFolder
+from pipeline.look.verify import Damage, Report
+from pipeline.shards import file_sha256
+from pipeline.storage.address import is_remote, problem
+from pipeline.storage.patience import Unavailable
+from pipeline.storage.upload import Place
+
+NAME = "published.json"
+FORMAT = "corpusmill-published"
+FORMAT_VERSION = 1
+PARTS = {"documents": ("documents",), "shards": ("shards", "tokenizer")}
+"""What may be asked for, and the folders of the run that it means."""
+AT_ONCE = 8
+"""Files that are sent or read at once."""
+AGAIN = "`corpusmill publish` again"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` did."""
+
+    address: str
+    files: int
+    bytes: int
+    sent: int
+    """Files that were sent; the others were there."""
+
+
+def publish(folder: Path, address: str, what: list[str]) -> Published:
+    """Sends these parts of a finished run to an address, those that are not there yet.
+
+    Raises RecipeError for an address or a part that cannot be meant, UserError where the run is not complete,
+    Unavailable where the store refuses.
+    """
+    for name in what:
+        if name not in PARTS:
+            raise RecipeError(f"--what {name}: no such part.{nearest(name, PARTS)}")
+    if is_remote(address) and (wrong := problem(address)):
+        raise RecipeError(wrong)
+    run = RunFolder(folder)
+    if run.ledger.complete() is None:
+        raise UserError(f"the run in {folder} is not complete; run its recipe again first")
+    lock = FolderLock(run.ledger.folder)
+    try:
+        return _publish(run, Place(address), what)
+    finally:
+        lock.release()
+
+
+def _publish(run: RunFolder, place: Place, what: list[str]) -> Published:
+    paths = {name: run.folder / name for name in _names(run, what)}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        digests = list(pool.map(file_sha256, paths.values()))
+        files = {
+            name: {"bytes": path.stat().st_size, "sha256": digest}
+            for (name, path), digest in zip(paths.items(), digests, strict=True)
+        }
+        there = list(pool.map(lambda name: place.holds(paths[name], name), paths))
+        missing = [name for name, known in zip(paths, there, strict=True) if not known]
+        head = run.ledger.head()
+        manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": head["name"], "files": files}
+        local = run.ledger.scratch / NAME
+        write_durably(local, json.dumps(manifest, indent=1).encode(), run.ledger.scratch)
+        try:
+            if missing or not place.holds(local, NAME):
+                place.remove("corpus.json")
+                place.remove(NAME)
+                list(pool.map(lambda name: place.put(paths[name], name), [n for n in missing if n != "corpus.json"]))
+                place.put(local, NAME)
+                if "corpus.json" in paths:
+                    place.put(paths["corpus.json"], "corpus.json")
+        finally:
+            local.unlink(missing_ok=True)
+    return Published(place.address, len(files), sum(path.stat().st_size for path in paths.values()), len(missing))
+
+
+def _names(run: RunFolder, what: list[str]) -> list[str]:
+    """The files to send, by their names in the run folder. Raises UserError where some were taken away."""
+    names = ["recipe.yaml"]
+    for part in what:
+        for folder in PARTS[part]:
+            if run.removed(folder):
+                raise UserError(f"`corpusmill clean` took {folder} out of {run.folder}; --what leaves a part out")
+            names += [str(path.relative_to(run.folder)) for path in run.parts(folder)]
+    if "shards" in what and (run.folder / "corpus.json").exists():
+        names.append("corpus.json")
+    return names
+
+
+def is_published(address: str) -> bool:
+    """Whether `verify` is asked about something published, not about a run folder."""
+    return is_remote(address) or (Path(address, NAME).exists() and not Path(address, "ledger").exists())
+
+
+def verify(address: str) -> Report:
+    """Reads every file that was published there. Raises UserError where nothing whole lies there."""
+    if is_remote(address) and (wrong := problem(address)):
+        raise RecipeError(wrong)
+    place = Place(address)
+    files = _manifest(place)
+    report = Report(complete=True, parts=len(files), bytes=sum(facts["bytes"] for facts in files.values()))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda name: _damage(place, name, files[name]), files)
+        report.damage += [damage for damage in found if damage is not None]
+    return report
+
+
+def _damage(place: Place, name: str, facts: dict[str, Any]) -> Damage | None:
+    size = place.size(name)
+    if size is None:
+        return Damage(name, "is missing", AGAIN)
+    if size != facts["bytes"]:
+        return Damage(name, f"holds {size} bytes, {NAME} says {facts['bytes']}", AGAIN)
+    try:
+        digest = place.sha256(name)
+    except (Unavailable, OSError) as error:
+        return Damage(name, f"cannot be read: {error}", AGAIN)
+    return None if digest == facts["sha256"] else Damage(name, f"its SHA-256 is not the one in {NAME}", AGAIN)
+
+
+def _manifest(place: Place) -> dict[str, dict[str, Any]]:
+    data = place.read(NAME)
+    if data is None:
+        raise UserError(f"{place.address} holds nothing that was published whole: there is no {NAME}")
+    try:
+        facts = json.loads(data)
+        if (facts["format"], facts["format_version"]) != (FORMAT, FORMAT_VERSION):
+            raise ValueError(f"it is no {FORMAT} of version {FORMAT_VERSION}")
+        return {str(name): {"bytes": int(one["bytes"]), "sha256": str(one["sha256"])}
+                for name, one in facts["files"].items()}  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamageError(f"{place.at(NAME)} is damaged: {error!r}") from error
