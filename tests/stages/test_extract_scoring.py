@@ -101,5 +101,5 @@ def test_the_pages_are_all_there() -> None:
 
 def test_absent_data_is_said() -> None:
     """A checkout without the data would fail with a traceback that names no cause."""
-    with pytest.raises(FileNotFoundError, match="not here"):
+    with pytest.raises(FileNotFoundError, match="not there"):
         pages(CRAWL / "nowhere")
