@@ -22,8 +22,8 @@ import numpy as np
 from stages.base import Processor
 from tests.bench import extract_speed as speed
 from tests.bench import warc_reading
-from tests.bench.extract_contestants import PEERS, fold_extractors, our_results, peer_texts, train_folds
-from tests.bench.extract_metadata import dated, peer_metadata, same_title
+from tests.bench.extract_contestants import PEERS, fold_extractors, our_results, peer_texts, remembered, train_folds
+from tests.bench.extract_metadata import NOTHING, dated, peer_metadata, same_title
 from tests.bench.extract_report import Row, compared, environment, show
 from tests.bench.extract_scoring import (
     PAGE_TYPES,
@@ -139,11 +139,11 @@ def structure(found: Sequence[Page], markdown: Mapping[str, str], reference: Map
     return rows
 
 
-def metadata(found: Sequence[Page], extractors: Mapping[int, Processor]) -> list[Row]:
+def metadata(found: Sequence[Page], extractors: Mapping[int, Processor], cache: Path | None) -> list[Row]:
     """Titles against WCXB's, dates against the day in the URL."""
     titled = [page for page in found if page.title and page.dataset == "wcxb-dev"]
     ours = our_results(extractors, titled)
-    theirs = {page.id: peer_metadata(page) for page in titled}
+    theirs = remembered("trafilatura titles", titled, peer_metadata, NOTHING, cache)
     rows = []
     if titled:
         exact = {
@@ -160,7 +160,7 @@ def metadata(found: Sequence[Page], extractors: Mapping[int, Processor]) -> list
     if days:
         scrubbed = [page for page, _ in days]
         ours = our_results(extractors, scrubbed)
-        theirs = {page.id: peer_metadata(page) for page in scrubbed}
+        theirs = remembered("trafilatura dates", scrubbed, peer_metadata, NOTHING, cache)
         right = {
             "ours": [float(ours[page.id].date == day) for page, day in days],
             "trafilatura": [float(theirs[page.id][1] == day) for page, day in days],
@@ -231,7 +231,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         marked = our_results(fold_extractors(options.engine, "markdown", options.models), found)
         rows += structure(found, {name: result.text for name, result in marked.items()}, reference)
     if "metadata" in options.only:
-        rows += metadata(found, extractors)
+        rows += metadata(found, extractors, options.cache)
     if "speed" in options.only:
         rows += timing(found, extractors[0], options)
     if "warc" in options.only:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -17,10 +18,10 @@ from stages.decode import decode
 from stages.extract import Extract
 from stages.extract.folds import FOLDS
 from stages.registry import make
-from tests.bench.extract_scoring import Page
+from tests.bench.extract_scoring import CRAWL, Page
 
 BATCH = 64
-_DATES = ("published", "publication_date", "date")  # the column that holds the date which the page states
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,27 @@ PEERS: dict[str, Callable[[Page], str]] = {
 
 def peer_texts(name: str, pages: Sequence[Page], cache: Path | None = None) -> dict[str, str]:
     """Text by page id. A failure gives an empty text. With `cache`, a folder, what one release made is kept there."""
+    return remembered(name, pages, PEERS[name], "", cache)
+
+
+def remembered(
+    name: str, pages: Sequence[Page], function: Callable[[Page], Answer], failed: Answer, cache: Path | None
+) -> dict[str, Answer]:
+    """What a peer answers, by page id; `failed` where it raises. `name` begins with the peer's distribution."""
     version = importlib.metadata.version(name.split()[0])
     path = cache and cache / f"{name.replace(' ', '-')}-{version}.jsonl"
-    known: dict[str, str] = {}
+    known: dict[str, Answer] = {}
     if path and path.exists():
         known = {row["id"]: row["text"] for row in map(json.loads, path.read_text("utf-8").splitlines())}
     missing = [page for page in pages if page.id not in known]
     for page in missing:
         try:
-            known[page.id] = PEERS[name](page)
+            known[page.id] = function(page)
         except Exception:  # whatever a peer does on a page is its score
-            known[page.id] = ""
+            known[page.id] = failed
     if path and missing:
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = (json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n" for name, text in known.items())
+        rows = (json.dumps({"id": each, "text": text}, ensure_ascii=False) + "\n" for each, text in known.items())
         path.write_text("".join(rows), "utf-8")
     return {page.id: known[page.id] for page in pages}
 
@@ -104,7 +112,8 @@ def fold_extractors(engine: str, format: str, models: Path | None) -> dict[int, 
 
 def train_folds(folder: Path) -> None:
     """Trains one model for each fold on the pages of the others, into `folder`."""
-    subprocess.run([sys.executable, "-m", "stages.extract.train", "--folds", str(folder)], check=True)
+    command = [sys.executable, "-m", "pipeline.train_extractor", str(CRAWL), "--folds", str(folder)]
+    subprocess.run(command, check=True)
 
 
 def batch_of(pages: Sequence[Page]) -> pa.RecordBatch:
@@ -134,8 +143,8 @@ def _results(extractor: Processor, pages: Sequence[Page]) -> dict[str, Result]:
     outcome = extractor(batch_of(pages))
     results = {pages[row].id: Result(dropped=reason) for row, reason, _, _ in outcome.dropped}
     names = outcome.batch.schema.names
-    date = next((name for name in _DATES if name in names), None)
-    for row in outcome.batch.select([name for name in ("id", "text", "title", date) if name in names]).to_pylist():
-        day = str(row[date])[:10] if date and row[date] else None
+    wanted = [name for name in ("id", "text", "title", "published") if name in names]
+    for row in outcome.batch.select(wanted).to_pylist():
+        day = str(row["published"])[:10] if row.get("published") else None
         results[row["id"].decode()] = Result(row["text"] or "", row.get("title"), day)
     return results

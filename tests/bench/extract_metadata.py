@@ -15,19 +15,18 @@ from collections.abc import Sequence
 from tests.bench.extract_scoring import Page
 
 _DAY = re.compile(r"/((?:19|20)\d\d)([/-])(\d\d?)\2(\d\d?)(?=[/.\-_]|$)")
+NOTHING: list[str | None] = [None, None]
+"""Neither title nor date."""
 
 
-def peer_metadata(page: Page) -> tuple[str | None, str | None]:
+def peer_metadata(page: Page) -> list[str | None]:
     """Title and date (YYYY-MM-DD) by trafilatura, which asks htmldate."""
     from trafilatura.metadata import extract_metadata
     from trafilatura.utils import load_html
 
-    try:
-        tree = load_html(page.payload)
-        found = None if tree is None else extract_metadata(tree)
-    except Exception:  # whatever a peer does on a page is its score
-        found = None
-    return (None, None) if found is None else (found.title, found.date)
+    tree = load_html(page.payload)
+    found = None if tree is None else extract_metadata(tree)
+    return NOTHING if found is None else [found.title, found.date]
 
 
 def same_title(title: str | None, gold: str) -> bool:
