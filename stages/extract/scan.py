@@ -41,9 +41,9 @@ TAGS: tuple[str, ...] = ("", *dict.fromkeys(_VOID + _RAW + _HIDDEN + _INLINE + _
 """Tag names by number; 0 stands for any other element."""
 TAG_NUMBER = {name: number for number, name in enumerate(TAGS)}
 
-IS_VOID, _IS_RAW, _IS_HIDDEN, _IS_INLINE = 1, 2, 4, 8
+IS_VOID, _IS_RAW, IS_HIDDEN, IS_INLINE = 1, 2, 4, 8
 TRAITS = np.zeros(len(TAGS), np.uint8)
-for _names, _trait in ((_VOID, IS_VOID), (_RAW, _IS_RAW), (_HIDDEN, _IS_HIDDEN), (_INLINE, _IS_INLINE)):
+for _names, _trait in ((_VOID, IS_VOID), (_RAW, _IS_RAW), (_HIDDEN, IS_HIDDEN), (_INLINE, IS_INLINE)):
     for _name in _names:
         TRAITS[TAG_NUMBER[_name]] |= _trait
 
@@ -151,7 +151,7 @@ def _attributes_end(html: Bytes, at: int) -> int:
 @inline
 def _is_formula(html: Bytes, start: int, end: int) -> bool:
     """Whether the attributes of a script say `type="math/...`."""
-    for at in range(start, end - 10):
+    for at in range(start, end - 5):
         if (
             html[at] == 34 and html[at + 1] == 109 and html[at + 2] == 97 and html[at + 3] == 116
             and html[at + 4] == 104 and html[at + 5] == 47 and html[at - 1] == 61 and html[at - 2] == 101
@@ -219,7 +219,7 @@ def _scan(html: Bytes, names: npt.NDArray[np.int64], traits: Bytes) -> Any:
         name_end = _name_end(html, name)
         tag = _tag_of(html, name, name_end, names)
         trait = traits[tag]
-        boundary = visible and not trait & (_IS_INLINE | _IS_HIDDEN) and pres == 0 and maths == 0
+        boundary = visible and not trait & (IS_INLINE | IS_HIDDEN) and pres == 0 and maths == 0
         if closing:
             at = name_end + 1
             if depth == 0 or stack[depth - 1] != tag:
@@ -248,7 +248,7 @@ def _scan(html: Bytes, names: npt.NDArray[np.int64], traits: Bytes) -> Any:
                 if depth == len(stack):
                     stack = np.concatenate((stack, np.zeros(depth, np.uint8)))
                     shown = np.concatenate((shown, np.zeros(depth, np.uint8)))
-                if trait & _IS_HIDDEN and not (tag == _SCRIPT and _is_formula(html, name_end, stop)):
+                if trait & IS_HIDDEN and not (tag == _SCRIPT and _is_formula(html, name_end, stop)):
                     visible = False
                 stack[depth] = tag
                 shown[depth] = visible
