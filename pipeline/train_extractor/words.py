@@ -66,7 +66,8 @@ def _log_odds(counts: Counts, prior: float, sites: int) -> npt.NDArray[np.int8]:
     share = inside / (inside + outside)
     odds = np.log((counts.inside + prior * share) / (counts.outside + prior * (1 - share))) - np.log(inside / outside)
     odds[counts.sites < sites] = 0
-    return np.clip(np.round(16 * odds), -127, 127).astype(np.int8)
+    weights: npt.NDArray[np.int8] = np.clip(np.round(16 * odds), -127, 127).astype(np.int8)
+    return weights
 
 
 def _word_mass(example: Example) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.extract.characters import CLASSES, COMMA, DIGIT, IDEOGRAPH, LETTER, LOWER, OTHER, STOP
+from stages.extract.characters import CLASSES, COMMA, DIGIT, IDEOGRAPH, LETTER, LOWER, OTHER, STOP, SYMBOL
 from stages.extract.scan import CLOSE, IS_VOID, OPEN, TAG_NUMBER, TEXT, TRAITS, Bytes, Events
 from stages.kernels import inline, njit
 
@@ -27,9 +27,7 @@ title holds; `digest` tells equal texts."""
     LINKS, CAPITAL, DESCRIBED, TRIGRAMS, TITLED, DIGEST,
 ) = range(len(COUNTS))  # fmt: skip
 
-_A, _BR, _IMG, _META, _SCRIPT, _TITLE, _HEAD = (
-    TAG_NUMBER[name] for name in "a br img meta script title head".split()
-)
+_A, _BR, _IMG, _META, _SCRIPT, _TITLE, _HEAD = (TAG_NUMBER[name] for name in "a br img meta script title head".split())
 _STRESS = np.zeros(256, np.bool_)
 _CODE = np.zeros(256, np.bool_)
 for _name in "b strong em i u mark".split():
@@ -135,7 +133,7 @@ def _tokens(
     data: Bytes, start: int, end: int, form: int, classes: Bytes, lower: npt.NDArray[np.uint16],
     found: npt.NDArray[np.uint32], count: int, row: npt.NDArray[np.int32],
 ) -> int:  # fmt: skip
-    """Appends the hashes of a text's tokens to `found`; adds what its characters are to `row`; returns the new count."""
+    """Appends the hashes of a text's tokens to `found`, adds what its characters are to `row`; gives the new count."""
     at = start
     inside = False  # a word
     value = np.uint32(0)
@@ -175,11 +173,8 @@ def _tokens(
             elif after == 34:
                 code = 34
         at += step
-        if code < 0x10000:
-            kind = classes[code]
-        else:
-            kind = IDEOGRAPH if 0x20000 <= code < 0x40000 else 6
-        if kind == LETTER or kind == DIGIT:
+        kind = classes[code] if code < 0x10000 else IDEOGRAPH if 0x20000 <= code < 0x40000 else SYMBOL
+        if kind in (LETTER, DIGIT):
             small = np.uint32(lower[code] if code < 0x10000 else code)
             if not inside:
                 inside = True
@@ -227,7 +222,7 @@ def _tokens(
 def _equal(data: Bytes, start: int, end: int, text: Bytes) -> bool:
     if end - start != len(text):
         return False
-    for i in range(len(text)):
+    for i in range(len(text)):  # noqa: SIM110  (a loop is what compiles well)
         if data[start + i] | 32 != text[i] and data[start + i] != text[i]:
             return False
     return True

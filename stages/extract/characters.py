@@ -11,7 +11,14 @@ OTHER, LETTER, DIGIT, IDEOGRAPH, STOP, COMMA, SYMBOL = range(7)
 """OTHER: blanks and controls. IDEOGRAPH: letters of scripts that put no blanks between words; each is a token of
 its own. STOP: ends a sentence. COMMA: parts one."""
 
-_SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
+_SPACELESS = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # Kana
+    (0x3400, 0x9FFF),  # Han
+    (0xF900, 0xFAFF),
+)
 _STOPS = ".!?…。！？｡؟۔।॥።"
 _COMMAS = ",;:、，；：،؛"
 

@@ -13,14 +13,34 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.extract.blocks import (
-    BREAKS, CAPITAL, CAPITALISED, CHARACTERS, CODED, COMMAS, DESCRIBED, DIGEST, ENDS, IMAGES, LINKED, LINKS, NUMBERS,
-    PAGE_WORDS, STOPS, STRESSED, SYMBOLS, TITLED, TOKENS, TRIGRAMS, Blocks,
+    BREAKS,
+    CAPITAL,
+    CAPITALISED,
+    CHARACTERS,
+    CODED,
+    COMMAS,
+    DESCRIBED,
+    DIGEST,
+    ENDS,
+    IMAGES,
+    LINKED,
+    LINKS,
+    NUMBERS,
+    PAGE_WORDS,
+    STOPS,
+    STRESSED,
+    SYMBOLS,
+    TITLED,
+    TOKENS,
+    TRIGRAMS,
+    Blocks,
 )  # fmt: skip
-from stages.extract.scan import TAG_NUMBER, TAGS
+from stages.extract.scan import TAG_NUMBER, TAGS, Bytes
 from stages.kernels import inline, njit
 
 Matrix = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.int8]
+Numbers = npt.NDArray[np.int32]
 
 WORD_SLOTS, TOKEN_SLOTS = 1 << 15, 1 << 16
 """Places of the tables of word weights: a word of an attribute, a token (or two in a row) of a text."""
@@ -69,8 +89,9 @@ NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """What each column of `matrix` is."""
 CONTEXT_NAMES: tuple[str, ...] = (
-    *"own prev1 prev2 prev3 next1 next2 next3 around wide before after alike alike_best level1 level2 level3 level4 "
-    "level5 page best kept_share heading section since_good until_good path_good parent_rest long_prev long_next".split(),
+    *"own prev1 prev2 prev3 next1 next2 next3 around wide before after alike alike_best level1 level2 level3".split(),
+    *"level4 level5 page best kept_share heading section since_good until_good path_good parent_rest".split(),
+    *"long_prev long_next".split(),
 )
 """What each column of `context` is."""
 
@@ -176,9 +197,11 @@ def token_slots(token: npt.NDArray[np.uint32], token_block: npt.NDArray[np.int32
 
 @njit
 def _matrix(
-    token, token_block, counts, element, tag, parent, depth, hidden, first, last, word, word_start, page,
-    word_weights, token_weights, columns, path_bit, own_place, heading,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    token: npt.NDArray[np.uint32], token_block: Numbers, counts: Numbers, element: Numbers, tag: Bytes,
+    parent: Numbers, depth: Numbers, hidden: npt.NDArray[np.bool_], first: Numbers, last: Numbers,
+    word: npt.NDArray[np.uint32], word_start: Numbers, page: Numbers, word_weights: Weights, token_weights: Weights,
+    columns: int, path_bit: npt.NDArray[np.int64], own_place: npt.NDArray[np.int64], heading: npt.NDArray[np.int64],
+) -> Any:  # fmt: skip
     blocks = len(counts)
     elements = len(tag)
     x = np.zeros((blocks, columns), np.float32)
@@ -294,11 +317,12 @@ def _matrix(
                 last_h1 = b
         f = 0
         for value in (
-            _one(tokens), _ratio(row[LINKED], tokens), _ratio(row[CHARACTERS], tokens), _ratio(row[CAPITALISED], tokens),
-            _ratio(row[NUMBERS], tokens), _one(row[STOPS]), _ratio(row[STOPS], tokens), _ratio(row[COMMAS], tokens),
-            _ratio(row[SYMBOLS], tokens), _one(row[ENDS]), _ratio(row[STRESSED], tokens), _one(row[IMAGES]),
-            _one(row[BREAKS]), _ratio(row[CODED], tokens), _one(row[LINKS]), _one(row[CAPITAL]), _ratio(row[DESCRIBED], row[TRIGRAMS]),
-            _ratio(row[TITLED], tokens), _one(row[CHARACTERS]), _ratio(tokens, row[LINKS]),
+            _one(tokens), _ratio(row[LINKED], tokens), _ratio(row[CHARACTERS], tokens),
+            _ratio(row[CAPITALISED], tokens), _ratio(row[NUMBERS], tokens), _one(row[STOPS]),
+            _ratio(row[STOPS], tokens), _ratio(row[COMMAS], tokens), _ratio(row[SYMBOLS], tokens), _one(row[ENDS]),
+            _ratio(row[STRESSED], tokens), _one(row[IMAGES]), _one(row[BREAKS]), _ratio(row[CODED], tokens),
+            _one(row[LINKS]), _one(row[CAPITAL]), _ratio(row[DESCRIBED], row[TRIGRAMS]), _ratio(row[TITLED], tokens),
+            _one(row[CHARACTERS]), _ratio(tokens, row[LINKS]),
         ):  # fmt: skip
             x[b, f] = value
             f += 1
@@ -381,9 +405,9 @@ def _matrix(
             x[b, f + 2] = _ratio(sums[last[h], 0] - sums[first[h], 0], total)
             f += 3
         for value in (
-            _one(total), _one(blocks), _ratio(total_linked, total), _ratio(total_long, total), _ratio(total_stops, total),
-            _one(sums[blocks, 4]), _one(h1s), _one(h2s), _one(articles), _one(rows), _ratio(capitals, total), _ratio(sums[blocks, 5], total),
-            _ratio(cells, blocks), _ratio(page_text, blocks),
+            _one(total), _one(blocks), _ratio(total_linked, total), _ratio(total_long, total),
+            _ratio(total_stops, total), _one(sums[blocks, 4]), _one(h1s), _one(h2s), _one(articles), _one(rows),
+            _ratio(capitals, total), _ratio(sums[blocks, 5], total), _ratio(cells, blocks), _ratio(page_text, blocks),
         ):  # fmt: skip
             x[b, f] = value
             f += 1
@@ -394,7 +418,10 @@ def _matrix(
 
 
 @njit
-def _context(counts, element, tag, parent, first, last, word, word_start, score, columns, heading):  # type: ignore[no-untyped-def]
+def _context(
+    counts: Numbers, element: Numbers, tag: Bytes, parent: Numbers, first: Numbers, last: Numbers,
+    word: npt.NDArray[np.uint32], word_start: Numbers, score: Numbers, columns: int, heading: npt.NDArray[np.int64],
+) -> Any:  # fmt: skip
     blocks = len(counts)
     x = np.zeros((blocks, columns), np.float32)
     if blocks == 0:

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.extract import features
-from stages.extract.blocks import DIGEST, TOKENS, Blocks
-from stages.kernels import inline, njit
+from stages.extract.blocks import TOKENS, Blocks
+from stages.extract.whole import drop_copies, whole_tables
+from stages.kernels import njit
 
 FORMAT = 1
 LEAF = 4096
 """Leaves are log odds in 1/4,096."""
 ONE = 65536
 """Probabilities are in 1/65,536."""
-_COPY_TOKENS = 8  # shorter texts recur by right, in cells and lists
 _STEPS = 64  # a step of the table of the logistic function is 1/64 of log odds, from -16 to 16
 
 
@@ -70,7 +70,10 @@ def choose(model: Model, blocks: Blocks) -> Choice:
     """The blocks that together have the highest expected token F1 (as in Ye et al. 2012, Optimizing F-measures)."""
     if not len(blocks.counts):
         return Choice(np.zeros(0, np.bool_), 0.0)
-    return Choice(*_chosen(probabilities(model, blocks), blocks.counts))
+    keep, score = _chosen(probabilities(model, blocks), blocks.counts)
+    drop_copies(keep, blocks.counts)
+    whole_tables(keep, blocks.counts, blocks.tag, blocks.depth, blocks.first, blocks.last)
+    return Choice(keep, score)
 
 
 def probabilities(model: Model, blocks: Blocks) -> npt.NDArray[np.int32]:
@@ -90,7 +93,11 @@ def scores(forest: Forest, x: features.Matrix, logistic: npt.NDArray[np.int32]) 
 
 def dump(model: Model) -> bytes:
     """The model as bytes, the same for the same model."""
-    arrays = {"format": np.array(FORMAT), "word_weights": model.word_weights, "token_weights": model.token_weights}
+    arrays: dict[str, Any] = {
+        "format": np.array(FORMAT),
+        "word_weights": model.word_weights,
+        "token_weights": model.token_weights,
+    }
     for name, forest in (("first", model.first), ("second", model.second)):
         arrays |= {f"{name}.{field}": value for field, value in forest._asdict().items()}
     arrays["names"] = np.array("\n".join((*features.NAMES, *features.CONTEXT_NAMES)))
@@ -151,21 +158,6 @@ def _logistic(sums: npt.NDArray[np.int32], table: npt.NDArray[np.int32]) -> Any:
     return made
 
 
-@inline
-def _drop_copies(keep: npt.NDArray[np.bool_], counts: npt.NDArray[np.int32]) -> None:
-    """Of equal texts the first stays: pages carry some twice, for wide and for narrow screens."""
-    keys = np.empty(len(keep), np.int64)
-    size = 0
-    for b in range(len(keep)):
-        if keep[b] and counts[b, TOKENS] >= _COPY_TOKENS:
-            keys[size] = (np.int64(counts[b, DIGEST]) << 32) | b
-            size += 1
-    ordered = np.sort(keys[:size])
-    for i in range(1, size):
-        if ordered[i] >> 32 == ordered[i - 1] >> 32:
-            keep[ordered[i] & 0xFFFFFFFF] = False
-
-
 @njit
 def _chosen(probability: npt.NDArray[np.int32], counts: npt.NDArray[np.int32]) -> Any:
     blocks = len(probability)
@@ -187,5 +179,4 @@ def _chosen(probability: npt.NDArray[np.int32], counts: npt.NDArray[np.int32]) -
             best, best_at = expected, i
     for i in range(best_at + 1):
         keep[order[i]] = True
-    _drop_copies(keep, counts)
     return keep, np.floor(best * 1000 + 0.5) / 1000

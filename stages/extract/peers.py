@@ -15,7 +15,7 @@ import trafilatura
 from resiliparse.extract.html2text import extract_plain_text
 from trafilatura.utils import load_html
 
-from stages.extract.scan import canonical, scan
+from stages.extract.scan import Events
 
 if TYPE_CHECKING:
     from stages.extract.stage import Extract
@@ -29,7 +29,7 @@ class TooDeep(Exception):
     """A page whose elements are nested deeper than its extractor can bear: (depth)."""
 
 
-def trafilatura_text(html: str, settings: Extract) -> str:
+def trafilatura_text(html: str, events: Events, settings: Extract) -> str:
     """The main text by trafilatura (Barbaresi 2021), empty where it finds none. Raises TooDeep.
 
     Its metadata is off: dates alone are more than half of its time. The depth is that of libxml2's tree, on each
@@ -54,14 +54,13 @@ def trafilatura_text(html: str, settings: Extract) -> str:
     return text or ""
 
 
-def resiliparse_text(html: str, settings: Extract) -> str:
+def resiliparse_text(html: str, events: Events, settings: Extract) -> str:
     """The main content by resiliparse (Bevendorff et al. 2018) as plain text, with list bullets. Raises TooDeep.
 
     The depth is that of lexbor's tree: the time grows with its square, to 2 s of CPU at 10,000 levels.
     """
-    depth = scan(canonical(html)).depth
-    if depth > settings.max_depth:
-        raise TooDeep(depth)
+    if events.depth > settings.max_depth:
+        raise TooDeep(events.depth)
     text: str = extract_plain_text(
         html,
         main_content=True,

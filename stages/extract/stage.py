@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 from annotated_types import Ge, Le
-from resiliparse.parse.html import HTMLTree
 
-from stages.base import Limits, Outcome, Stage
+from stages import kernels
+from stages.base import Limits, Outcome, Processor, Stage
 from stages.decode import control_share, decode
+from stages.extract import blocks, metadata
 from stages.extract.effort import MOST_WORK, effort
+from stages.extract.metadata import Metadata
+from stages.extract.model import Model, choose, load
 from stages.extract.peers import TooDeep, resiliparse_text, trafilatura_text
+from stages.extract.render import render
+from stages.extract.scan import Events, canonical, scan
 from stages.rows import Drop, outcome, strings, text_array
 
-_TITLE_CHARACTERS = 500
+_ANY_PAGE = b"<title>A page</title><article><h1>A page</h1><p>With some text in it, and a second clause.</article>"
+BUILTIN_MODEL = "builtin:extract-blocks.npz"
 _MOST_ATTRIBUTES = 10_000
 _HOPELESS = 50  # times `max_depth`: so deep that no parser is to see it
 
@@ -26,34 +34,49 @@ class _Dropped(Exception):
     """A page that gives no text: (reason, value, limit)."""
 
 
+class _Page(NamedTuple):
+    """What is taken out of a page."""
+
+    text: str
+    says: Metadata = Metadata(None, None, None, None)
+    score: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extract(Stage):
     """Takes the main text out of HTML pages, without navigation, boilerplate and markup.
 
-    Reads `payload` and `content_type`, writes `text` and `title`, and takes `payload` and `content_type` out
-    of the batch. Rows that have no payload but a text already pass untouched; a payload of type text/plain
-    is decoded alone. Bytes are decoded by `stages.decode`. Counts `charset_corrected` (the page's declared
-    charset was wrong) and `replaced_characters`. Nothing is remembered from one page to the next.
+    Reads `payload` and `content_type`, and takes both out of the batch. Writes `text`, and what the page says of
+    itself, null where it says nothing: `title`, `canonical_url`, `published` (the date of publication) and
+    `html_language`. The engine `blocks` adds `extraction_score`: the F1 that its model expects of its choice, 0 to 1.
+    Rows that have no payload but a text already pass untouched; a payload of type text/plain is decoded alone. Bytes
+    are decoded by `stages.decode`. Counts `charset_corrected` (the page's declared charset was wrong) and
+    `replaced_characters`. Nothing is remembered from one page to the next.
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 1
-    packages: ClassVar[tuple[str, ...]] = ("trafilatura", "lxml", "justext", "resiliparse", "regex")
+    version: ClassVar[int] = 2
+    packages: ClassVar[tuple[str, ...]] = ("selectolax", "trafilatura", "lxml", "justext", "resiliparse", "regex")
 
-    engine: Literal["trafilatura", "resiliparse"] = "trafilatura"
-    """The extractor: `trafilatura` (Barbaresi 2021) or `resiliparse` (Bevendorff et al. 2018; ten times as fast)."""
+    engine: Literal["blocks", "trafilatura", "resiliparse"] = "blocks"
+    """The extractor: `blocks`, our own, which a model steers; `trafilatura` (Barbaresi 2021); `resiliparse`
+    (Bevendorff et al. 2018)."""
+    format: Literal["text", "markdown"] = "text"
+    """`markdown` keeps headings, emphasis, lists, tables, code and formulas marked up."""
+    min_score: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Of blocks: the least `extraction_score` that a page may have (`low_score`)."""
+    model: str | None = None
+    """Of blocks: a file made by `python -m pipeline.train_extractor`, in place of the model that comes with us."""
     mode: Literal["default", "fast", "precision", "recall"] = "default"
     """Of trafilatura: `fast` goes without the fallback extractors; `precision` takes less, `recall` more of what is
     in doubt."""
     comments: bool | None = None
-    """Whether readers' comments belong to the text. Where it is left out: not with trafilatura, but with resiliparse,
-    which takes the posts of a forum for comments."""
+    """Of the others: whether readers' comments belong to the text. Where it is left out: not with trafilatura, but
+    with resiliparse, which takes the posts of a forum for comments."""
     alt_texts: bool | None = None
     """Of resiliparse: whether the descriptions of pictures belong to the text. Where it is left out, they do not."""
     tables: bool = True
-    """Whether tables belong to the text."""
-    format: Literal["text", "markdown"] = "text"
-    """`markdown` keeps headings, emphasis, lists and code marked up."""
+    """Of the others: whether tables belong to the text."""
     max_bytes: Annotated[int, Ge(1)] = 5_000_000
     """Most bytes of a page (`too_large`)."""
     max_nodes: Annotated[int, Ge(1)] = 150_000
@@ -83,11 +106,30 @@ class Extract(Stage):
                     f"or take engine: {' or '.join(engines)}"
                 )
 
+    def files(self) -> dict[str, str]:
+        return {"model": self.model or BUILTIN_MODEL} if self.engine == "blocks" else {}
+
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        chooser = load(files["model"]) if "model" in files else None
+        with suppress(_Dropped):  # compiles the kernels now, not at a page's expense
+            self.page(_ANY_PAGE, "text/html", None, chooser, Counter())
+        return functools.partial(self._process, chooser=chooser)
+
+    def fingerprint(self) -> dict[str, object]:
+        return super().fingerprint() | {"kernels": kernels.digest()}
+
     def process(self, batch: pa.RecordBatch) -> Outcome:
+        if self.files():
+            return super().process(batch)
+        return self._process(batch, chooser=None)
+
+    def _process(self, batch: pa.RecordBatch, chooser: Model | None) -> Outcome:
         drops: list[Drop] = []
         counts: Counter[str] = Counter()
         texts, titles = strings(batch, "text"), strings(batch, "title")
         types = strings(batch, "content_type")
+        urls = strings(batch, "url")
+        found: list[_Page | None] = [None] * batch.num_rows
         index = batch.schema.get_field_index("payload")
         payloads = batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, pa.binary())
         for row, scalar in enumerate(payloads):
@@ -97,15 +139,31 @@ class Extract(Stage):
                     drops.append((row, "no_text", None, None))
                 continue
             try:
-                texts[row], titles[row] = self.page(payload, types[row], counts)
+                page = self.page(payload, types[row], urls[row], chooser, counts)
+                texts[row], titles[row], found[row] = page.text, page.says.title, page
             except _Dropped as dropped:
                 drops.append((row, *dropped.args))
         kept = [name for name in batch.schema.names if name not in ("payload", "content_type")]
-        columns = {"text": text_array(texts), "title": text_array(titles)}
+        columns = {
+            "text": text_array(texts),
+            "title": text_array(titles),
+            "canonical_url": text_array([page and page.says.canonical_url for page in found]),
+            "published": pa.array([page and page.says.date for page in found], pa.timestamp("s", tz="UTC")),
+            "html_language": text_array([page and page.says.language for page in found]),
+        }
+        if self.engine == "blocks":
+            columns["extraction_score"] = pa.array([page and page.score for page in found], pa.float32())
         return outcome(batch.select(kept), drops, columns, counts)
 
-    def page(self, payload: bytes, content_type: str | None, counts: Counter[str]) -> tuple[str, str | None]:
-        """Text and title of one page; raises _Dropped."""
+    def page(
+        self,
+        payload: bytes,
+        content_type: str | None,
+        url: str | None,
+        chooser: Model | None,
+        counts: Counter[str],
+    ) -> _Page:
+        """Text and metadata of one page; raises _Dropped."""
         if len(payload) > self.max_bytes:
             raise _Dropped("too_large", len(payload), self.max_bytes)
         control = control_share(payload)
@@ -116,16 +174,18 @@ class Extract(Stage):
         if replaced > self.max_replaced:
             raise _Dropped("undecodable_bytes", replaced, self.max_replaced)
         if (content_type or "").split(";")[0].strip().lower() == "text/plain":
-            text, title = decoded.text, None
+            page = _Page(decoded.text)
         else:
-            text, title = self._extracted(decoded.text)
-        if not text.strip():
+            page = self._extracted(decoded.text, url, chooser)
+        if not page.text.strip():
             raise _Dropped("no_text", None, None)
+        if page.score is not None and page.score < self.min_score:
+            raise _Dropped("low_score", page.score, self.min_score)
         counts["charset_corrected"] += decoded.corrected
         counts["replaced_characters"] += decoded.replaced
-        return text, title
+        return page
 
-    def _extracted(self, html: str) -> tuple[str, str | None]:
+    def _extracted(self, html: str, url: str | None, chooser: Model | None) -> _Page:
         nodes = html.count("<")
         if nodes > self.max_nodes:
             raise _Dropped("too_many_nodes", nodes, self.max_nodes)
@@ -137,7 +197,16 @@ class Extract(Stage):
                 raise _Dropped("too_deep", asked.unclosed, self.max_depth)
             raise _Dropped("too_complex", asked.work, MOST_WORK)
         try:
-            return _EXTRACTORS[self.engine](html, self), _title(html)
+            events = scan(canonical(html))
+            score = None
+            if self.engine == "trafilatura":
+                text = trafilatura_text(html, events, self)
+            elif self.engine == "resiliparse":
+                text = resiliparse_text(html, events, self)
+            else:
+                assert chooser is not None
+                text, score = self._own(events, chooser)
+            return _Page(text, metadata.read(events, url), score)
         except TooDeep as error:
             raise _Dropped("too_deep", error.args[0], self.max_depth) from error
         except (ImportError, MemoryError):
@@ -146,24 +215,20 @@ class Extract(Stage):
         except Exception as error:
             raise _Dropped("extractor_failed", None, None) from error
 
+    def _own(self, events: Events, chooser: Model) -> tuple[str, float]:
+        if events.depth > self.max_depth:
+            raise TooDeep(events.depth)
+        choice = choose(chooser, blocks.read(events))
+        return render(events, choice.keep, self.format == "markdown").decode("utf-8", "replace"), choice.score
 
-_EXTRACTORS: dict[str, Callable[[str, Extract], str]] = {
-    "trafilatura": trafilatura_text,
-    "resiliparse": resiliparse_text,
-}
 
 _ENGINES_OF: dict[str, tuple[object, tuple[str, ...]]] = {
     "mode": ("default", ("trafilatura",)),
     "comments": (None, ("trafilatura", "resiliparse")),
     "alt_texts": (None, ("resiliparse",)),
-    "format": ("text", ("trafilatura",)),
+    "tables": (True, ("trafilatura", "resiliparse")),
+    "format": ("text", ("blocks", "trafilatura")),
+    "min_score": (0.0, ("blocks",)),
+    "model": (None, ("blocks",)),
 }
 """Settings that not every engine has: the default, which suits all, and the engines that take another value."""
-
-
-def _title(html: str) -> str | None:
-    """The page's `og:title`, which sites write without their own name, else its `title`."""
-    tree = HTMLTree.parse(html)
-    meta = tree.head.query_selector("meta[property='og:title']") if tree.head else None
-    title = " ".join(((meta and meta.getattr("content")) or tree.title or "").split())[:_TITLE_CHARACTERS]
-    return title or None

@@ -9,7 +9,7 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import pages, reasons
+from stage_helpers import bound, pages, reasons
 
 from stages.extract import Extract
 from stages.extract.effort import MOST_WORK, effort
@@ -36,7 +36,7 @@ def test_markup_that_takes_a_parser_minutes_is_dropped_unparsed(name: str) -> No
     """One page of a few MB would hold a worker up for minutes, and cost it gigabytes of memory."""
     page = b"<!DOCTYPE html>" + HOSTILE[name].encode()
     assert effort(page).work > MOST_WORK
-    ((_, reason),) = reasons(Extract().process(pages([page])))
+    ((_, reason),) = reasons(bound(Extract())(pages([page])))
     assert reason in ("too_complex", "too_deep")
 
 

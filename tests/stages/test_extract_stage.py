@@ -9,7 +9,7 @@ import trafilatura
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from stage_helpers import batch, pages, reasons, texts
+from stage_helpers import batch, bound, pages, reasons, texts
 
 from stages.decode import decode
 from stages.extract import Extract
@@ -26,7 +26,7 @@ def html(body: str, head: str = "") -> str:
 def test_text_and_title_come_out_and_the_payload_goes() -> None:
     """Documents would have no text or title, or carry their HTML through the run."""
     page = html(f"<nav>Home | About</nav><article>{BODY}</article>", "<title>A  fox\n here</title>")
-    outcome = Extract().process(pages([page.encode()]))
+    outcome = bound(Extract())(pages([page.encode()]))
     assert outcome.batch.column("title").to_pylist() == ["A fox here"]
     assert texts(outcome)[0].startswith("The quick brown fox")
     assert not {"payload", "content_type"} & set(outcome.batch.schema.names)
@@ -34,7 +34,7 @@ def test_text_and_title_come_out_and_the_payload_goes() -> None:
 
 def test_rows_that_are_text_already_pass_untouched() -> None:
     """Books and WET records beside HTML would be lost or altered."""
-    outcome = Extract().process(batch(["a <b> c", None], title=["T", None]))
+    outcome = bound(Extract())(batch(["a <b> c", None], title=["T", None]))
     assert texts(outcome) == ["a <b> c"]
     assert outcome.batch.column("title").to_pylist() == ["T"]
     assert reasons(outcome) == [(1, "no_text")]
@@ -56,7 +56,7 @@ def test_rows_that_are_text_already_pass_untouched() -> None:
 )
 def test_pages_without_text_are_dropped_with_their_reason(payload: bytes, reason: str) -> None:
     """A hostile page would end the run or vanish uncounted."""
-    outcome = Extract().process(pages([payload, html(BODY).encode()]))
+    outcome = bound(Extract())(pages([payload, html(BODY).encode()]))
     assert reasons(outcome) == [(0, reason)]
     assert len(texts(outcome)) == 1
     if reason in ("too_deep", "too_many_nodes", "too_large", "undecodable_bytes"):
@@ -81,7 +81,7 @@ def test_pages_without_text_are_dropped_with_their_reason(payload: bytes, reason
 )
 def test_odd_pages_give_their_text(payload: bytes) -> None:
     """Readable pages would be lost to their packaging."""
-    outcome = Extract().process(pages([payload]))
+    outcome = bound(Extract())(pages([payload]))
     assert "quick brown fox" in texts(outcome)[0]
 
 
@@ -90,7 +90,7 @@ def test_odd_pages_give_their_text(payload: bytes) -> None:
 def test_a_lying_charset_is_seen_through(charset: str, header: str | None) -> None:
     """Chinese pages whose server names the wrong charset would become mojibake."""
     content_type = f"text/html; charset={header}" if header else "text/html"
-    outcome = Extract().process(pages([html(CHINESE).encode(charset)], content_type))
+    outcome = bound(Extract())(pages([html(CHINESE).encode(charset)], content_type))
     assert texts(outcome)[0].startswith("今天在北京举行了")
     lies = {"gb18030": {"utf-8", "iso-8859-1"}, "utf-8": {"iso-8859-1", "gbk"}}[charset]
     assert outcome.counts.get("charset_corrected", 0) == (header in lies)
@@ -122,10 +122,10 @@ def test_few_broken_bytes_cost_only_themselves() -> None:
     """One broken byte would turn a whole UTF-8 page into mojibake, and go uncounted."""
     payload = html(CHINESE).encode()
     broken = payload[:100] + b"\xff" + payload[100:]
-    outcome = Extract().process(pages([broken], "text/html; charset=utf-8"))
+    outcome = bound(Extract())(pages([broken], "text/html; charset=utf-8"))
     assert "市民们纷纷走上街头" in texts(outcome)[0]
     assert outcome.counts["replaced_characters"] >= 1
-    assert texts(Extract().process(pages([payload[: payload.rindex("头".encode()) + 1]])))[0].startswith("今天")
+    assert texts(bound(Extract())(pages([payload[: payload.rindex("头".encode()) + 1]])))[0].startswith("今天")
 
 
 @settings(max_examples=150, deadline=None)
@@ -148,7 +148,7 @@ def test_a_missing_package_is_never_a_drop(monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(trafilatura, "extract", fail)
         with pytest.raises(type(error)):
-            Extract().process(pages([html(BODY).encode()]))
+            bound(Extract(engine="trafilatura"))(pages([html(BODY).encode()]))
 
 
 def test_an_extractor_that_fails_drops_the_page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_an_extractor_that_fails_drops_the_page_alone(monkeypatch: pytest.Monkey
         raise RecursionError
 
     monkeypatch.setattr(trafilatura, "extract", fail)
-    assert reasons(Extract().process(pages([html(BODY).encode()]))) == [(0, "extractor_failed")]
+    assert reasons(bound(Extract(engine="trafilatura"))(pages([html(BODY).encode()]))) == [(0, "extractor_failed")]
 
 
 def test_modes_and_formats_reach_the_extractor() -> None:
@@ -166,12 +166,12 @@ def test_modes_and_formats_reach_the_extractor() -> None:
     page = html(
         f"<article><h1>Heading</h1>{BODY}<table><tr><td>cell one</td><td>cell two</td></tr></table></article>"
     ).encode()
-    markdown = texts(Extract(format="markdown").process(pages([page])))[0]
+    markdown = texts(bound(Extract(format="markdown"))(pages([page])))[0]
     assert "# Heading" in markdown
     assert "cell one" in markdown
-    assert "cell one" not in texts(Extract(tables=False).process(pages([page])))[0]
+    assert "cell one" not in texts(bound(Extract(engine="trafilatura", tables=False))(pages([page])))[0]
     for mode in ("fast", "precision", "recall"):
-        assert "quick brown fox" in texts(Extract(mode=mode).process(pages([page])))[0]
+        assert "quick brown fox" in texts(bound(Extract(engine="trafilatura", mode=mode))(pages([page])))[0]
 
 
 def test_resiliparse_is_an_engine() -> None:
@@ -192,16 +192,16 @@ def test_resiliparse_is_an_engine() -> None:
     assert "cell one" not in run(tables=False)
     assert "Well said" in run()
     assert "Well said" not in run(comments=False)
-    outcome = Extract(engine="resiliparse").process(pages([html(CHINESE, "<title>T</title>").encode()]))
+    outcome = bound(Extract(engine="resiliparse"))(pages([html(CHINESE, "<title>T</title>").encode()]))
     assert texts(outcome) == [CHINESE.removeprefix("<p>").removesuffix("</p>")]
     assert outcome.batch.column("title").to_pylist() == ["T"]
 
 
-@pytest.mark.parametrize("engine", ["trafilatura", "resiliparse"])
+@pytest.mark.parametrize("engine", ["blocks", "trafilatura", "resiliparse"])
 def test_too_deep_a_page_is_dropped_by_every_engine(engine: str) -> None:
     """One page would take minutes, or end the worker."""
     deep = html("<div>" * 5000 + BODY).encode()
-    outcome = make(Extract, {"engine": engine}).process(pages([deep, html("<div>" * 20 + BODY).encode()]))
+    outcome = bound(make(Extract, {"engine": engine}))(pages([deep, html("<div>" * 20 + BODY).encode()]))
     ((row, reason, depth, limit),) = outcome.dropped
     assert (row, reason, limit) == (0, "too_deep", 200)
     assert depth is not None
@@ -217,6 +217,8 @@ def test_too_deep_a_page_is_dropped_by_every_engine(engine: str) -> None:
             "mode: 'precision' has no meaning for the engine 'resiliparse'",
         ),
         ({"engine": "resiliparse", "format": "markdown"}, "format: 'markdown' has no meaning .* take engine: .*trafil"),
+        ({"mode": "fast"}, "mode: 'fast' has no meaning for the engine 'blocks'"),
+        ({"engine": "trafilatura", "min_score": 0.5}, "min_score: 0.5 has no meaning .* take engine: blocks"),
         ({"engine": "trafilatura", "alt_texts": True}, "alt_texts: True has no meaning .* take engine: resiliparse"),
         ({"engine": "trafilatur"}, "engine"),
     ],
@@ -229,5 +231,5 @@ def test_settings_that_an_engine_does_not_have_are_refused(asked: dict[str, obje
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The extractor's own complaints would cover the run's progress."""
-    Extract().process(pages([b"<html></html>", b"x", html(BODY).encode()]))
+    bound(Extract())(pages([b"<html></html>", b"x", html(BODY).encode()]))
     assert capfd.readouterr() == ("", "")
