@@ -77,7 +77,7 @@ def remembered(
     path = cache and cache / f"{name.replace(' ', '-')}-{version}.jsonl"
     known: dict[str, Answer] = {}
     if path and path.exists():
-        known = {row["id"]: row["text"] for row in map(json.loads, path.read_text("utf-8").splitlines())}
+        known = {row["id"]: row["text"] for row in map(json.loads, path.read_bytes().splitlines())}
     missing = [page for page in pages if page.id not in known]
     for page in missing:
         try:

@@ -105,9 +105,10 @@ def test_texts_of_others_are_kept_and_completed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(extract_contestants.PEERS, "resiliparse", peer)
     first = peer_texts("resiliparse", [page("", id="a"), page("", id="b")], tmp_path)
     assert first == {"a": "aa", "b": ""}
-    again = peer_texts("resiliparse", [page("", id="b"), page("", id="c")], tmp_path)
-    assert again == {"b": "", "c": "cc"}
-    assert asked == ["a", "b", "c"]
+    again = peer_texts("resiliparse", [page("", id="b"), page("", id="c\x85")], tmp_path)
+    assert again == {"b": "", "c\x85": "c\x85c\x85"}
+    assert peer_texts("resiliparse", [page("", id="c\x85")], tmp_path) == {"c\x85": "c\x85c\x85"}
+    assert asked == ["a", "b", "c\x85"]
 
 
 def test_goals_are_judged_by_the_right_end() -> None:
