@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stages.extract import features
 from stages.extract.blocks import TOKENS, Blocks
-from stages.extract.whole import drop_copies, whole_tables
+from stages.extract.whole import whole
 from stages.kernels import njit
 
 FORMAT = 1
@@ -70,9 +70,11 @@ def choose(model: Model, blocks: Blocks) -> Choice:
     """The blocks that together have the highest expected token F1 (as in Ye et al. 2012, Optimizing F-measures)."""
     if not len(blocks.counts):
         return Choice(np.zeros(0, np.bool_), 0.0)
-    keep, score = _chosen(probabilities(model, blocks), blocks.counts)
-    drop_copies(keep, blocks.counts)
-    whole_tables(keep, blocks.counts, blocks.tag, blocks.depth, blocks.first, blocks.last)
+    probability = probabilities(model, blocks)
+    keep, score = _chosen(probability, blocks.counts)
+    whole(
+        keep, probability, blocks.counts, blocks.element, blocks.tag, blocks.depth, blocks.first, blocks.last
+    )  # fmt: skip
     return Choice(keep, score)
 
 

@@ -1,4 +1,4 @@
-"""What every reader owes, checked on one file: both identities, splits that agree, records that can be cut out again."""
+"""What every reader owes, checked on one file: two identities, splits that agree, records that can be cut out again."""
 
 from __future__ import annotations
 

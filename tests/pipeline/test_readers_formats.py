@@ -122,7 +122,8 @@ def test_large_records_are_named_and_not_held(tmp_path: Path) -> None:
     path = tmp_path / "input"
     with (
         patch.multiple("pipeline.readers.warc", DOCUMENT_BYTES=1000),
-        patch("pipeline.readers.lines.DOCUMENT_BYTES", 1000), patch("pipeline.readers.jsonl.DOCUMENT_BYTES", 1000),
+        patch("pipeline.readers.lines.DOCUMENT_BYTES", 1000),
+        patch("pipeline.readers.jsonl.DOCUMENT_BYTES", 1000),
     ):
         for content in (big + record(http()), gzip.compress(big + record(http()))):
             path.write_bytes(content)
