@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 import psutil
 import pyarrow as pa
 
-from pipeline.processes import follow
+from pipeline.processes import follow, peak_memory
 from stages.base import Limits, Processor, Stage
 from stages.schema import READ
 
@@ -86,8 +86,7 @@ def _answer(process: Processor, memory: mmap.mmap, size: int, cpu_seconds: int) 
         os._exit(NO_MEMORY)  # whatever it holds is gone with it: the next batch must not suffer for this one
     except BaseException as error:  # a stage may well call sys.exit
         return Raised.of(error), b""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    facts = (list(outcome.dropped), dict(outcome.counts), time.process_time() - begun, peak)
+    facts = (list(outcome.dropped), dict(outcome.counts), time.process_time() - begun, peak_memory())
     return facts, sink.getvalue()
 
 

@@ -1,10 +1,13 @@
-"""Processes that follow one another, so that a killed run leaves none behind."""
+"""Processes that follow one another, so that a killed run leaves none behind; and the memory that one took."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
@@ -33,6 +36,21 @@ def follow(pid: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name=f"follow-{pid}").start()
+
+
+def peak_memory() -> int:
+    """Most bytes of memory that this process ever had.
+
+    Linux books a parent's memory to `ru_maxrss` of the child that it starts, so the kernel's own mark is read.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # no such file on this system
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -8,7 +8,6 @@ let in and dropped, how long each took.
 from __future__ import annotations
 
 import itertools
-import resource
 import time
 import unicodedata
 from collections import Counter
@@ -28,6 +27,7 @@ from pipeline.guard import REASONS, Guard
 from pipeline.ledger import Staged
 from pipeline.parts import PartsWriter, PartWriter
 from pipeline.phases import index
+from pipeline.processes import peak_memory
 from pipeline.progress import Reporter
 from pipeline.readers import READERS
 from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
@@ -301,8 +301,7 @@ def _split(
         "pins": [asdict(pin) for book in books for pin in sorted(book.pinned, key=lambda pin: pin.id)],
         "timing": {
             "stages": {book.label: round(book.seconds, 4) for book in books},
-            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            + sum(guard.peak for guard in chain.guards.values()),
+            "peak_rss": peak_memory() + sum(guard.peak for guard in chain.guards.values()),
             "children_s": round(chain.child_seconds - children, 4),
         },
     }

@@ -135,6 +135,14 @@ def test_a_large_batch_after_a_small_one(guard: Guard) -> None:
     assert told(guard(batch(["b"])))[0] == ["B"]
 
 
+def test_the_peak_is_the_child_s_own() -> None:
+    """A run would say that it needs twice the memory it needs: Linux books a parent's peak to the child it starts."""
+    held = bytearray(os.urandom(1 << 20) * 400)
+    guard = Guard(Bad(), {})
+    guard(batch(["a"]))
+    assert 10 << 20 < guard.peak < len(held)
+
+
 def test_the_search_for_a_page_at_fault_shows_progress() -> None:
     """A batch with several bad pages would look like a run that hangs."""
     moved: list[int] = []
