@@ -10,9 +10,9 @@ import numpy.typing as npt
 from pipeline.train_extractor.labels import shares
 from pipeline.train_extractor.pages import Page
 from stages.decode import decode
-from stages.extract import blocks as block
-from stages.extract.blocks import Blocks
+from stages.extract.blocks import Blocks, read
 from stages.extract.scan import canonical, scan
+from stages.extract.tokens import DIGEST, TOKENS, tokens
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,19 +44,19 @@ def example(page: Page) -> Example | None:
     A page with nothing but snippets takes trafilatura's text for the truth, at a lower weight, wherever the
     snippets do not say otherwise.
     """
-    blocks = block.read(scan(canonical(decode(page.payload, page.content_type).text)))
+    blocks = read(scan(canonical(decode(page.payload, page.content_type).text)))
     text = page.gold or (_silver(page) if page.wanted else None)
     if not text or not len(blocks.counts):
         return None
-    gold = block.tokens(text)
+    gold = tokens(text)
     target = _same_for_copies(blocks, shares(blocks.token, blocks.token_block, len(blocks.counts), gold))
-    weight = (blocks.counts[:, block.TOKENS] + 1) / (len(gold) + 50)
+    weight = (blocks.counts[:, TOKENS] + 1) / (len(gold) + 50)
     weight *= min(1.0, _PAGE_MOST / weight.sum()) * TYPE_WEIGHTS.get(page.page_type or "", 1.0)
     if not page.gold:
         weight *= SILVER
         for snippets, wanted in ((page.wanted, True), (page.unwanted, False)):
             for snippet in snippets:
-                here = _where(blocks, block.tokens(snippet), only=not wanted)
+                here = _where(blocks, tokens(snippet), only=not wanted)
                 target[here] = wanted
                 weight[here] *= 2
     return Example(page.id, page.site, page.fold, blocks, target, weight.astype(np.float32))
@@ -71,10 +71,10 @@ def _silver(page: Page) -> str | None:
 
 def _same_for_copies(blocks: Blocks, target: Floats) -> Floats:
     """Equal texts get one target: which copy the alignment took is chance."""
-    _, group = np.unique(blocks.counts[:, block.DIGEST], return_inverse=True)
+    _, group = np.unique(blocks.counts[:, DIGEST], return_inverse=True)
     best = np.zeros(group.max() + 1, np.float32)
     np.maximum.at(best, group, target)
-    return np.where(blocks.counts[:, block.TOKENS] >= _COPY_TOKENS, best[group], target).astype(np.float32)
+    return np.where(blocks.counts[:, TOKENS] >= _COPY_TOKENS, best[group], target).astype(np.float32)
 
 
 def _where(blocks: Blocks, snippet: npt.NDArray[np.uint32], *, only: bool) -> npt.NDArray[np.int32]:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.train_extractor.examples import Example
-from stages.extract.blocks import TOKENS
-from stages.extract.features import TOKEN_SLOTS, WORD_SLOTS, token_slots, word_slots
+from stages.extract.tokens import TOKENS
+from stages.extract.weights import TOKEN_SLOTS, WORD_SLOTS, token_slots, word_slots
 
 Floats = npt.NDArray[np.float64]
 _SITE_PAGES = 3  # a site counts for at most so many pages

@@ -1,4 +1,8 @@
-"""Classes of characters, as tables that kernels look up by code point: what is a word, in any script."""
+"""Classes of characters, as tables that kernels look up by code point: what is a word, in any script.
+
+Kernels hold the numbers of the classes as constants: `stages.kernels` finds this file by its name here, and takes it
+into the digest of their sources.
+"""
 
 from __future__ import annotations
 
