@@ -89,10 +89,13 @@ class _Scanner:
         if byte == b"]" and self.array:
             self.array = False
             return position + 1
-        self._value, self._size, self._crossed = bytearray(), 0, False
-        self._place = place._replace(inner=place.inner + position)
-        self.depth, self.inside, self._escaped = 0, False, False
+        self.begin(place._replace(inner=place.inner + position))
         return position
+
+    def begin(self, place: _Place) -> None:
+        """Opens a value, which begins at `place`."""
+        self._value, self._size, self._crossed, self._place = bytearray(), 0, False, place
+        self.depth, self.inside, self._escaped = 0, False, False
 
     def _within(self, block: bytes, start: int) -> tuple[int, bool]:
         """Goes on to the value's end or the block's: where, and whether the value ended there."""
@@ -117,7 +120,7 @@ class _Scanner:
                 self.depth += 1
             elif mark in b"}]":
                 self.depth -= 1
-                if self.depth == 0 or (self.depth < 0 and not self.array):
+                if self.depth == 0 or (self.depth < 0 and (mark == b"}" or not self.array)):
                     self._add(block[start:position])
                     return position, True
                 if self.depth < 0:  # the end of the array, behind a bare value
@@ -247,23 +250,32 @@ def cut(path: str, origin: Origin, piece: Piece) -> Read:
         codec = _codec(file)
         if not _by_line(file, codec):
             keys = mapping(piece.fields)
-            scanner = _Scanner()
-            scanner.array = True
-            last: Value | None = None
-            for block, place in _from(file, codec, origin):
-                last = next(scanner.feed(block, place), None)
-                if last is not None or scanner._size > DOCUMENT_BYTES + _BLOCK:
-                    break
-            if last is None and scanner._value is not None:
-                last = scanner.take(whole=False)
-                last = last._replace(size=max(last.size, origin.inner_length))
-            if last is not None and last.size == origin.inner_length:
-                return _document(last, codec, piece, keys, Counter())
+            for array in (True, False):  # which was open tells what a `]` behind a bare value is
+                value = _cut(file, codec, origin, array)
+                if value is not None and value.size == origin.inner_length:
+                    return _document(value, codec, piece, keys, Counter())
             raise UserError(
                 f"{path} holds no value at byte {origin.offset} (inside its member: {origin.inner_offset}). "
                 "The file is not the one that the run read, or it was changed since."
             )
     return jsonl.cut(path, origin, piece)
+
+
+def _cut(file: File, codec: Codec | None, origin: Origin, array: bool) -> Value | None:
+    """The value that begins at `origin`."""
+    scanner = _Scanner()
+    scanner.array = array
+    for block, place in _from(file, codec, origin):
+        if scanner._value is None:
+            scanner.begin(place)
+        if (value := next(scanner.feed(block, place), None)) is not None:
+            return value
+        if scanner._size > DOCUMENT_BYTES + _BLOCK:
+            break
+    if scanner._value is None:
+        return None
+    value = scanner.take(whole=False)
+    return value._replace(size=max(value.size, origin.inner_length))
 
 
 def _from(file: File, codec: Codec | None, origin: Origin) -> Iterator[tuple[bytes, _Place]]:

@@ -355,6 +355,24 @@ def test_broken_json_values(tmp_path: Path) -> None:
         assert [read.reason for read in books(path, "json")[0]] == ["too_large", None]
 
 
+@pytest.mark.parametrize(
+    ("data", "pieces"),
+    [
+        (b'[{"text": "a"}}, {"text": "b"}]', [b'{"text": "a"}', b"}", b'{"text": "b"}']),
+        (b'[1}, {"text": "b"}]', [b"1}", b'{"text": "b"}']),
+        (b'[{"text": "a"}]]} 1] {"text": "b"}', [b'{"text": "a"}', b"]", b"}", b"1]", b'{"text": "b"}']),
+    ],
+)
+def test_brackets_that_close_nothing(data: bytes, pieces: list[bytes], tmp_path: Path) -> None:
+    """A single `}` too many would hold the run up for ever, and fill the memory."""
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    for block in (1 << 20, 1):
+        with patch("pipeline.readers.json_values._BLOCK", block):
+            reads, _ = books(path, "json")
+        assert [data[read.origin.offset :][: read.origin.length] for read in reads] == pieces
+
+
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_damaged_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
