@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.errors import UserError
 from pipeline.train_extractor.examples import example
+from pipeline.train_extractor.fit import Report, Trainer, lightgbm
 from pipeline.train_extractor.pages import load
 from stages.extract.folds import FOLDS
 from stages.extract.model import dump
@@ -24,28 +26,31 @@ def main(
 ) -> None:
     """Trains the model of the extractor `blocks`; the same data give the same model."""
     try:
-        from pipeline.train_extractor.fit import Trainer
-
-        found = load(data)
-    except ModuleNotFoundError as error:
-        raise SystemExit(f"{error.name} is missing: install corpusmill[dev]") from error
-    except FileNotFoundError as error:
+        train(data, out, folds, lambda text: print(text, file=sys.stderr, flush=True))
+    except (UserError, OSError) as error:
         raise SystemExit(str(error)) from error
 
-    def report(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
+def train(data: Path, out: Path | None, folds: Path | None, report: Report) -> None:
+    """Writes the models that are asked for. Raises UserError or OSError, as far as can be known before any work."""
+    wanted = [(folds / f"fold-{fold}.npz", frozenset({fold})) for fold in range(FOLDS)] if folds else []
+    if out:
+        wanted.append((out, frozenset()))
+    if not wanted:
+        raise UserError("there is nothing to make: give --out FILE, --folds FOLDER, or both")
+    lightgbm()
+    found = load(data)
+    for path, _ in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name a file for the model")
     examples = [made for page in found if (made := example(page)) is not None]
     report(f"{len(examples):,} pages of {len(found):,} have a text to learn from")
     trainer = Trainer(examples, report)
-    wanted = []
-    if folds:
-        wanted = [(folds / f"fold-{fold}.npz", frozenset({fold})) for fold in range(FOLDS)]
-    if out:
-        wanted.append((out, frozenset()))
+    for _, without in wanted:
+        trainer.check(without)
     for path, without in wanted:
         content = dump(trainer.model(without))
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         report(f"{path}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
 

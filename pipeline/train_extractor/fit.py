@@ -6,14 +6,20 @@ scores come from the other folds (stacking, Wolpert 1992). A model without fold 
 
 from __future__ import annotations
 
+import ctypes
+import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import UserError
 from pipeline.train_extractor.examples import Example
+from pipeline.train_extractor.pages import DataError
 from pipeline.train_extractor.words import FoldCounts, count, tables
 from stages.extract import features
 from stages.extract.folds import FOLDS
@@ -45,6 +51,30 @@ _PAGE_BLOCKS = 250  # of a longer page a sample stands for all
 Report = Callable[[str], None]
 
 
+def lightgbm() -> Any:
+    """The library. Raises UserError where it is not installed, or the OpenMP of GCC, which its wheel does not bring."""
+    try:
+        return importlib.import_module("lightgbm")
+    except ModuleNotFoundError as error:
+        raise UserError(f"training needs {error.name}: install corpusmill[extractor]") from error
+    except OSError as error:
+        if "libgomp" not in str(error) or not _openmp_of_torch():
+            raise UserError(
+                f"LightGBM cannot be loaded: {error}. It needs the system's OpenMP; on Debian: apt install libgomp1"
+            ) from error
+        return importlib.import_module("lightgbm")
+
+
+def _openmp_of_torch() -> bool:
+    """Loads torch's copy of the library, under its common name, which serves all that is loaded later."""
+    torch = importlib.util.find_spec("torch")
+    for folder in torch.submodule_search_locations or () if torch else ():
+        for path in Path(folder).glob("lib/libgomp.so.1"):
+            ctypes.CDLL(str(path))
+            return True
+    return False
+
+
 class Trainer:
     """Fits models on the folds that are allowed, each forest once."""
 
@@ -66,6 +96,15 @@ class Trainer:
         second = self._fit(seen, matrices, SETTINGS | SECOND, TREES[1], f"second forest, {_spell(without)}")
         return Model(*self._tables(without), self._first(without), second, logistic_table())
 
+    def check(self, without: frozenset[int] = frozenset()) -> None:
+        """Raises DataError where too few folds have pages for the model without these: see the module."""
+        if len({example.fold for example in self._seen(without)}) < 2:
+            raise DataError(
+                f"a model {_spell(without)} cannot be made: it needs pages with a main text in two folds or more, of "
+                f"sites that differ, and the data has {len(self._examples):,} such pages of "
+                f"{len({example.site for example in self._examples}):,} sites"
+            )
+
     def _seen(self, without: frozenset[int]) -> list[Example]:
         return [example for example in self._examples if example.fold not in without]
 
@@ -80,12 +119,10 @@ class Trainer:
     def _fit(
         self, examples: list[Example], matrices: list[features.Matrix], settings: dict[str, Any], trees: int, name: str
     ) -> Forest:
-        import lightgbm
-
         rows = [_sample(example) for example in examples]
-        booster = lightgbm.train(
+        booster = lightgbm().train(
             settings,
-            lightgbm.Dataset(
+            lightgbm().Dataset(
                 np.concatenate([x[row] for x, row in zip(matrices, rows, strict=True)]),
                 np.concatenate([each.target[row] for each, row in zip(examples, rows, strict=True)]),
                 weight=np.concatenate(
