@@ -10,6 +10,7 @@ import inspect
 import itertools
 import json
 import textwrap
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -135,6 +136,8 @@ def _spelled(hint: Any) -> str:
         return ", ".join([_spelled(arguments[0]), *limits])
     if origin is typing.Literal:
         return " | ".join(map(repr, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("None" if part is types.NoneType else _spelled(part) for part in arguments)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return f"list of {_spelled(arguments[0])}"
     return getattr(hint, "__name__", str(hint)) if origin is None else str(hint).replace("typing.", "")

@@ -27,7 +27,9 @@ from stages.rows import Drop, outcome, strings, text_array
 _ANY_PAGE = b"<title>A page</title><article><h1>A page</h1><p>With some text in it, and a second clause.</article>"
 BUILTIN_MODEL = "builtin:extract-blocks.npz"
 _MOST_ATTRIBUTES = 10_000
-_HOPELESS = 50  # times `max_depth`: so deep that no parser is to see it
+_HOPELESS = 10_000  # elements open at a time: so deep that no parser is to see it
+_DEEPEST = {"blocks": (1_000, 5_000), "trafilatura": (200, 256), "resiliparse": (200, 256)}
+"""Of each engine `max_depth` where it is left out, and the most that it may be."""
 
 
 class _Dropped(Exception):
@@ -81,8 +83,9 @@ class Extract(Stage):
     """Most bytes of a page (`too_large`)."""
     max_nodes: Annotated[int, Ge(1)] = 150_000
     """Most elements, counted as `<` in the page (`too_many_nodes`)."""
-    max_depth: Annotated[int, Ge(10), Le(256)] = 200
-    """Deepest nesting of elements (`too_deep`); the extractor calls itself on each level."""
+    max_depth: Annotated[int, Ge(10), Le(5_000)] | None = None
+    """Deepest nesting of elements (`too_deep`). Where it is left out, 1,000 with blocks; with the others 200, and
+    at most 256: libxml2 loses what is deeper, and resiliparse's time grows with depth times nodes."""
     max_replaced: Annotated[float, Ge(0), Le(1)] = 0.01
     """Greatest share of characters that bytes could not be decoded to (`undecodable_bytes`)."""
     max_control: Annotated[float, Ge(0), Le(1)] = 0.01
@@ -92,6 +95,11 @@ class Extract(Stage):
     of defence, since a run that meets it is reproducible only with its pins."""
     max_memory: Annotated[int, Ge(1 << 28)] = 2 << 30
     """Most bytes of memory that pages may take beyond what the extractor itself has (`memory`, `crashed`)."""
+
+    @property
+    def deepest(self) -> int:
+        """The nesting that a page may have: `max_depth`, or what is best for the engine."""
+        return _DEEPEST[self.engine][0] if self.max_depth is None else self.max_depth
 
     def limits(self) -> Limits:
         """The extractors are libraries in C, over pages that anyone may have written."""
@@ -105,6 +113,9 @@ class Extract(Stage):
                     f"{name}: {value!r} has no meaning for the engine '{self.engine}'; leave {name} out, "
                     f"or take engine: {' or '.join(engines)}"
                 )
+        most = _DEEPEST[self.engine][1]
+        if self.deepest > most:
+            raise ValueError(f"max_depth: the engine '{self.engine}' bears at most {most}, not {self.deepest}")
 
     def files(self) -> dict[str, str]:
         return {"model": self.model or BUILTIN_MODEL} if self.engine == "blocks" else {}
@@ -193,8 +204,8 @@ class Extract(Stage):
         if asked.attributes > _MOST_ATTRIBUTES:
             raise _Dropped("too_many_attributes", asked.attributes, _MOST_ATTRIBUTES)
         if asked.work > MOST_WORK:
-            if asked.unclosed > _HOPELESS * self.max_depth:
-                raise _Dropped("too_deep", asked.unclosed, self.max_depth)
+            if asked.unclosed > _HOPELESS:
+                raise _Dropped("too_deep", asked.unclosed, self.deepest)
             raise _Dropped("too_complex", asked.work, MOST_WORK)
         try:
             events = scan(canonical(html))
@@ -208,7 +219,7 @@ class Extract(Stage):
                 text, score = self._own(events, chooser)
             return _Page(text, metadata.read(events, url), score)
         except TooDeep as error:
-            raise _Dropped("too_deep", error.args[0], self.max_depth) from error
+            raise _Dropped("too_deep", error.args[0], self.deepest) from error
         except (ImportError, MemoryError):
             # A missing package or too little memory is the run's trouble, and must never be booked as the page's.
             raise
@@ -216,7 +227,7 @@ class Extract(Stage):
             raise _Dropped("extractor_failed", None, None) from error
 
     def _own(self, events: Events, chooser: Model) -> tuple[str, float]:
-        if events.depth > self.max_depth:
+        if events.depth > self.deepest:
             raise TooDeep(events.depth)
         choice = choose(chooser, blocks.read(events))
         return render(events, choice.keep, self.format == "markdown").decode("utf-8", "replace"), choice.score

@@ -203,10 +203,22 @@ def test_too_deep_a_page_is_dropped_by_every_engine(engine: str) -> None:
     deep = html("<div>" * 5000 + BODY).encode()
     outcome = bound(make(Extract, {"engine": engine}))(pages([deep, html("<div>" * 20 + BODY).encode()]))
     ((row, reason, depth, limit),) = outcome.dropped
-    assert (row, reason, limit) == (0, "too_deep", 200)
+    assert (row, reason, limit) == (0, "too_deep", 1000 if engine == "blocks" else 200)
     assert depth is not None
-    assert depth > 200
+    assert depth > limit
     assert "quick brown fox" in texts(outcome)[0]
+
+
+def test_a_deep_page_gives_all_its_text() -> None:
+    """Pages of old table layouts and of editors that nest whatever is pasted would be lost, or cut off."""
+    levels = "".join(
+        f"<div><p>Level {number} of this page has a sentence of its own, and that is all.</p>" for number in range(900)
+    )
+    deep = html("<article>" + levels + BODY).encode()
+    (text,) = texts(bound(Extract())(pages([deep])))
+    assert all(f"Level {number} of" in text for number in range(900))
+    assert "quick brown fox" in text
+    assert reasons(bound(Extract(max_depth=500))(pages([deep]))) == [(0, "too_deep")]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +233,10 @@ def test_too_deep_a_page_is_dropped_by_every_engine(engine: str) -> None:
         ({"engine": "trafilatura", "min_score": 0.5}, "min_score: 0.5 has no meaning .* take engine: blocks"),
         ({"engine": "trafilatura", "alt_texts": True}, "alt_texts: True has no meaning .* take engine: resiliparse"),
         ({"engine": "trafilatur"}, "engine"),
+        (
+            {"engine": "resiliparse", "max_depth": 300},
+            "max_depth: the engine 'resiliparse' bears at most 256",
+        ),
     ],
 )
 def test_settings_that_an_engine_does_not_have_are_refused(asked: dict[str, object], says: str) -> None:

@@ -106,7 +106,7 @@ def test_every_setting_is_described(name: str) -> None:
         ("emoji", {"mode": "names"}),
         ("language", {"keep": "en"}),
         ("language", {"keep": [True]}),
-        ("extract", {"max_depth": 5000}),
+        ("extract", {"max_depth": 50_000}),
     ],
 )
 def test_wrong_settings_are_refused(name: str, wrong: dict[str, object]) -> None:
