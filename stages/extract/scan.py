@@ -211,7 +211,7 @@ def _scan(html: Bytes, names: npt.NDArray[np.int64], traits: Bytes) -> Any:
             count += 1
             at = stop
             continue
-        if at + 1 < size and html[at + 1] == 33:
+        if at + 1 < size and (html[at + 1] == 33 or html[at + 1] == 63):
             at = _declaration_end(html, at)
             continue
         closing = at + 1 < size and html[at + 1] == 47
@@ -242,8 +242,8 @@ def _scan(html: Bytes, names: npt.NDArray[np.int64], traits: Bytes) -> Any:
             ends[count] = stop
             at = stop + 1
             if tag == _BR:
-                breaks += 1
-                boundary = breaks >= 2 and pres == 0
+                breaks += visible
+                boundary = visible and breaks >= 2 and pres == 0 and maths == 0
             elif not trait & IS_VOID:
                 if depth == len(stack):
                     stack = np.concatenate((stack, np.zeros(depth, np.uint8)))
@@ -273,7 +273,7 @@ def _closes(html: Bytes, at: int, tag: int, names: npt.NDArray[np.int64]) -> boo
 
 @inline
 def _declaration_end(html: Bytes, at: int) -> int:
-    """The position behind a comment or a doctype."""
+    """The position behind a comment, a doctype, or a processing instruction, which ends at its first `>`."""
     size = len(html)
     if at + 3 < size and html[at + 2] == 45 and html[at + 3] == 45:
         at += 4
