@@ -18,6 +18,7 @@ from stages.extract.scan import CLOSE, OPEN, TAG_NUMBER, TAGS, TEXT, Events
 TEXT_CHARACTERS = 500
 _MOST_ELEMENTS = 400  # of one name that are looked at
 _MOST_JSON = 500_000  # bytes
+_MOST_TEXT = 20_000  # bytes of a title, or of a heading: they may be nested, and each hold all of the page
 
 _READ = np.zeros(len(TAGS), np.bool_)
 _READ[[TAG_NUMBER[tag] for tag in ("html", "body", "base", "title", "meta", "link", "script", "h1", "time")]] = True
@@ -75,9 +76,10 @@ class Head:
             else:
                 body = True
 
-    def _span(self, event: int) -> str:
+    def _span(self, event: int, most: int | None = None) -> str:
         events = self.events
-        return events.html[events.start[event] : events.end[event]].tobytes().decode("utf-8", "replace")
+        start, end = int(events.start[event]), int(events.end[event])
+        return events.html[start : end if most is None else min(end, start + most)].tobytes().decode("utf-8", "replace")
 
     def _attributes(self, event: int) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -89,11 +91,13 @@ class Head:
         """The text of an element, white space collapsed."""
         events, tag = self.events, self.events.tag[event]
         parts = []
+        room = _MOST_TEXT
         for number in range(event + 1, min(event + 200, len(events.kind))):
-            if events.kind[number] == CLOSE and events.tag[number] == tag:
+            if room <= 0 or (events.kind[number] == CLOSE and events.tag[number] == tag):
                 break
             if events.kind[number] == TEXT and (events.block[number] >= 0 or TAGS[tag] == "title"):
-                parts.append(self._span(number))
+                parts.append(self._span(number, room))
+                room -= len(parts[-1])
             elif events.kind[number] == OPEN and TAGS[events.tag[number]] in ("br", "div", "p"):
                 parts.append(" ")
         return tidy(plain("".join(parts)))
@@ -152,7 +156,11 @@ def _nodes(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def plain(text: str) -> str:
-    return entities.unescape(text) if "&" in text else text
+    """The text with its entities resolved."""
+    try:
+        return entities.unescape(text) if "&" in text else text
+    except ValueError:  # a character whose number has thousands of digits
+        return text
 
 
 def first(head: Head, *names: str) -> str:

@@ -127,7 +127,8 @@ def _of_other_things(page: Head) -> Iterator[str]:
 
 def _kind(node: dict[str, Any]) -> int:
     """How likely a JSON-LD object is about the page's own content: 0 most."""
-    named = str(node.get("@type", "")).lower()
+    types = node.get("@type", "")
+    named = " ".join(each.lower() for each in (types if isinstance(types, list) else [types]) if isinstance(each, str))
     if any(name in named for name in _ARTICLES):
         return 0
     return 1 if "webpage" in named else 2
