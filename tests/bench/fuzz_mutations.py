@@ -205,7 +205,8 @@ def _snippets(rng: random.Random, page: bytes, pages: Sequence[bytes]) -> bytes:
 
 def _snippet_repeated(rng: random.Random, page: bytes, pages: Sequence[bytes]) -> bytes:
     unit = b"".join(rng.choice(_SNIPPETS) for _ in range(rng.choice((1, 1, 2, 4))))
-    return _put(page, _place(rng, page), unit * min(_size(rng, 20_000), 1_000_000 // len(unit)))
+    many = unit * min(_size(rng, 20_000), 1_000_000 // len(unit))
+    return many if rng.random() < 0.3 else _put(page, _place(rng, page), many)  # alone, nothing else makes room for it
 
 
 def _no_end_tags(rng: random.Random, page: bytes, pages: Sequence[bytes]) -> bytes:
