@@ -32,8 +32,6 @@ from stages.extract.tokens import (
 )
 from stages.kernels import njit
 
-__all__ = ["DIGEST", "TOKENS", "Blocks", "read"]
-
 _A, _BR, _IMG = (TAG_NUMBER[name] for name in "a br img".split())
 _STRESS = np.zeros(256, np.bool_)
 _CODE = np.zeros(256, np.bool_)

@@ -7,13 +7,17 @@ Leaves are integers, so that the sum over the trees is the same on every machine
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.extract import features
-from stages.extract.blocks import TOKENS, Blocks
+from stages.extract.blocks import Blocks
+from stages.extract.tokens import TOKENS
+from stages.extract.weights import TOKEN_SLOTS, WORD_SLOTS
 from stages.extract.whole import whole
 from stages.kernels import njit
 
@@ -110,19 +114,40 @@ def dump(model: Model) -> bytes:
 
 
 def load(data: bytes) -> Model:
-    """The model of `dump`. Raises ValueError where it is none, or was made for other features."""
+    """The model of `dump`. Raises ValueError where it is none, is damaged, or was made for other features."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         number, names = int(arrays["format"]), str(arrays["names"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError("this is no model of the extractor `blocks`") from error
-    if number != FORMAT or names.split("\n") != [*features.NAMES, *features.CONTEXT_NAMES]:
-        raise ValueError(
-            "this model was made for other features: make it again with python -m pipeline.train_extractor"
-        )
-    forests = [Forest(*(arrays[f"{name}.{field}"] for field in Forest._fields)) for name in ("first", "second")]
-    return Model(arrays["word_weights"], arrays["token_weights"], forests[0], forests[1], arrays["logistic"])
+        if number == FORMAT and names.split("\n") == [*features.NAMES, *features.CONTEXT_NAMES]:
+            return _model(arrays)
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError("this is no model of the extractor `blocks`, or a damaged one") from error
+    raise ValueError(
+        "this model was made for other features than this version has: make it again with "
+        "python -m pipeline.train_extractor"
+    )
+
+
+def _model(arrays: dict[str, Any]) -> Model:
+    """The model of these arrays. Raises ValueError or KeyError where a kernel would look beyond their ends."""
+    first, second = (Forest(*(arrays[f"{name}.{field}"] for field in Forest._fields)) for name in ("first", "second"))
+    model = Model(arrays["word_weights"], arrays["token_weights"], first, second, arrays["logistic"])
+    tables = (model.word_weights, np.int8, WORD_SLOTS), (model.token_weights, np.int8, TOKEN_SLOTS)
+    for array, kind, size in (*tables, (model.logistic, np.int32, 32 * _STEPS + 1)):
+        if array.dtype != kind or array.shape != (size,):
+            raise ValueError(f"a table of {array.dtype} {array.shape}, not of {kind.__name__} {size}")
+    for forest, columns in ((model.first, features.NAMES), (model.second, features.NAMES + features.CONTEXT_NAMES)):
+        nodes = forest.child.shape
+        if [array.dtype for array in forest] != [np.int32, np.int32, np.int16, np.float32, np.int32, np.int32]:
+            raise ValueError("a forest of other types")
+        if {array.shape for array in forest[2:]} != {nodes} or forest.roots.shape != forest.depth.shape:
+            raise ValueError("a forest of unequal parts")
+        steps = forest.child + (forest.threshold < np.inf)
+        for array, end in ((forest.roots, nodes[0]), (steps, nodes[0]), (forest.feature, len(columns))):
+            if array.min(initial=0) < 0 or array.max(initial=-1) >= end:
+                raise ValueError("a forest whose nodes lead nowhere")
+    return model
 
 
 def logistic_table() -> npt.NDArray[np.int32]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stages.extract.blocks import DIGEST, TOKENS
 from stages.extract.scan import TAG_NUMBER, Bytes
+from stages.extract.tokens import DIGEST, TOKENS
 from stages.kernels import inline, njit
 
-_PRE, _TABLE, _TR, _TD, _TH = (TAG_NUMBER[name] for name in "pre table tr td th".split())
+_PRE, _XMP, _TABLE, _TR, _TD, _TH = (TAG_NUMBER[name] for name in "pre xmp table tr td th".split())
 _COPY_TOKENS = 8  # shorter texts recur by right, in cells and lists
 _CELL_TOKENS = 20  # cells of more hold a page's layout
 _NEIGHBOURS = 6  # blocks on either side
@@ -28,7 +28,7 @@ def whole(
     """Changes `keep`, of each block, by the three rules; `probability` is the model's, in 1/65,536."""
     _drop_copies(keep, counts, element, tag)
     for b in range(len(keep)):
-        if tag[element[b]] == _PRE and probability[b] > _LIKELY:
+        if (tag[element[b]] == _PRE or tag[element[b]] == _XMP) and probability[b] > _LIKELY:
             keep[b] = True
     for e in range(len(tag)):
         if tag[e] == _TABLE and _is_wanted(e, keep, probability, counts, tag, depth, first[e], last[e]):
