@@ -63,6 +63,7 @@ _MOST_COLUMNS = 64
 _MOST_ACROSS = 32
 _LONG_CELL = 1_000  # bytes: a cell that holds more is a part of the page, not a datum
 _LONG_HEADED_CELL = 4_000  # in a table that has column heads
+_LONG_TITLED_CELL = 200  # in a table with headings inside cells, which mostly are a page's columns
 
 
 @inline
@@ -98,8 +99,8 @@ def table_width(
 ) -> int:
     """How many columns the table that event `at` opens has, or 0 where it only lays out the page.
 
-    Data have two rows and columns or more, no table, code or quotation inside, no headings but in its heads,
-    and no cell as long as a paragraph of prose. It is judged by reading up to the first inner table, so that
+    Data have two rows and columns or more, no table, code or quotation inside, and no cell as long as
+    a paragraph of prose, or as a sentence where cells hold headings. It is judged by reading up to the first inner table, so that
     nested tables cost no more than flat ones.
     """
     value, value_end = attribute(html, start[at], end[at], _ROLE)
@@ -107,7 +108,7 @@ def table_width(
         return 0
     taken[:] = 0
     rows = width = column = 0
-    headed = False
+    headed = titled = False
     in_cell = in_head = False
     cell = longest = 0
     number = at + 1
@@ -117,8 +118,9 @@ def table_width(
             if in_cell:
                 cell += end[number] - start[number]
         elif kind[number] == OPEN:
-            if role in (TABLE, PRE, QUOTE) or (role == HEADING and not in_head):
+            if role in (TABLE, PRE, QUOTE):
                 return 0
+            titled = titled or (role == HEADING and not in_head)
             if role == ROW:
                 rows += 1
                 column = 0
@@ -140,9 +142,8 @@ def table_width(
             break
         number += 1
     taken[:] = 0
-    if rows < 2 or width < 2 or width > _MOST_COLUMNS or longest > (_LONG_HEADED_CELL if headed else _LONG_CELL):
-        return 0
-    return width
+    longest_allowed = _LONG_TITLED_CELL if titled else _LONG_HEADED_CELL if headed else _LONG_CELL
+    return width if rows > 1 and 1 < width <= _MOST_COLUMNS and longest <= longest_allowed else 0
 
 
 _WRITTEN_AS = tuple(

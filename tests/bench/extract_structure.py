@@ -3,8 +3,9 @@
 What lies inside the main content is decided by a reference text: the gold text, or trafilatura's where a page has none.
 White space plays no part in that: texts are compared without any.
 
-- `pre`: one counts where its text stands in the reference. It is verbatim where its lines, less blanks at their ends
-  and blank lines around, stand as consecutive lines of the Markdown, all indented by the same amount (code in a list).
+- `pre`: one counts where its text stands in the reference. It is verbatim where its lines as a browser shows them (a
+  `div` or `br` inside begins one; blanks at the ends and blank lines around left out) stand as consecutive lines of the
+  Markdown, all indented by the same amount (code in a list). A no-break space counts as a blank.
 - TeX (`annotation` of application/x-tex, `script` of math/tex, `$$..$$`, `\\(..\\)`, `\\[..\\]` in a text): gold texts
   spell formulas in many ways, so one counts where the nearest text of 12 characters or more before it and the one
   behind it stand in the reference. It is verbatim where it stands in the Markdown, runs of white space counting as one
@@ -33,6 +34,7 @@ _UNESCAPED = re.compile(r"(?<!\\)\|")
 _DISPLAY = re.compile(r"^\{\\(?:display|text)style\s*(.*)\}$", re.S)
 _UNSEEN = {"script", "style", "noscript", "template", "textarea", "select", "title"}
 _WITHIN = {"math", "pre", "code", *_UNSEEN}
+_BLOCKS = {"div", "p", "li", "ol", "ul", "tr", "table"}
 _NEAR = 12
 
 
@@ -59,11 +61,24 @@ def pieces(page: Page, reference: str) -> Pieces:
     for element in tree.iter("pre"):
         text = squeezed(element.text_content())
         if text and text in inside and next(element.iterancestors("pre"), None) is None:
-            found.pre.append(element.text_content())
+            found.pre.append(_shown(element))
     found.tex = _formulas(tree, inside)
     for table in tree.iter("table"):
         found.cells += _cells(table, inside)
     return found
+
+
+def _shown(pre: lxml.html.HtmlElement) -> str:
+    """The text of a `pre` with the line breaks that a browser shows: those written, and those of blocks inside."""
+    parts: list[str] = []
+    for event, element in lxml.etree.iterwalk(pre, events=("start", "end")):
+        if element.tag == "br" and event == "start":
+            parts.append("\n")
+        elif element.tag in _BLOCKS:
+            parts.append("\0")
+        parts.append((element.text if event == "start" else element is not pre and element.tail) or "")
+    text = re.sub("\0+", "\0", "".join(parts))
+    return text.replace("\n\0", "\0").replace("\0", "\n").replace("\xa0", " ")  # a break at a block's end is not seen
 
 
 def _formulas(tree: lxml.html.HtmlElement, inside: str) -> list[str]:

@@ -103,6 +103,16 @@ def test_code_stands_as_it_is_written(html: str, text: str) -> None:
             "a | b\n1 | 2 | 3\n4 | 5",
             "| a | b |  |\n| --- | --- | --- |\n| 1 | 2 | 3 |\n|  | 4 | 5 |",
         ),
+        (
+            "<table><tr><td><h4>a</h4><td><h4>b</h4><tr><td>1<td>2</table>",
+            "a | b\n1 | 2",
+            "| a | b |\n| --- | --- |\n| 1 | 2 |",
+        ),
+        (
+            f"<table><tr><td><h4>a</h4><td>b<tr><td>{'x' * 201}<td>c</table>",
+            f"a\n\nb\n{'x' * 201}\nc",
+            f"#### a\n\nb\n\n{'x' * 201}\n\nc",
+        ),
         ("<table><tr><td>a<td>b</table>", "a\nb", "a\n\nb"),
         ("<table role=presentation><tr><td>a<td>b<tr><td>c<td>d</table>", "a\nb\nc\nd", "a\n\nb\n\nc\n\nd"),
         ("<table><tr><td>a<td><pre>b</pre><tr><td>c<td>d</table>", "a\n\nb\n\nc\nd", "a\n\n```\nb\n```\n\nc\n\nd"),
