@@ -40,7 +40,7 @@ from stages.hashing import keyed_all, threshold
 from stages.schema import DROPPED, READ
 
 VERSION = 1
-PACKAGES = ("fastwarc", "resiliparse", "warcio", "xxhash")
+PACKAGES = ("brotli", "isal", "lz4", "pyarrow", "resiliparse", "xxhash", "zstandard")
 NO_LONGER_NEEDED = ("payload", "content_type")
 BATCH_ROWS = 64  # about a second of work, so that progress moves
 

@@ -1,4 +1,7 @@
-"""Every benchmark of the spine: `make bench`. Figures are of this machine; ratios are what travels."""
+"""`make bench`: every benchmark but those of extraction (`make bench-extract`, `make bench-fuzz`).
+
+Figures are of this machine; ratios are what travels.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import platform
 import sys
 
-from tests.bench import clean_phase, memory
+from tests.bench import clean_phase, memory, table_reading, warc_reading, warc_splits
 
 
 def main() -> int:
@@ -14,6 +17,9 @@ def main() -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     clean_phase.main()
     memory.main()
+    warc_reading.main()
+    warc_splits.main()
+    table_reading.main()
     return 0
 
 
