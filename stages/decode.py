@@ -8,6 +8,8 @@ from typing import NamedTuple
 import regex
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
+from stages import charsets
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -18,6 +20,7 @@ _BOMS = (
 _HEADER = regex.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", regex.I)
 _META = regex.compile(rb"<meta\b[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w:.-]+)", regex.I)
 _XML = regex.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w:.-]+)", regex.I)
+_SAMPLE = 4096
 _META_BYTES = 4096  # WHATWG says 1024; real pages put scripts first
 _MULTIBYTE = frozenset(("utf-8", "gb18030", "big5hkscs", "cp932", "euc_jp", "iso2022_jp", "cp949"))
 # As WHATWG has it, a label stands for the superset that pages really use.
@@ -80,11 +83,12 @@ def decode(payload: bytes, content_type: str | None = None) -> Decoded:
     """The text of a page, by the first of these that holds.
 
     1. byte order mark; 2. UTF-8, where the bytes are valid and not ASCII (other charsets hardly ever give
-    valid UTF-8; against a declared multi-byte charset it takes 8 such characters); 3. the charsets of the
+    valid UTF-8; against a declared multi-byte charset it takes 8 such characters), or ISO-2022-JP, by its escapes;
+    3. the East Asian charset that makes common characters of the bytes (`stages.charsets`); 4. the charsets of the
     HTTP header and of the page, in that order, where they decode without error (a header that says Latin-1,
     as servers do by default, yields to the page, and to detection where over a tenth of the bytes are not
-    ASCII); 4. a multi-byte charset among these with at least ten good characters to one broken one;
-    5. detection (uchardet), without error; 6. whichever of all these replaces the fewest characters.
+    ASCII); 5. a multi-byte charset among these with at least ten good characters to one broken one;
+    6. detection (uchardet), without error; 7. whichever of all these replaces the fewest characters.
     """
     header = _codec(_HEADER.findall(content_type or "")[:1])
     page = _codec([label.decode("ascii", "replace") for label in _labels(payload[:_META_BYTES])])
@@ -100,8 +104,12 @@ def decode(payload: bytes, content_type: str | None = None) -> Decoded:
         foreign = len(utf8) - len(payload.translate(None, _HIGH))
         if foreign >= (8 if others else 1):
             return Decoded(utf8, "utf-8", first, 0)
+    if utf8 is not None and b"\x1b$" in payload and (japanese := _strict(payload, "iso2022_jp")) is not None:
+        return Decoded(japanese, "iso2022_jp", first, 0)
     if header == "cp1252" and page:
         declared = [page, header]
+    if utf8 is None and (found := charsets.evident(payload, declared)):
+        return Decoded(found[0], found[1], first, 0)
     for name in declared:
         text_or_none = _strict(payload, name)
         if text_or_none is None:
@@ -139,11 +147,15 @@ def _bom(payload: bytes) -> str | None:
 
 
 def _utf16(payload: bytes) -> str | None:
-    """UTF-16 without a byte order mark, by the NULs of its ASCII characters."""
-    sample = payload[:512]
+    """UTF-16 without a byte order mark, by ASCII: the page begins with it, and it has NULs on one side."""
+    sample = payload[:_SAMPLE]
     for name, place in (("utf-16-le", 1), ("utf-16-be", 0)):
-        zeros, others = sample[place::2], sample[1 - place :: 2]
-        if len(zeros) >= 8 and zeros.count(0) * 10 >= len(zeros) * 7 and others.count(0) * 10 <= len(others):
+        highs, lows = sample[place::2], sample[1 - place :: 2]
+        zeros = highs.count(0)
+        if zeros < 8 or highs[0] or lows.count(0) * 10 > zeros:
+            continue
+        ascii_lows = bytes(low for high, low in zip(highs, lows, strict=False) if not high)
+        if len(ascii_lows.translate(None, _CONTROL)) * 10 >= zeros * 9:
             return name
     return None
 

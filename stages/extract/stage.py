@@ -57,7 +57,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     packages: ClassVar[tuple[str, ...]] = ("selectolax", "trafilatura", "lxml", "justext", "resiliparse", "regex")
 
     engine: Literal["blocks", "trafilatura", "resiliparse"] = "blocks"
