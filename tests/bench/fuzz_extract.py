@@ -221,6 +221,7 @@ def replay(path: Path, settings: Mapping[str, str]) -> int:
     """Puts a saved input through the stage, in this process and without a limit on its CPU time."""
     header, payload = path.read_bytes().split(b"\n\n", 1)
     stage = make_stage(Extract, dict(settings))
+    assert isinstance(stage, Extract)
     files = load_files(stage.files(), ROOT)
     outcome = stage.bind(files)(batch([Input(payload, header.removeprefix(_CONTENT_TYPE).decode(), "")]))
     print(
