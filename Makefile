@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test lint bench bench-extract install clean
+.PHONY: demo test lint bench bench-extract bench-fuzz install clean
 
 install: .venv/installed
 
@@ -40,6 +40,9 @@ bench: install
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract
+
+bench-fuzz: install
+	$(BIN)/python -m tests.bench.fuzz_extract
 
 clean:
 	rm -rf .venv runs
