@@ -28,7 +28,7 @@ _ANY_PAGE = b"<title>A page</title><article><h1>A page</h1><p>With some text in 
 BUILTIN_MODEL = "builtin:extract-blocks.npz"
 _MOST_ATTRIBUTES = 10_000
 _HOPELESS = 10_000  # elements open at a time: so deep that no parser is to see it
-_DEEPEST = {"blocks": (1_000, 5_000), "trafilatura": (200, 256), "resiliparse": (200, 256)}
+_DEEPEST = {"blocks": (1_000, 5_000), "trafilatura": (200, 256), "resiliparse": (100, 256)}
 """Of each engine `max_depth` where it is left out, and the most that it may be."""
 
 
@@ -84,8 +84,9 @@ class Extract(Stage):
     max_nodes: Annotated[int, Ge(1)] = 150_000
     """Most elements, counted as `<` in the page (`too_many_nodes`)."""
     max_depth: Annotated[int, Ge(10), Le(5_000)] | None = None
-    """Deepest nesting of elements (`too_deep`). Where it is left out, 1,000 with blocks; with the others 200, and
-    at most 256: libxml2 loses what is deeper, and resiliparse's time grows with depth times nodes."""
+    """Deepest nesting of elements (`too_deep`). Where it is left out, 1,000 with blocks, 200 with trafilatura, 100
+    with resiliparse. Of those two at most 256: libxml2 loses what is deeper, and resiliparse's time grows with depth
+    times nodes."""
     max_replaced: Annotated[float, Ge(0), Le(1)] = 0.01
     """Greatest share of characters that bytes could not be decoded to (`undecodable_bytes`)."""
     max_control: Annotated[float, Ge(0), Le(1)] = 0.01

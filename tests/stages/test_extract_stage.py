@@ -203,7 +203,7 @@ def test_too_deep_a_page_is_dropped_by_every_engine(engine: str) -> None:
     deep = html("<div>" * 5000 + BODY).encode()
     outcome = bound(make(Extract, {"engine": engine}))(pages([deep, html("<div>" * 20 + BODY).encode()]))
     ((row, reason, depth, limit),) = outcome.dropped
-    assert (row, reason, limit) == (0, "too_deep", 1000 if engine == "blocks" else 200)
+    assert (row, reason, limit) == (0, "too_deep", {"blocks": 1000, "trafilatura": 200, "resiliparse": 100}[engine])
     assert depth is not None
     assert depth > limit
     assert "quick brown fox" in texts(outcome)[0]
