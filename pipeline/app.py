@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -17,7 +19,8 @@ from pipeline.errors import UserError
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with; 3 the run
 broke an expectation (a drop rate outside its band, an incomplete input); 4 damaged files were found; 75 another run
-works in the folder; 130 and 143 stopped by Ctrl-C and SIGTERM, run again to go on.
+works in the folder; 130 and 143 stopped by Ctrl-C and SIGTERM, run again to go on; 141 nobody read the output to its
+end, as `head` does not (commands that work, as `run` and `train`, go on unheard).
 """
 
 app = typer.Typer(
@@ -40,36 +43,90 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 def console(*, stderr: bool = False) -> Console:
     """A console that writes plain, unwrapped lines where it is not a terminal."""
-    made = Console(stderr=stderr, soft_wrap=True, emoji=False)  # `:100:` in a message is no emoji
+    made = _Console(stderr=stderr, soft_wrap=True, emoji=False)  # `:100:` in a message is no emoji
     if made.is_terminal:
         return made
-    return Console(stderr=stderr, soft_wrap=True, emoji=False, width=160, color_system=None)
+    return _Console(stderr=stderr, soft_wrap=True, emoji=False, width=160, color_system=None)
 
 
-def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A command whose UserErrors become one message on stderr and their exit code."""
+class _Unheard:
+    """A stream that goes on as if somebody read it when nobody does any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except BrokenPipeError:
+            _discard(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _discard(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _discard(stream: TextIO) -> None:
+    """Sends what is still to come on a stream, and what waits in it, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """While this lasts, it does not matter whether somebody reads what is printed."""
+    heard = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Unheard(stream)) for stream in heard)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = heard
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command; rich would end the process with 1."""
+        raise BrokenPipeError
+
+
+def command(name: str, *, works: bool = False, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A command whose UserErrors become one message on stderr and their exit code.
+
+    One that `works` does its work whether or not somebody reads what it prints; another ends with 141, as the shell
+    has it for a command behind which a pipe broke (`corpusmill dropped DIR | head`).
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
-            try:
-                code = function(*args, **kwargs)
-            except UserError as error:
-                console(stderr=True).print(f"corpusmill: {error}", markup=False, highlight=False)
-                raise typer.Exit(error.exit_code) from None
-            except ImportError as error:
-                console(stderr=True).print(
-                    f"corpusmill: the installation is not whole: {error}. Install it again.",
-                    markup=False,
-                    highlight=False,
-                )
-                raise typer.Exit(1) from None
-            except BrokenPipeError:  # `corpusmill dropped DIR | head`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise typer.Exit(0) from None
-            if code:
-                raise typer.Exit(code)
+            with _unheard() if works else nullcontext():
+                _end(function, *args, **kwargs)
 
         return app.command(name, **settings)(guarded)
 
     return register
+
+
+def _end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Calls a command and raises typer.Exit with its exit code, having said why where that is not 0."""
+    try:
+        code = function(*args, **kwargs)
+        sys.stdout.flush()
+    except UserError as error:
+        console(stderr=True).print(f"corpusmill: {error}", markup=False, highlight=False)
+        code = error.exit_code
+    except ImportError as error:
+        text = f"corpusmill: the installation is not whole: {error}. Install it again."
+        console(stderr=True).print(text, markup=False, highlight=False)
+        code = 1
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        code = 128 + signal.SIGPIPE
+    if code:
+        raise typer.Exit(code)

@@ -30,7 +30,7 @@ def _global(
     pass
 
 
-@command("run")
+@command("run", works=True)
 def run(
     recipe: RecipePath,
     options: Annotated[

@@ -110,7 +110,7 @@ def trace(
     return code
 
 
-@command("publish")
+@command("publish", works=True)
 def publish(
     folder: RunFolder,
     address: Annotated[
@@ -138,7 +138,7 @@ def publish(
     )  # fmt: skip
 
 
-@command("verify")
+@command("verify", works=True)
 def verify(
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="The folder of a run, or an address to which one was published.")
@@ -166,7 +166,7 @@ def verify(
     return 4 if report.damage else 0
 
 
-@command("clean")
+@command("clean", works=True)
 def clean(
     folder: RunFolder,
     keep: Annotated[
@@ -237,7 +237,7 @@ def try_(
         print_trying(trying, console(), full=full)
 
 
-@command("train")
+@command("train", works=True)
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration: a YAML file, see configs/.")],
     set_: Annotated[
