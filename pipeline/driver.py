@@ -189,7 +189,8 @@ def _watch(
             before, moved = (phase, working), time.monotonic()
         elif still > request.stall_seconds:
             earlier, spent = spent, _cpu_seconds(process)
-            if phase.get("silent") and spent - earlier > still / 10:  # that much no hanging process takes
+            # At the start, and in phases that report nothing: so much CPU time no process takes that hangs.
+            if phase.get("silent", True) and spent - earlier > still / 10:
                 moved = time.monotonic()
                 continue
             raise UserError(

@@ -178,4 +178,7 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 
 def note(batch: pa.RecordBatch, path: str) -> None:
     """Leaves the sums where the driver of the phase finds them."""
-    Path(path).write_text(json.dumps(batch.to_pylist()[0]))
+    try:
+        Path(path).write_text(json.dumps(batch.to_pylist()[0]))
+    except OSError as error:  # a full disk is no death of a worker
+        raise UnitFailed(Failure.of(error)) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import LockedError
 from pipeline.processes import alive
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a run waits for the processes of one that was killed to end."""
 
 
