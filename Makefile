@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
+# Else every process would compile Beam and all the others anew: five seconds, each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench bench-extract bench-fuzz install clean
 
 install: .venv/installed
@@ -28,7 +31,7 @@ demo: install
 	@echo "  $(BIN)/corpusmill trace runs/demo --token validation-00000-of-00001:1000"
 
 test: install
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,7 +1,11 @@
-"""A finished run of the demo recipe that tests look into, made once a session, and the command line to call."""
+"""A finished run of the demo recipe that tests look into, made once a session, and the command line to call.
+
+The tests may run in several processes at once (`pytest -n 2`): what is dear is made by one and shared by all.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,12 +13,36 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "configs" / "demo.yaml"
 
+# Where Python may not keep what it compiled, each of the many processes that tests start would compile all of it anew:
+# a third of their time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 Corpusmill = Callable[..., "subprocess.CompletedProcess[str]"]
+Shared = Callable[[str, Callable[[Path], object]], Path]
+
+# The same examples each time, however slow the machine: a test that passed once passes always. Look for new ones with
+# `pytest --hypothesis-profile=explore`.
+_patient = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("steady", derandomize=True, database=None, **_patient)
+hypothesis.settings.register_profile("explore", **_patient)
+hypothesis.settings.load_profile("steady")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are no names of tests: gzip puts the time into them, and all test processes must have the same tests."""
+    return argname if isinstance(val, bytes) and not (val.isascii() and len(val) < 40) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: at the end, one of them would keep one process busy and the others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def call(
@@ -48,11 +76,30 @@ def corpusmill() -> Corpusmill:
 
 
 @pytest.fixture(scope="session")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """`shared(name, make)`: the folder of this name that `make(folder)` filled, once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of the processes of this session, and of no other
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = base / f"shared-{name}", base / f"shared-{name}.done"
+        with (base / f"shared-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def demo_run(shared: Shared) -> Path:
     """The folder of a finished run of configs/demo.yaml. Tests must not change it: see `demo_copy`."""
-    folder = tmp_path_factory.mktemp("demo") / "run"
-    call("run", DEMO, "--out", folder, "--workers", 1)
-    return folder
+    return shared("demo", lambda folder: call("run", DEMO, "--out", folder / "run", "--workers", 1)) / "run"
 
 
 @pytest.fixture

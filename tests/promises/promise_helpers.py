@@ -13,11 +13,13 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +27,9 @@ CRAWL = ROOT / "tests" / "data" / "crawl"
 KILLING = Path(__file__).parent / "killing"
 GAP = (312_023, 6_961)
 """Offset and length of the zeroed member of damaged.warc.gz."""
+
+PATIENCE = 600.0
+"""Seconds that are waited for what must happen: only a run that hangs ever takes them."""
 
 PHASES = (
     "index", "clean", "signatures", "exact", "bands", "clusters", "documents", "tokenizer", "tokenise", "plan",
@@ -138,10 +143,9 @@ def start(*args: object, kill: dict[str, Any] | None = None, env: dict[str, str]
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and output of a started command; whatever it left running is ended, and fails the test."""
-    output, _ = process.communicate(timeout=300)
-    left = until(lambda: not processes_of(process.pid), seconds=10)
-    for one in processes_of(process.pid):
-        one.kill()
+    output, _ = process.communicate(timeout=PATIENCE)
+    left = until(lambda: not processes_of(process.pid), seconds=60)
+    stop_all(process.pid)
     assert left, f"processes were left behind by a command that ended:\n{output}"
     return process.returncode, output
 
@@ -163,7 +167,7 @@ def processes_of(session: int) -> list[psutil.Process]:
     return found
 
 
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> bool:
+def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> bool:
     """Waits until the condition holds; False where it never does."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -173,15 +177,36 @@ def until(condition: Callable[[], Any], seconds: float = 120.0) -> bool:
     return bool(condition())
 
 
-def at_work_in(out: Path, phase: str) -> Callable[[], bool]:
-    """A condition for `until`: a worker has taken up a unit of the phase."""
-    return lambda: any(out.glob(f"ledger/runs/*/{phase}-0/reports/*.json"))
+def start_held(folder: Path, *args: object, **settings: Any) -> subprocess.Popen[str]:
+    """Starts `corpusmill ARGS`, and returns when a worker has taken up a unit of phase clean.
+
+    There it waits until `release(folder)`, so that the run is still at work whenever the test does its part.
+    """
+    flag = folder / "held"
+    kill = {"match": "/clean-0/reports/", "moment": "hold", "flag": str(flag)}
+    process = start(*args, kill=kill, **settings)
+    until(lambda: flag.exists() or process.poll() is not None)
+    if not flag.exists():
+        stop_all(process.pid)
+        pytest.fail(f"phase clean never began:\n{process.communicate()[0]}", pytrace=False)
+    return process
+
+
+def release(folder: Path) -> None:
+    """Lets the worker of `start_held` go on."""
+    (folder / "held.go").touch()
+
+
+def send_all(session: int, number: int) -> None:
+    """Sends a signal to every process of a session that is still there."""
+    for process in processes_of(session):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def stop_all(session: int) -> None:
     """Kills every process of a session at once."""
-    for process in processes_of(session):
-        process.send_signal(signal.SIGKILL)
+    send_all(session, signal.SIGKILL)
 
 
 def shards(out: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ from trainer.packing import plan
 from trainer.run import train
 from trainer.trace import documents_of_step, steps_of_document
 
-WAIT = 60  # seconds, for a process that should be long gone
+WAIT = 600  # seconds, for a process that should be long gone
 
 
 def quiet(line: str) -> None:
@@ -99,7 +99,7 @@ def test_killed_at_13_and_resumed(config_file: Callable[..., Path], straight: Pa
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.DEVNULL)
     log = folder / "metrics.jsonl"
     deadline = time.monotonic() + WAIT
-    while not (log.exists() and len(losses(folder)) == 13) and time.monotonic() < deadline:
+    while not (log.exists() and len(losses(folder)) == 13) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

@@ -1,10 +1,13 @@
 """On PYTHONPATH, kills processes of a run for real at a chosen rename: for tests that ask what a kill leaves behind.
 
+Or holds one there, so that a test can do its part while the run is at work, however fast or slow either of them is.
+
 `CORPUSMILL_TEST_KILL` is JSON: `match`, a regular expression that the new name's path is searched for; `nth`, at
 which such rename in this process; `moment`: `before` or `after` the rename, `torn` (half of the file arrives under
-its new name), `half` (half of it stays under the old one), or `start` (as a Beam worker starts, no rename needed);
-`victim`: `run`, all processes of the session at once, or `worker`, this process if it is a Beam worker; `flag`, a
-file that is made at the kill and keeps it to once.
+its new name), `half` (half of it stays under the old one), `start` (as a Beam worker starts, no rename needed), or
+`hold` (nobody is killed: the process waits until there is a file `FLAG.go`); `victim`: `run`, all processes of the
+session at once, or `worker`, this process if it is a Beam worker; `flag`, a file that is made at the kill and keeps
+it to once.
 """
 
 import json
@@ -12,6 +15,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 _order = os.environ.get("CORPUSMILL_TEST_KILL")
 
@@ -39,6 +43,10 @@ def _arm(order):
             return replace(source, target, **settings)
         with open(order["flag"], "w") as file:
             file.write(str(target))
+        if order["moment"] == "hold":
+            while not os.path.exists(order["flag"] + ".go"):
+                time.sleep(0.02)
+            return replace(source, target, **settings)
         if order["moment"] in ("torn", "half"):
             with open(source, "r+b") as file:
                 file.truncate(os.path.getsize(source) // 2)
