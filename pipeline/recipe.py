@@ -118,7 +118,7 @@ class TokenizerTrain(Model):
         {}, description="share of the sample by source; empty: as the documents come"
     )
     character_coverage: float = Field(
-        0.9995, gt=0, le=1, description="share of characters that get pieces of their own"
+        0.9995, ge=0.98, le=1, description="share of characters that get pieces of their own, 0.98 to 1"
     )
 
 

@@ -53,6 +53,7 @@ def message(*changes: str) -> str:
         ("mixture.shares={web: 1.0}", ["mixture.shares", "'wet' is not named"]),
         ("mixture.shares.noets=0.0", ["mixture.shares.noets", "Did you mean 'notes'?"]),
         ("tokenizer=null", ["shards: need a `tokenizer`"]),
+        ("tokenizer.train.character_coverage=0.9", ["tokenizer.train.character_coverage", "0.98", "found 0.9"]),
         ("tokenizer={}", ["tokenizer", "either `train` or `file`"]),
         ("tokenizer={file: no.model}", ["tokenizer.file", "no.model"]),
         ("expect.gopher_qualty={drop: [0, 1]}", ["expect.gopher_qualty", "Did you mean 'gopher_quality'?"]),
