@@ -61,7 +61,8 @@ def run(
 ) -> int | None:
     """Run a recipe: from its inputs to documents, tokens and shards.
 
-    Run it again to go on after a kill, or after changing a setting: only what depends on the change is redone.
+    Run it again to go on after a kill, or after changing a setting: only what depends on the change is redone. A
+    worker that dies is replaced, three times in each phase at most; then the run ends and names the unit at fault.
 
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
     """

@@ -1,7 +1,7 @@
 """The process that the user started: it holds the folder's lock, starts the process that works, and watches.
 
-The working process is started again on the ledger, at most `RESTARTS` times, when it or one of its workers
-dies; it is ended when nothing has moved for too long. Its own output, Beam's and gRPC's go to a log file.
+The working process is started again on the ledger when it or one of its workers dies, at most `RESTARTS` times in
+each phase of a run; it is ended when nothing has moved for too long. Its own output, Beam's and gRPC's go to a log.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from pipeline.work import Context
 DIED = 70
 """What the working process ends with where its pipeline broke though no unit failed; it is then started again."""
 RESTARTS = 3
+"""In one phase of one run. A unit that kills its worker each time is given up so; a run of weeks, in which a machine
+now and then takes a process away, is not."""
 POLL = 0.2
 """Seconds between two looks at the working process."""
 
@@ -108,19 +111,23 @@ def _run(context: Context, request: RunRequest, display: Display) -> dict[str, i
                 write_durably(path, text.encode(), ledger.scratch)
         for old in sorted((ledger.folder / "runs").glob("*"))[:-4]:
             shutil.rmtree(old, ignore_errors=True)
-        for attempt in range(RESTARTS + 1):
+        deaths: Counter[str] = Counter()
+        while True:
             ledger.clear_attempts()
             desk = ledger.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
             result = _attempt(context, request, display, lock, desk)
             display.close_phase(finished=result is not None)
             if result is not None:
                 return result
-            if attempt < RESTARTS:
-                display.say("A worker died; going on from what is committed.")
-        raise UserError(
-            f"workers died {RESTARTS + 1} times, the last time at work on: {_units_at_work(_state(desk)[1])}. "
-            f"Out of memory? What is committed stays. The log is {desk / 'log'}."
-        )
+            facts, working = _state(desk)
+            phase = facts.get("phase", "start")
+            deaths[phase] += 1
+            if deaths[phase] > RESTARTS:
+                raise UserError(
+                    f"workers died {deaths[phase]} times in phase {phase}, the last time at work on: "
+                    f"{_units_at_work(working)}. Out of memory? What is committed stays. The log is {desk / 'log'}."
+                )
+            display.say("A worker died; going on from what is committed.")
 
 
 def _check_trial(context: Context, ledger: Ledger) -> None:
