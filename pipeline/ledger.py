@@ -22,6 +22,7 @@ import xxhash
 
 from pipeline import __version__
 from pipeline.errors import DamageError, RecipeError, UserError
+from pipeline.versions import VERSIONS
 
 FORMAT_VERSION = 1
 PART_FOLDERS = (
@@ -128,7 +129,7 @@ class Ledger:
         """
         if (self.folder / "run.json").exists():
             with suppress(DamageError):  # then it is written anew: the rows vouch for themselves
-                found = self.head()["name"]
+                found = self._head()["name"]
                 if found != name:
                     raise RecipeError(
                         f"{self.out} holds the run of recipe '{found}', not of '{name}'. "
@@ -142,12 +143,20 @@ class Ledger:
         return False
 
     def create(self, name: str) -> None:
-        """Makes what a run folder needs, where it is not there yet. Raises as `check` does."""
+        """Makes what a run folder needs, where it is not there yet, and forgets what another version wrote otherwise.
+
+        Raises as `check` does.
+        """
         known = self.check(name)
         self.scratch.mkdir(exist_ok=True)
-        if not known:  # first of all: a folder that holds anything else and no head is refused
+        outdated = self._outdated(self._head()) if known else []
+        for phase in outdated:
+            self.set_complete(False)
+            self.keep_only(phase, [])
+        if not known or outdated:  # first of all: a folder that holds anything else and no head is refused
             facts = {"format_version": FORMAT_VERSION, "name": name, "created_by": f"corpusmill {__version__}"}
-            write_durably(self.folder / "run.json", json.dumps(facts).encode(), self.scratch)
+            head = json.dumps(facts | {"phases": VERSIONS})
+            write_durably(self.folder / "run.json", head.encode(), self.scratch)
         for folder in (self.folder / "rows", *(self.out / name for name in PART_FOLDERS)):
             folder.mkdir(exist_ok=True)
         sync(self.folder)
@@ -159,7 +168,22 @@ class Ledger:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def head(self) -> dict[str, Any]:
-        """Name and format of the run. Raises UserError where the folder holds none."""
+        """Name and format of the run. Raises UserError where the folder holds none that can be read."""
+        facts = self._head()
+        if outdated := self._outdated(facts):
+            raise UserError(
+                f"{self.out} was made by another version, {facts.get('created_by', 'of corpusmill')}, whose results of "
+                f"{', '.join(outdated)} look otherwise. Run its recipe again: what is outdated is redone."
+            )
+        return facts
+
+    @staticmethod
+    def _outdated(head: dict[str, Any]) -> list[str]:
+        """The phases whose rows and parts another version wrote, which are not to be read."""
+        there = head.get("phases", {})
+        return [phase for phase, version in VERSIONS.items() if there.get(phase) != version]
+
+    def _head(self) -> dict[str, Any]:
         path = self.folder / "run.json"
         try:
             facts = json.loads(path.read_text("utf-8"))

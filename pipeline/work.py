@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pipeline.ledger import Ledger, digest_of
 from pipeline.recipe import Recipe
 from pipeline.storage.address import use
+from pipeline.versions import VERSIONS
 from stages.base import Stage
 
 Found = TypeVar("Found")
@@ -100,16 +101,16 @@ class Context:
         return cls(Path(data["out"]), Path(data["folder"]), recipe, Trial(**data["trial"]))
 
 
-def unit_key(phase: str, phase_version: int, packages: tuple[str, ...], facts: dict[str, Any]) -> str:
+def unit_key(phase: str, packages: tuple[str, ...], facts: dict[str, Any]) -> str:
     """The resume key of a unit: a digest of everything that its result depends on.
 
-    `phase_version` is raised when the phase's own code gives another result; `packages` are the
-    distributions that it calls. The Unicode data of the interpreter count as well.
+    The phase's version (see `versions`) stands for its own code, `packages` are the distributions that it calls. The
+    Unicode data of the interpreter count as well.
     """
     return digest_of(
         {
             "phase": phase,
-            "version": phase_version,
+            "version": VERSIONS[phase],
             "packages": {package: _release(package) for package in ("pyarrow", *packages)},
             "unicode": unicodedata.unidata_version,
             "facts": facts,

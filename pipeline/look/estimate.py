@@ -15,7 +15,6 @@ import zstandard
 from rich.console import Console
 
 from pipeline import __version__, listing
-from pipeline.errors import RecipeError
 from pipeline.phases import PHASES
 from pipeline.phases.clean import Chain
 from pipeline.readers import READERS
@@ -172,8 +171,7 @@ def _state(context: Context) -> str:
     ledger = context.ledger
     if not (ledger.folder / "run.json").exists():
         return f"{context.out} holds nothing yet, so all of it would be done"
-    if ledger.head()["name"] != context.recipe.name:
-        raise RecipeError(f"{context.out} holds the run of recipe '{ledger.head()['name']}'; give another --out")
+    ledger.check(context.recipe.name)
     for phase in PHASES.values():
         tasks = phase.tasks(context)
         todo = [task for task in tasks if ledger.valid_row(phase.name, task.key, removed_is_fine=True) is None]

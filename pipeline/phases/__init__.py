@@ -1,10 +1,10 @@
 """The phases of a run, each a module of the same form.
 
-`NAME` and `VERSION`; `READS`, the phases whose parts it reads; `tasks(context)`, its units of work, known
-once the phases before it are done; `work(task, context, folder, reporter)`, one unit: writes files into the
-attempt's folder and returns them with the body of the manifest row. `PARALLEL_FROM` is the amount of work in
-bytes below which one worker does it, since a second would start longer than it works. A unit of a silent
-phase is one long step that reports nothing before its end.
+`tasks(context)` are its units of work, known once the phases before it are done; `work(task, context, folder,
+reporter)` does one of them: it writes files into the attempt's folder and returns them with the body of the manifest
+row. `parallel_from` is the amount of work in bytes below which one worker does it, since a second would start longer
+than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
+a version: see `pipeline.versions`.
 
 In the order of a run: index, clean, signatures, exact, bands, clusters, documents, tokenizer, tokenise,
 plan, shard.

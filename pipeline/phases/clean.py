@@ -34,12 +34,12 @@ from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
 from pipeline.recipe import NOT_SAMPLED, READ_LABEL
 from pipeline.resources import digests, load
 from pipeline.storage.patience import Unavailable
+from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task, once, unit_key
 from stages.base import Outcome, Processor, Stage
 from stages.hashing import keyed_all, threshold
 from stages.schema import DROPPED, READ
 
-VERSION = 1
 PACKAGES = ("brotli", "isal", "lz4", "pyarrow", "resiliparse", "xxhash", "zstandard")
 NO_LONGER_NEEDED = ("payload", "content_type")
 BATCH_ROWS = 64  # about a second of work, so that progress moves
@@ -70,10 +70,10 @@ def tasks(context: Context) -> list[Task]:
             }
             if context.recipe.pins is not None:
                 facts["pins"] = pins.digest(pins.read(Path(context.recipe.pins)))
-            key = unit_key("clean", VERSION, PACKAGES, facts)
+            key = unit_key("clean", PACKAGES, facts)
             seen[key] += 1
             if seen[key] > 1:
-                key = unit_key("clean", VERSION, PACKAGES, facts | {"again": seen[key]})
+                key = unit_key("clean", PACKAGES, facts | {"again": seen[key]})
             found.append(Task("clean", key, end - start, spec | {"start": start, "end": end, "records": records}))
     return found
 
@@ -195,7 +195,7 @@ def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> None:
 def made_with(context: Context) -> dict[str, Any]:
     """The versions that a unit's outcome depends on, which `trace` compares with those it runs on."""
     return {
-        "phase": VERSION,
+        "phase": VERSIONS["clean"],
         "packages": {package: version(package) for package in ("pyarrow", *PACKAGES)} | _readers_packages(context),
         "unicode": unicodedata.unidata_version,
         "stages": chain_facts(context),

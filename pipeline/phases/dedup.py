@@ -28,7 +28,6 @@ from pipeline.recipe import DEDUP_LABEL, Dedup
 from pipeline.work import Context, Task, once, unit_key
 from stages.schema import DROPPED
 
-VERSION = 1
 PACKAGES = ("numpy", "scipy")
 
 DUPLICATES = pa.schema(
@@ -71,7 +70,7 @@ def exact_tasks(context: Context) -> list[Task]:
         "sources": context.recipe.sources,
         "near": settings.near is not None,
     }
-    key = unit_key("exact", VERSION, PACKAGES, facts)
+    key = unit_key("exact", PACKAGES, facts)
     return [Task("exact", key, sum(part.bytes for part in parts), {"paths": [part.path for part in parts]})]
 
 
@@ -156,7 +155,7 @@ def band_tasks(context: Context) -> list[Task]:
     found = []
     for band in range(bands):
         spec = {"band": band, "rows": rows, "min_equal": need, "permutations": near.permutations}
-        key = unit_key("bands", VERSION, PACKAGES, spec | {"exact": exact.digest, "matrix": matrix.digest})
+        key = unit_key("bands", PACKAGES, spec | {"exact": exact.digest, "matrix": matrix.digest})
         found.append(Task("bands", key, matrix.bytes, spec | {"exact": exact.path, "matrix": matrix.path}))
     return found
 
@@ -197,7 +196,7 @@ def cluster_tasks(context: Context) -> list[Task]:
         "bands": [part.path for part in parts],
         "parts": [part.path for part in signed],
     }
-    return [Task("clusters", unit_key("clusters", VERSION, PACKAGES, facts), sum(p.bytes for p in parts), spec)]
+    return [Task("clusters", unit_key("clusters", PACKAGES, facts), sum(p.bytes for p in parts), spec)]
 
 
 def cluster_work(

@@ -19,8 +19,6 @@ from pipeline.phases import dedup, signatures
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
 
-VERSION = 1
-
 
 @once
 def tasks(context: Context) -> list[Task]:
@@ -29,7 +27,7 @@ def tasks(context: Context) -> list[Task]:
     decisions = dedup.decisions(context)
     for part in signatures.clean_parts(context):
         decision = decisions[part.path]
-        key = unit_key("documents", VERSION, (), {"part": part.digest, "decisions": decision.digest})
+        key = unit_key("documents", (), {"part": part.digest, "decisions": decision.digest})
         found.append(Task("documents", key, part.bytes, {"path": part.path, "decisions": decision.path}))
     return found
 

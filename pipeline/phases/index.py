@@ -22,7 +22,6 @@ from pipeline.storage.address import is_remote
 from pipeline.storage.patience import Unavailable
 from pipeline.work import SPLIT_BYTES, Context, Task, once, unit_key
 
-VERSION = 1
 REMOTE_SPLIT_BYTES = 2 << 30
 """As SPLIT_BYTES for remote files of formats whose frames are found by reading all of the file: below this, a
 second worker is not worth a second journey. The files of a public crawl hold about a gigabyte each."""
@@ -51,7 +50,7 @@ def task_of(file: InputFile, seen: listing.Look, context: Context) -> Task:
         "split_bytes": _target(file.path, file.format),
     }
     spec = vars(file) | {"size": seen.size, "looks": seen.looks, "unavailable": seen.why}
-    return Task("index", unit_key("index", VERSION, (), facts), seen.size, spec)
+    return Task("index", unit_key("index", (), facts), seen.size, spec)
 
 
 def _target(path: str, kind: str) -> int:

@@ -26,7 +26,6 @@ from pipeline.recipe import BOUNDARY_ROLES, Mixture
 from pipeline.shards import FORMAT, FORMAT_VERSION, shard_name, token_dtype, write_shard
 from pipeline.work import Context, Task, once, unit_key
 
-VERSION = 1
 TRAIN, VALIDATION = "train", "validation"
 PLAN = pa.schema(
     [
@@ -57,7 +56,7 @@ def plan_tasks(context: Context) -> list[Task]:
         "trial": context.trial.given,
         "seed": recipe.seed,
     }
-    key = unit_key("plan", VERSION, ("tldextract",), facts)
+    key = unit_key("plan", ("tldextract",), facts)
     return [Task("plan", key, sum(part.bytes for part in parts), {"paths": [part.path for part in parts]})]
 
 
@@ -157,7 +156,7 @@ def tasks(context: Context) -> list[Task]:
                 "token": row.body["special"][role], "vocabulary": row.body["vocabulary"],
             }  # fmt: skip
             facts = spec | {"plan": part.digest, "parts": digest}
-            found.append(Task("shard", unit_key("shard", VERSION, (), facts), size, spec | {"plan": part.path}, paths))
+            found.append(Task("shard", unit_key("shard", (), facts), size, spec | {"plan": part.path}, paths))
     return found
 
 

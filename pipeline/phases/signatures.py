@@ -19,8 +19,6 @@ from stages.minhash import MinHashSettings, signatures
 from stages.schema import ORIGIN
 from stages.shingles import exact_keys
 
-VERSION = 1
-
 
 @once
 def tasks(context: Context) -> list[Task]:
@@ -34,7 +32,7 @@ def tasks(context: Context) -> list[Task]:
     found = []
     for part in clean_parts(context):
         facts = {"part": part.digest, "minhash": minhash.VERSION, **settings}
-        key = unit_key("signatures", VERSION, minhash.PACKAGES, facts)
+        key = unit_key("signatures", minhash.PACKAGES, facts)
         found.append(Task("signatures", key, part.bytes, {"path": part.path, **settings}))
     return found
 

@@ -22,7 +22,6 @@ from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
 from pipeline.work import Context, Task, once, unit_key
 
-VERSION = 1
 PACKAGES = ("sentencepiece",)
 ROW_GROUP_BYTES = 4 << 20
 """Small, since a shard reads of each part the row groups of its stretch of the shuffle."""
@@ -37,7 +36,7 @@ def tasks(context: Context) -> list[Task]:
     found = []
     for part in documents.parts(context):
         facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed}
-        key = unit_key("tokenise", VERSION, PACKAGES, facts)
+        key = unit_key("tokenise", PACKAGES, facts)
         found.append(
             Task("tokenise", key, part.bytes, {"path": part.path, "tokenizer": digest, "model": tokenizer.MODEL})
         )

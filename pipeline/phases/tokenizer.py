@@ -23,7 +23,6 @@ from pipeline.phases import documents
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
 
-VERSION = 1
 PACKAGES = ("sentencepiece",)
 MODEL = "tokenizer/tokenizer.model"
 
@@ -48,7 +47,7 @@ def tasks(context: Context) -> list[Task]:
         }
         spec = {"paths": [part.path for part in parts]}
         size = sum(part.bytes for part in parts)
-    return [Task("tokenizer", unit_key("tokenizer", VERSION, PACKAGES, facts), size, spec)]
+    return [Task("tokenizer", unit_key("tokenizer", PACKAGES, facts), size, spec)]
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:

@@ -1,0 +1,20 @@
+"""The version of each phase: of what its units write, and of the code that makes it."""
+
+from __future__ import annotations
+
+VERSIONS = {
+    "index": 2,
+    "clean": 2,
+    "signatures": 2,
+    "exact": 2,
+    "bands": 2,
+    "clusters": 2,
+    "documents": 2,
+    "tokenizer": 2,
+    "tokenise": 2,
+    "plan": 2,
+    "shard": 2,
+}
+"""To be raised when a phase gives other results for equal inputs, or when its tables or the body of its manifest rows
+look otherwise (tests/pipeline/test_phase_formats.py notices the latter). It is part of the keys of units, and
+`ledger/run.json` says of which version the rows of a folder are: what an older one wrote is never read, but redone."""
