@@ -33,6 +33,13 @@ REASONS = ("cpu_time", "memory", "crashed")
 TRIES = 3
 """Deaths of the child at the same work that are blamed on something else, before the run is ended."""
 _SHARED = 1 << 20
+_ENVIRONMENT = {
+    # Large pieces of memory are the system's again as soon as they are free. In the C library's own heap, small ones
+    # that live on come to lie between them, and a child's memory would creep up from page to page.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "PYTHONSAFEPATH": "1",
+}
 
 
 class _Died(Exception):
@@ -186,7 +193,7 @@ class _Child:
     """A child process. It is ended when this object goes."""
 
     def __init__(self, order: bytes, shared: int) -> None:
-        environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
+        environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **_ENVIRONMENT}
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from pipeline.guard_child import main; main()"],
             stdin=subprocess.PIPE,

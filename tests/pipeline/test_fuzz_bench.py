@@ -77,9 +77,10 @@ def test_a_row_that_changes_its_neighbours_is_a_fault(monkeypatch: pytest.Monkey
 
 def test_memory_that_grows_is_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
     """A worker would need more memory the longer it runs."""
-    for grown, reached in ((500_000, True), (2_000_000, False)):
-        peaks = [(0, 10 << 20, 0), (10_000, 50 << 20, 0), (20_000, (50 << 20) + grown, 0)]
-        assert report("blocks", Found(inputs=20_000, peaks=peaks)) is reached
+    for peak, resident, reached in ((0, 0, True), (500_000, 0, True), (2_000_000, 0, False), (0, 2_000_000, False)):
+        memory = [(0, 10 << 20, 0)]
+        memory += [(10_000 + n * 1_000, (50 << 20) + peak * n // 10, resident * n // 10) for n in range(11)]
+        assert report("blocks", Found(inputs=20_000, memory=memory)) is reached
 
 
 @pytest.mark.slow
