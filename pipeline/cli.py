@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -148,6 +150,8 @@ from pipeline import commands  # noqa: E402, F401 - registers the others, to be 
 
 def main() -> None:
     """The entry point of `corpusmill`."""
+    with suppress(OSError):  # a user's own stages may lie in the working folder; last, so that they shadow nothing
+        sys.path.append(os.getcwd())
     app()
 
 

@@ -47,6 +47,10 @@ def find(name: str) -> type[Stage]:
         raise ValueError(f"there is no stage '{name}'. {hint}")
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the stage '{name}' cannot be imported: {error}. Is it installed, or in the folder of the command?"
+        ) from error
     except Exception as error:  # a user's module may fail in any way
         raise ValueError(f"the stage '{name}' cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)

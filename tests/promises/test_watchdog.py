@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import promise_helpers as help
@@ -164,18 +166,62 @@ def test_a_stage_that_loses_rows_is_refused(bad: Path, stage: str) -> None:
     assert "must be kept, in its place and with its id, or be dropped once" in output
 
 
-def test_the_working_folder_shadows_nothing(bad: Path) -> None:
-    """Else a folder of one's own called `pipeline` or `json` would break the run from inside it."""
+def test_the_working_folder_gives_stages_and_shadows_nothing(bad: Path) -> None:
+    """Else one's own stage would have to be installed first, or one's own folder `pipeline` break the run from inside.
+
+    Workers and the children that guard a stage find it as well.
+    """
     for name in ("pipeline", "stages", "trainer", "json", "queue"):
         (bad / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
-    import subprocess
-    import sys
-
-    script = Path(sys.executable).with_name("corpusmill")
+    (bad / "mine.py").write_text(MINE)
     entry = {"source": "notes", "path": "notes/*", "format": "jsonl"}
-    recipe = help.write_recipe(bad / "r.yaml", {"name": "plain", "inputs": [entry], "stages": [{"normalize": {}}]})
-    done = subprocess.run(
-        [script, "run", recipe, "--workers", "2"], cwd=bad, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (bad / "runs" / "plain" / "documents").is_dir()
+    stages = [{"mine:Loud": {}}, {"mine:Guarded": {}}]
+    help.write_recipe(bad / "r.yaml", {"name": "own", "inputs": [entry], "stages": stages})
+
+    def script(*args: str) -> str:
+        """The installed command, which does not look into the working folder by itself."""
+        done = subprocess.run(
+            [Path(sys.executable).with_name("corpusmill"), *args], cwd=bad, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    script("run", "r.yaml", "--workers", "2")
+    texts = [row["text"] for row in help.rows(bad / "runs" / "own", "documents")]
+    assert len(texts) == 60
+    assert all(text.startswith("<NOTE ") for text in texts)
+    (bad / "page.txt").write_text("a page")
+    assert "<A PAGE>" in script("try", "r.yaml", "page.txt", "--json")
+
+
+MINE = """
+from dataclasses import dataclass
+import pyarrow as pa
+from stages.base import Limits, Outcome, Stage
+
+
+def _changed(batch, change):
+    texts = pa.array([change(text) for text in batch.column("text").to_pylist()], batch.schema.field("text").type)
+    return Outcome(batch.set_column(batch.schema.get_field_index("text"), batch.schema.field("text"), texts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loud(Stage):
+    name = "loud"
+    version = 1
+
+    def process(self, batch):
+        return _changed(batch, str.upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded(Stage):
+    name = "guarded"
+    version = 1
+
+    def limits(self):
+        return Limits(cpu_seconds=100, memory=1 << 30)
+
+    def process(self, batch):
+        return _changed(batch, lambda text: f"<{text}>")
+"""
