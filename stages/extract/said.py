@@ -1,6 +1,7 @@
-"""What a page says of itself: its title, its description, and what kind of thing it claims to be.
+"""The words by which a page describes itself, as sets that its blocks are compared with: title, description, JSON-LD.
 
-A block that holds the same words is likely to be what the page is about.
+A block that holds the same words is likely to be what the page is about. What kind of thing the page claims to be is
+counted on the way.
 """
 
 from __future__ import annotations

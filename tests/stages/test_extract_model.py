@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from itertools import product
@@ -20,6 +21,7 @@ from stages.extract.blocks import read
 from stages.extract.model import LEAF, ONE, Forest, choose, dump, load, logistic_table, probabilities
 from stages.extract.scan import canonical, scan
 from stages.extract.tokens import COUNTS, TOKENS
+from tests.bench.extract_card import BEGIN, END, filled
 
 BUILTIN = (DATA / "extract-blocks.npz").read_bytes()
 
@@ -180,3 +182,31 @@ def test_a_model_of_ones_own_is_used() -> None:
 
 def _constant(trees: Forest, leaf: int) -> Forest:
     return trees._replace(leaf=np.full_like(trees.leaf, leaf))
+
+
+def test_the_card_is_of_the_model_that_ships() -> None:
+    """Somebody would read the scores, data and licence of another model."""
+    card = (DATA / "extract-blocks.md").read_text("utf-8")
+    assert f"{len(BUILTIN):,} bytes, SHA-256 `{hashlib.sha256(BUILTIN).hexdigest()}`" in card
+    ours = load(BUILTIN)
+    assert f"({len(ours.first.roots)} and {len(ours.second.roots)} trees" in card
+    assert f"over {len(model.features.NAMES)} figures" in card
+    assert f"with {len(model.features.CONTEXT_NAMES)} more" in card
+
+
+def test_the_card_takes_its_scores_from_the_bench() -> None:
+    """Scores would be copied by hand, and stay when the model changes."""
+    scores = dict.fromkeys(("ours", "trafilatura", "resiliparse"), 0.5)
+    row = {"name": "token F1, forum", "pages": 1234, "scores": scores, "difference": [0.1, -0.2, 0.3]}
+    row["against"] = "resiliparse"
+    figures = {"environment": {"machine": "x", "Python": "3"}, "rows": [row, row, row | {"name": "CPU"}]}
+    made = filled(f"above {BEGIN}old{END} below", figures)
+    assert made.startswith(f"above {BEGIN}\n")
+    assert made.endswith(f"\n\nMeasured with Python 3.\n{END} below")
+    assert (
+        made.count("| token F1, forum | 1,234 | 0.500 | 0.500 | 0.500 | +0.100 [-0.200, +0.300] to resiliparse |") == 1
+    )
+    assert "old" not in made
+    assert "CPU" not in made
+    with pytest.raises(ValueError, match="the card has no"):
+        filled("no marks", figures)

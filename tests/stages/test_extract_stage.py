@@ -163,12 +163,11 @@ def test_an_extractor_that_fails_drops_the_page_alone(monkeypatch: pytest.Monkey
 
 def test_modes_and_formats_reach_the_extractor() -> None:
     """Settings of a recipe would do nothing."""
-    page = html(
-        f"<article><h1>Heading</h1>{BODY}<table><tr><td>cell one</td><td>cell two</td></tr></table></article>"
-    ).encode()
+    table = "<table><tr><td>cell one</td><td>cell two</td></tr><tr><td>cell three</td><td>cell four</td></tr></table>"
+    page = html(f"<article>{BODY}<h2>Heading of a section</h2>{BODY}{table}{BODY}</article>").encode()
     markdown = texts(bound(Extract(format="markdown"))(pages([page])))[0]
-    assert "# Heading" in markdown
-    assert "cell one" in markdown
+    assert "\n\n## Heading of a section\n\n" in markdown
+    assert "| cell one | cell two |" in markdown
     assert "cell one" not in texts(bound(Extract(engine="trafilatura", tables=False))(pages([page])))[0]
     for mode in ("fast", "precision", "recall"):
         assert "quick brown fox" in texts(bound(Extract(engine="trafilatura", mode=mode))(pages([page])))[0]
