@@ -82,8 +82,8 @@ class Found:
             return None
         inputs, peaks, residents = map(list, zip(*behind, strict=True))
         by_peak = (peaks[-1] - peaks[0]) / (inputs[-1] - inputs[0])
-        slope: float = statistics.linear_regression(inputs, residents).slope
-        return max(by_peak, slope) * 10_000
+        slope = float(statistics.linear_regression(inputs, residents).slope)
+        return float(max(by_peak, slope) * 10_000)
 
 
 class Campaign:
