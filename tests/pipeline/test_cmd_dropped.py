@@ -80,7 +80,9 @@ def test_the_command(demo_run: Path, corpusmill) -> None:  # type: ignore[no-unt
     """Else scripts could not read it: one record a line, the same each time, JSON where asked."""
     plain = corpusmill("dropped", demo_run)
     counts, _, rows = plain.stdout.partition("\n\n")
-    assert "6\tgopher_quality\tgopher_quality.few_words" in counts.splitlines()
+    few = sum(row["reason"] == "gopher_quality.few_words" for row in listed(RunFolder(demo_run)))
+    assert few > 0
+    assert f"{few}\tgopher_quality\tgopher_quality.few_words" in counts.splitlines()
     assert len(rows.splitlines()) == 20
     assert {len(row.split("\t")) for row in rows.splitlines()} == {10}
     assert "-n 0" in plain.stderr
