@@ -99,8 +99,8 @@ def table_width(
 ) -> int:
     """How many columns the table that event `at` opens has, or 0 where it only lays out the page.
 
-    Data have two rows and columns or more, no table, code or quotation inside, and no cell as long as
-    a paragraph of prose, or as a sentence where cells hold headings. It is judged by reading up to the first inner table, so that
+    Data have two rows and columns or more, no table, code or quotation inside, and no cell as long as a paragraph of
+    prose, or as a sentence where cells hold headings. It is judged by reading up to the first inner table, so that
     nested tables cost no more than flat ones.
     """
     value, value_end = attribute(html, start[at], end[at], _ROLE)
