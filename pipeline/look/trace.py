@@ -195,4 +195,4 @@ def described(row: dict[str, Any]) -> dict[str, Any]:
 
 def scores_of(row: dict[str, Any]) -> dict[str, Any]:
     """The scores of a document, without what is told elsewhere."""
-    return {name: value for name, value in scores(row).items() if name not in ("part", "shard", "split")}
+    return as_json({name: value for name, value in scores(row).items() if name not in ("part", "shard", "split")})

@@ -23,7 +23,7 @@ def call(*args: object) -> tuple[int, str]:
 
 def test_all_commands_are_there() -> None:
     """Else a command of the README would be unknown."""
-    assert NAMES == ["clean", "dropped", "inspect", "run", "stages", "trace", "train", "try", "verify"]
+    assert NAMES == ["clean", "dropped", "inspect", "publish", "run", "stages", "trace", "train", "try", "verify"]
     assert Path(pipeline.commands.__file__).exists()
 
 
