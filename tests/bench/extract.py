@@ -22,7 +22,15 @@ import numpy as np
 from stages.base import Processor
 from tests.bench import extract_speed as speed
 from tests.bench import warc_reading
-from tests.bench.extract_contestants import PEERS, fold_extractors, our_results, peer_texts, remembered, train_folds
+from tests.bench.extract_contestants import (
+    PEERS,
+    fold_extractors,
+    our_results,
+    peer_texts,
+    remembered,
+    shipped_extractor,
+    train_folds,
+)
 from tests.bench.extract_metadata import NOTHING, dated, peer_metadata, same_title
 from tests.bench.extract_report import Row, compared, environment, show
 from tests.bench.extract_scoring import (
@@ -39,6 +47,9 @@ from tests.bench.extract_structure import KINDS, kept, pieces
 
 Texts = Mapping[str, Mapping[str, str]]
 """Texts by contestant and page id."""
+
+SCORED = {"quality", "structure", "metadata"}
+"""The parts whose pages must not have been seen in training."""
 
 PARTS = ("quality", "structure", "metadata", "speed", "warc")
 
@@ -174,16 +185,16 @@ def metadata(found: Sequence[Page], extractors: Mapping[int, Processor], cache: 
     return rows
 
 
-def timing(found: Sequence[Page], extractor: Processor, options: argparse.Namespace) -> list[Row]:
+def timing(found: Sequence[Page], options: argparse.Namespace) -> list[Row]:
     """CPU a page from bytes to Arrow text, and memory."""
     sample = sorted(found, key=lambda page: page.id)[: options.timed]  # ids are hashes: a fair draw of all sets
-    makers: dict[str, Callable[[Sequence[Page]], speed.Work]] = {"ours": partial(speed.stage_work, extractor)}
+    makers: dict[str, Callable[[Sequence[Page]], speed.Work]] = {
+        "ours": partial(speed.stage_work, shipped_extractor(options.engine))
+    }
     makers |= {name: partial(speed.peer_work, name) for name in PEERS}
     spent = speed.measure(makers, sample, options.rounds)
     ratio = {name: spent["trafilatura"] / spent[name] for name in spent}
     shared = ["--engine", options.engine, "--up-to", sample[-1].id]
-    if options.models:
-        shared += ["--models", str(options.models)]
     memory = {name: speed.peak(["--peak-of", name, *shared]) / 1e6 for name in ("ours", "trafilatura", "resiliparse")}
     return [
         Row("CPU ms a page, bytes to Arrow text", len(sample), spent),
@@ -210,7 +221,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     found = pages()
     if options.pages:
         found = sorted(found, key=lambda page: page.id)[: options.pages]
-    extractors = fold_extractors(options.engine, "text", options.models)
+    extractors = fold_extractors(options.engine, "text", options.models) if SCORED & set(options.only) else {}
     rows: list[Row] = []
     reference: dict[str, str] = {}
     if {"quality", "structure"} & set(options.only):
@@ -233,7 +244,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     if "metadata" in options.only:
         rows += metadata(found, extractors, options.cache)
     if "speed" in options.only:
-        rows += timing(found, extractors[0], options)
+        rows += timing(found, options)
     if "warc" in options.only:
         rows += warc(options.rounds)
     return rows
@@ -257,13 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            if options.engine == "blocks" and not options.models:
-                options.models = Path(scratch)
-                if not options.peak_of:
-                    train_folds(options.models)
             if options.peak_of:
                 print(_peak(options))
                 return 0
+            if options.engine == "blocks" and not options.models and SCORED & set(options.only):
+                options.models = Path(scratch)
+                train_folds(options.models)
             rows = run(options)
         except subprocess.CalledProcessError as error:
             print(f"bench-extract cannot run: this command failed: {' '.join(error.cmd)}", file=sys.stderr)
@@ -282,7 +292,7 @@ def _peak(options: argparse.Namespace) -> int:
     sample = pages(up_to=options.up_to)  # no others, whose memory would be counted
     if options.peak_of != "ours":
         return speed.grown(speed.peer_work(options.peak_of, sample))
-    return speed.grown(speed.stage_work(fold_extractors(options.engine, "text", options.models)[0], sample))
+    return speed.grown(speed.stage_work(shipped_extractor(options.engine), sample))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from pipeline.resources import load
 from stages.base import Processor
 from stages.decode import decode
 from stages.extract import Extract
@@ -108,6 +109,12 @@ def fold_extractors(engine: str, format: str, models: Path | None) -> dict[int, 
             raise FileNotFoundError(f"no model of fold {number} in {models}")
         found[number] = stage.bind({role: path.read_bytes() for role, path in zip(roles, paths, strict=True)})
     return found
+
+
+def shipped_extractor(engine: str) -> Processor:
+    """The stage as a user gets it, with our own model: for its time and memory, which no page's score depends on."""
+    stage = make(Extract, {"engine": engine})
+    return stage.bind(load(stage.files(), Path()))
 
 
 def train_folds(folder: Path) -> None:
