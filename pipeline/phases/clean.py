@@ -153,7 +153,7 @@ class Chain:
         """A batch through all stages: the kept rows, and a DROPPED row for each other one."""
         dropped: list[dict[str, Any]] = []
         for (label, name, step), book in zip(self.steps, books, strict=True):
-            begun = time.thread_time() - self.child_seconds
+            begun = time.thread_time() + self.child_seconds
             try:
                 outcome = step(batch)
             except BaseException as error:

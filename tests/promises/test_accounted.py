@@ -111,6 +111,13 @@ def test_a_charset_that_lies_is_mended(demo_run: Path, facts: dict[str, Any]) ->
     assert extract["counts"]["charset_corrected"] >= 1
 
 
+def test_stages_spend_no_more_than_their_phase(facts: dict[str, Any]) -> None:
+    """Else a user would speed up the wrong stage: what a child process spends belongs to the one stage that it runs."""
+    spent = {step["stage"]: step["seconds"] for step in facts["funnel"]}
+    assert spent["extract"] > 0
+    assert sum(spent.values()) <= facts["cpu_seconds"]["clean"] + 0.1, spent
+
+
 def test_losers_name_their_survivors(demo_run: Path) -> None:
     """Else a duplicate's loss could not be judged."""
     kept = {row["id"] for row in help.rows(demo_run, "documents")}
