@@ -1,0 +1,5 @@
+"""Text where it lies: kernels over the UTF-8 bytes of an Arrow column.
+
+Read `column` first (a column as bytes and offsets, edits by byte spans), then `utf8` (code points inside of
+kernels) and `characters` (what a code point is).
+"""
