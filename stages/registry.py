@@ -23,10 +23,11 @@ from stages.extract import Extract
 from stages.gopher_quality import GopherQuality
 from stages.language import Language
 from stages.normalize import Normalize
+from stages.pii import Pii
 from stages.toxicity import Toxicity
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (Extract, Normalize, Language, Emoji, GopherQuality, Toxicity)
+    stage.name: stage for stage in (Extract, Normalize, Language, Emoji, GopherQuality, Pii, Toxicity)
 }
 """Every stage of corpusmill, in the order in which a recipe usually has them."""
 
