@@ -27,10 +27,28 @@ def locate(path: str, folder: Path) -> Path:
 
 
 def load(files: dict[str, str], folder: Path) -> dict[str, bytes]:
-    """The contents of a stage's files by role."""
-    return {role: locate(path, folder).read_bytes() for role, path in files.items()}
+    """The contents of a stage's files by role; of a role that ends with `/`, each as the role and the file's name."""
+    return {role: path.read_bytes() for role, path in _places(files, folder).items()}
 
 
 def digests(files: dict[str, str], folder: Path) -> dict[str, str]:
     """The digests of a stage's files by role."""
-    return {role: xxhash.xxh3_128_hexdigest(data) for role, data in load(files, folder).items()}
+    return {role: xxhash.xxh3_128_hexdigest(path.read_bytes()) for role, path in _places(files, folder).items()}
+
+
+def _places(files: dict[str, str], folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for role, path in files.items():
+        if not role.endswith("/"):
+            found[role] = locate(path, folder)
+            continue
+        root = next((place for place in (folder / path, Path(path)) if place.is_dir()), None)
+        if root is None or path.startswith(BUILTIN):
+            file = locate(path, folder)
+            found[role + file.name] = file
+            continue
+        inside = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not inside:
+            raise RecipeError(f"there is no file in the folder {path}")
+        found |= {role + file.relative_to(root).as_posix(): file for file in inside}
+    return found

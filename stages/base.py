@@ -78,7 +78,8 @@ class Stage:
     def files(self) -> dict[str, str]:
         """Files that the stage reads, role to path; `builtin:NAME` is a file under stages/data.
 
-        The pipeline opens them, puts their digests into the resume key and hands their bytes to `bind`.
+        The pipeline opens them, puts their digests into the resume key and hands their bytes to `bind`. A role that
+        ends with `/` may be a folder: each of its files comes as the role and the file's path within.
         """
         return {}
 

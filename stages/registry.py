@@ -25,9 +25,10 @@ from stages.language import Language
 from stages.normalize import Normalize
 from stages.pii import Pii
 from stages.toxicity import Toxicity
+from stages.url import Url
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (Extract, Normalize, Language, Emoji, GopherQuality, Pii, Toxicity)
+    stage.name: stage for stage in (Url, Extract, Normalize, Language, Emoji, GopherQuality, Pii, Toxicity)
 }
 """Every stage of corpusmill, in the order in which a recipe usually has them."""
 
