@@ -11,7 +11,7 @@ import importlib.metadata
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,12 @@ from pydantic import ConfigDict
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason to drop rows: where `hit` is true, `value` stood against `limit`."""
+    """One reason to drop rows: where `hit` is true, `value` stood against `limit` (one for all rows, or one each)."""
 
     reason: str
     hit: npt.NDArray[np.bool_]
-    value: npt.NDArray[np.float64] | None = None
-    limit: float | None = None
+    value: npt.NDArray[Any] | None = None
+    limit: float | npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def judged(batch: pa.RecordBatch, rules: Sequence[Rule], counts: Mapping[str, in
     dropped = []
     for row in np.flatnonzero(verdict >= 0).tolist():
         rule = rules[verdict[row]]
-        dropped.append((row, rule.reason, None if rule.value is None else float(rule.value[row]), rule.limit))
+        value = None if rule.value is None else float(rule.value[row])
+        limit = float(rule.limit[row]) if isinstance(rule.limit, np.ndarray) else rule.limit
+        dropped.append((row, rule.reason, value, limit))
     kept = batch if not dropped else batch.filter(pa.array(verdict < 0))
     return Outcome(kept, dropped, counts or {})
 

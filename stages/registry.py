@@ -18,18 +18,27 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from stages.base import Stage
+from stages.decontaminate import Decontaminate
 from stages.emoji_names import Emoji
 from stages.extract import Extract
-from stages.gopher_quality import GopherQuality
 from stages.language import Language
 from stages.normalize import Normalize
 from stages.pii import Pii
+from stages.quality.c4 import C4, C4Paragraphs
+from stages.quality.fineweb import FineWebQuality
+from stages.quality.gopher import GopherQuality
+from stages.quality.refinedweb import RefinedWebLines
+from stages.quality.repetition import GopherRepetition
 from stages.toxicity import Toxicity
 from stages.url import Url
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (Url, Extract, Normalize, Language, Emoji, GopherQuality, Pii, Toxicity)
-}
+    stage.name: stage
+    for stage in (
+        Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
+        RefinedWebLines, Pii, Toxicity, Decontaminate,
+    )
+}  # fmt: skip
 """Every stage of corpusmill, in the order in which a recipe usually has them."""
 
 

@@ -38,10 +38,11 @@ from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task, once, unit_key
 from stages.base import Outcome, Processor, Stage
 from stages.hashing import keyed_all, threshold
+from stages.quality import statistics
 from stages.schema import DROPPED, READ
 
 PACKAGES = ("brotli", "isal", "lz4", "pyarrow", "resiliparse", "xxhash", "zstandard")
-NO_LONGER_NEEDED = ("payload", "content_type")
+NO_LONGER_NEEDED = ("payload", "content_type", statistics.COLUMN)
 BATCH_ROWS = 64  # about a second of work, so that progress moves
 
 

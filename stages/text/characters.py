@@ -39,6 +39,13 @@ CONTROL = 1 << 12
 HANGUL = 1 << 13
 KATAKANA = 1 << 14
 """With the mark of length."""
+TERMINAL = 1 << 15
+"""Ends a sentence, in any script."""
+CLOSING = 1 << 16
+"""Closing brackets and quotes, which may follow the end of a sentence; `"` and `'` too."""
+LOWER = 1 << 17
+FINAL = 1 << 18
+"""Closing quotes; `"` and `'` too."""
 
 _PROPERTIES = {
     LETTER: r"\p{L}",
@@ -55,6 +62,10 @@ _PROPERTIES = {
     CONTROL: r"[\p{Cc}\p{Cf}]",
     HANGUL: r"\p{Hangul}",
     KATAKANA: r"[\p{Katakana}\u30fc\uff70]",
+    TERMINAL: r"[\p{Sentence_Terminal}\u17d6\u17d9\u17da]",
+    CLOSING: "[\\p{Pe}\\p{Pf}\"']",
+    LOWER: r"\p{Ll}",
+    FINAL: "[\\p{Pf}\"'」』｣〞〟]",
 }
 
 

@@ -45,6 +45,29 @@ def texts(column: pa.Array) -> Texts:
     return Texts(content, offsets, valid)
 
 
+def digests(view: Texts) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each text, by which a change of it shows."""
+    found = np.empty(len(view.valid), np.uint64)
+    _digest(view.data, view.offsets, found)
+    return found
+
+
+@njit
+def _digest(data: Bytes, offsets: Ints, found: npt.NDArray[np.uint64]) -> None:
+    for row in range(len(offsets) - 1):
+        start, end = offsets[row], offsets[row + 1]
+        value = np.uint64(end - start)
+        at = start
+        while at < end:
+            part = np.uint64(0)
+            for place in range(at, min(at + 8, end)):
+                part = part << np.uint64(8) | np.uint64(data[place])
+            value = (value ^ part) * np.uint64(0x9E3779B97F4A7C15)
+            value ^= value >> np.uint64(32)
+            at += 8
+        found[row] = value
+
+
 class Edits(NamedTuple):
     """Byte spans of the texts of a column and what takes their place, ascending and not overlapping."""
 

@@ -1,0 +1,99 @@
+"""FineWeb's rules on lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from annotated_types import Ge
+
+from stages.base import Rule
+from stages.kernels import njit
+from stages.quality.fields import (
+    BREAKS,
+    CHARACTERS,
+    LINES,
+    MARKS,
+    REPEATED_LINE_LENGTH,
+    TERMINAL_LINES,
+    TERMS,
+)
+from stages.quality.rules import Limit, QualityStage, Share, above, below, ratio
+from stages.text import characters
+from stages.text.characters import BLANK
+from stages.text.column import Ints, Texts, texts
+from stages.text.utf8 import Bytes, code_at, width
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineWebQuality(QualityStage):
+    """Drops documents by the lines that they are made of (Penedo et al. 2024, FineWeb, section 3.6).
+
+    A line ends a sentence by a terminal mark of any script, before closing quotes and brackets. Lines are compared and
+    measured without the blanks around them.
+    """
+
+    name: ClassVar[str] = "fineweb_quality"
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ("regex",)
+
+    min_terminal_lines: Share = 0.12
+    """Least share of lines that end with a terminal mark (`terminal_lines`)."""
+    max_short_lines: Share = 0.67
+    """Greatest share of lines of at most `short_line` characters (`short_lines`)."""
+    short_line: Annotated[int, Ge(0)] = 30
+    """Most characters of a short line. Scripts without spaces say more with as many."""
+    max_repeated_characters: Share = 0.01
+    """Greatest share of characters, line breaks apart, in lines that stood before (`repeated_characters`)."""
+    max_breaks: Annotated[float, Ge(0)] = 0.3
+    """Most line breaks per word, where marks count as words (`breaks`)."""
+
+    def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
+        limit = partial(self.limit, batch=batch)
+        lines = counts[LINES]
+        view = texts(batch.column("text"))
+        short = lines - lines_longer_than(view, limit("short_line"))
+        plain = counts[CHARACTERS] - counts[BREAKS]
+        return [
+            Rule("empty", lines == 0),
+            below("terminal_lines", ratio(counts[TERMINAL_LINES], lines), limit("min_terminal_lines")),
+            above("short_lines", ratio(short, lines), limit("max_short_lines")),
+            above("repeated_characters", ratio(counts[REPEATED_LINE_LENGTH], plain), limit("max_repeated_characters")),
+            above("breaks", ratio(counts[BREAKS], counts[TERMS] + counts[MARKS]), limit("max_breaks")),
+        ]
+
+
+def lines_longer_than(view: Texts, limit: Limit) -> Ints:
+    """How many lines of each text have more characters than the limit, blanks around them apart."""
+    found = np.zeros(len(view.valid), np.int64)
+    limits = np.broadcast_to(np.asarray(limit, np.float64), len(found))
+    _longer(view.data, view.offsets, characters.classes(), limits, found)
+    return found
+
+
+@njit
+def _longer(
+    data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32], limits: npt.NDArray[np.float64], found: Ints
+) -> None:
+    for row in range(len(found)):
+        at, end = offsets[row], offsets[row + 1]
+        length = kept = 0  # up to here; up to the last character that is no blank
+        while at < end:
+            byte = data[at]
+            if byte == 10:
+                found[row] += kept > limits[row]
+                length = kept = 0
+                at += 1
+                continue
+            if not classes[code_at(data, at)] & BLANK:
+                length += 1
+                kept = length
+            elif length:
+                length += 1
+            at += width(byte)
+        found[row] += kept > limits[row]

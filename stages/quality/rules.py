@@ -1,0 +1,86 @@
+"""What the stages of quality rules have in common: thresholds by language, over the shared table of counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from annotated_types import Ge, Le
+from pydantic import TypeAdapter, ValidationError
+
+from stages.base import Outcome, Rule, Stage, judged
+from stages.quality.statistics import counted
+from stages.rows import strings
+from stages.text.column import Ints
+
+Share = Annotated[float, Ge(0), Le(1)]
+Limit = float | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityStage(Stage):
+    """Base of the stages whose rules are thresholds over `stages.quality.fields`."""
+
+    by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Other limits for some languages: code of the column `language` to settings of this stage."""
+
+    def __post_init__(self) -> None:
+        limits = self.limits_of_rules()
+        for language, changed in self.by_language.items():
+            for name in changed:
+                if name not in limits:
+                    near = difflib.get_close_matches(name, limits, n=1, cutoff=0.5)
+                    hint = f" Did you mean '{near[0]}'?" if near else f" There are: {', '.join(limits)}."
+                    raise ValueError(f"by_language.{language}: '{name}' is no limit of this stage.{hint}")
+            own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "by_language"}
+            try:
+                TypeAdapter(type(self)).validate_python({**own, **changed})
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, (language, *first["loc"])))
+                raise ValueError(f"by_language.{where}: {first['msg']}, not {first['input']!r}") from None
+
+    @classmethod
+    def limits_of_rules(cls) -> list[str]:
+        """The settings that are numbers: those that may differ by language."""
+        return [f.name for f in dataclasses.fields(cls) if f.name.startswith(("min_", "max_", "short_", "long_"))]
+
+    def limit(self, name: str, batch: pa.RecordBatch) -> Limit:
+        """A limit: one number, or one for each row where languages differ in it."""
+        own = float(getattr(self, name))
+        changed = {language: limits[name] for language, limits in self.by_language.items() if name in limits}
+        if not changed:
+            return own
+        languages = [(language or "").lower().split("-")[0] for language in strings(batch, "language")]
+        return np.array([changed.get(language, own) for language in languages], np.float64)
+
+    def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
+        """The rules in the order in which they are held against a text; `counts[FIELD]` is an array over the rows."""
+        raise NotImplementedError
+
+    def process(self, batch: pa.RecordBatch) -> Outcome:
+        batch, counts = counted(batch)
+        none = batch.column("text").is_null().to_numpy(zero_copy_only=False)
+        return judged(batch, [Rule("no_text", none), *self.rules(counts, batch)])
+
+
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """`part / whole`, 0 where the whole is 0."""
+    result: npt.NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return result
+
+
+def above(reason: str, value: npt.NDArray[Any], limit: Limit) -> Rule:
+    """Drops what is greater than the limit."""
+    return Rule(reason, value > limit, value, limit)
+
+
+def below(reason: str, value: npt.NDArray[Any], limit: Limit) -> Rule:
+    """Drops what is less than the limit."""
+    return Rule(reason, value < limit, value, limit)

@@ -1,0 +1,170 @@
+"""How many stop words of its own language a text has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.kernels import njit
+from stages.quality.count import START, mixed
+from stages.text import characters
+from stages.text.characters import CONNECTOR, JOINER, LETTER, MARK, NOT_ALONE, NUMBER, SPACELESS
+from stages.text.column import Ints, Texts
+from stages.text.utf8 import Bytes, code_at, width
+from stages.words import is_spaceless
+
+
+class _Tables(NamedTuple):
+    """The words of all languages as hash tables behind each other."""
+
+    keys: npt.NDArray[np.uint64]
+    numbers: npt.NDArray[np.int32]
+    """Number of the word in its language, from 1; 0 for an empty slot."""
+    first: Ints
+    """Per language: where its table begins."""
+    size: Ints
+    longest: Ints
+    """Code points of its longest word that is looked for inside of text without spaces; 0 where there is none."""
+
+
+class StopWords:
+    """Lists of stop words by language.
+
+    A word between blanks is a term (`stages.words.words`) of the text; one in a script without spaces is looked for at
+    each character. Both sides are folded code point by code point (NFKC and case; what only folds together
+    with its neighbours stays).
+    """
+
+    def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
+        self.languages = {language: number for number, language in enumerate(sorted(lists))}
+        keys: list[npt.NDArray[np.uint64]] = []
+        numbers: list[npt.NDArray[np.int32]] = []
+        first: list[int] = []
+        size: list[int] = []
+        longest: list[int] = []
+        for language in self.languages:
+            words = sorted({_folded(word) for word in lists[language]})
+            room = 16
+            while room < 4 * len(words):
+                room *= 2
+            table, filled = np.zeros(room, np.uint64), np.zeros(room, np.int32)
+            for number, word in enumerate(words, 1):
+                key = _hash(word)
+                slot = int(key >> 20) & room - 1
+                while filled[slot]:
+                    slot = (slot + 1) & room - 1
+                table[slot], filled[slot] = key, number
+            first.append(sum(map(len, keys)))
+            keys.append(table)
+            numbers.append(filled)
+            size.append(room)
+            longest.append(max((len(word) for word in words if is_spaceless(word)), default=0))
+        self._tables = _Tables(
+            np.concatenate([*keys, np.zeros(0, np.uint64)]), np.concatenate([*numbers, np.zeros(0, np.int32)]),
+            *(np.array(part, np.int64) for part in (first, size, longest)),
+        )  # fmt: skip
+
+    def rows(self, languages: pa.Array, fallback: str = "") -> Ints:
+        """For each row the number of its language's list, -1 where there is none."""
+        cache: dict[str | None, int] = {}
+        for language in set(languages.to_pylist()):
+            base = (language or fallback).lower().replace("_", "-").split("-")[0]
+            cache[language] = self.languages.get(base, -1)
+        return np.array([cache[language] for language in languages.to_pylist()], np.int64)
+
+    def count(self, view: Texts, lists: Ints) -> Ints:
+        """Different stop words of each text; 0 where there is no list. `lists` as `rows` gives them."""
+        found = np.zeros(len(lists), np.int64)
+        most = int(self._tables.numbers.max(initial=0)) + 1
+        _count(view.data, view.offsets, characters.classes(), characters.folds(), lists, *self._tables, most, found)
+        return found
+
+
+def read_stop_words(data: bytes) -> StopWords:
+    """The lists of a JSON file by language. Raises ValueError where the file is something else."""
+    try:
+        lists = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"the file of stop words is no JSON: {error}") from error
+    if not isinstance(lists, dict) or not all(
+        isinstance(entries, list) and all(isinstance(entry, str) and entry for entry in entries)
+        for entries in lists.values()
+    ):
+        raise ValueError("the file of stop words should be a JSON object of language code to list of words")
+    return StopWords(lists)
+
+
+def _folded(word: str) -> str:
+    table = characters.folds()
+    codes = (int(table[ord(character)]) for character in word)
+    return "".join(character if code == NOT_ALONE else chr(code) for code, character in zip(codes, word, strict=True))
+
+
+def _hash(word: str) -> int:
+    value = int(START)
+    for character in word:
+        value = (value ^ ord(character)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 29
+    return value
+
+
+@njit
+def _count(
+    data: Bytes, offsets: Ints, classes: Any, folds: Any, lists: Ints, keys: Any, numbers: Any, first: Ints, size: Ints,
+    longest: Ints, most: int, found: Ints,
+) -> None:  # fmt: skip
+    seen = np.zeros(most, np.int64)  # the row in which a word was last seen, plus one
+    for row in range(len(lists)):
+        language = lists[row]
+        if language < 0:
+            continue
+        base, mask, reach = first[language], size[language] - 1, longest[language]
+        at, end = offsets[row], offsets[row + 1]
+        inside = False
+        value = START
+        while at <= end:
+            code = 10 if at == end else code_at(data, at)
+            kind = 0 if at == end else classes[code]
+            folded = folds[code]
+            if folded == NOT_ALONE:
+                folded = code
+            if inside and kind & (LETTER | NUMBER | CONNECTOR | MARK | JOINER) and not (
+                kind & SPACELESS and kind & LETTER
+            ):  # fmt: skip
+                value = mixed(value, folded)
+            else:
+                if inside:
+                    slot = np.int64(value >> np.uint64(20)) & mask
+                    while numbers[base + slot] and keys[base + slot] != value:
+                        slot = (slot + 1) & mask
+                    number = numbers[base + slot]
+                    if number and seen[number] != row + 1:
+                        seen[number] = row + 1
+                        found[row] += 1
+                inside = kind & (LETTER | NUMBER | CONNECTOR) != 0 and kind & SPACELESS == 0
+                value = mixed(START, folded)
+            if at == end:
+                break
+            if reach and kind & SPACELESS:
+                ahead = at
+                inner = START
+                for _ in range(reach):
+                    if ahead == end:
+                        break
+                    code = code_at(data, ahead)
+                    folded = folds[code]
+                    inner = mixed(inner, code if folded == NOT_ALONE else folded)
+                    ahead += width(data[ahead])
+                    slot = np.int64(inner >> np.uint64(20)) & mask
+                    while numbers[base + slot] and keys[base + slot] != inner:
+                        slot = (slot + 1) & mask
+                    number = numbers[base + slot]
+                    if number and seen[number] != row + 1:
+                        seen[number] = row + 1
+                        found[row] += 1
+            at += width(data[at])
