@@ -34,6 +34,8 @@ from stages.text.column import Ints, Texts
 from stages.text.utf8 import Bytes, code_at, put, width
 
 _ENDS = END | RETURN | BREAK
+_HIDDEN = REMOVED | NON_JOINER | JOINER | ZERO_SPACE
+"""Beside a hyphen or a line end these are always removed."""
 
 
 class Tidied(NamedTuple):
@@ -78,16 +80,22 @@ def _next_word(
 ) -> tuple[int, int]:
     """Where the lower-case letter is that begins the line behind a hyphen at `at` (-1: none), and what is between."""
     passed = 0
-    while at < end and bits[kinds[code_at(data, at)]] & BLANK:
+    while at < end and bits[kinds[code_at(data, at)]] & (BLANK | _HIDDEN):
         at += width(data[at])
         passed += 1
-    if at < end and data[at] == 13 and at + 1 < end and data[at + 1] == 10:
+    if at + 2 < end and data[at] == 13 and data[at + 1] == 13 and data[at + 2] == 10:
+        at += 1
+    if at + 1 < end and data[at] == 13 and data[at + 1] == 10:
         at += 1
     if at >= end or not bits[kinds[code_at(data, at)]] & _ENDS:
         return -1, 0
     at += width(data[at])
+    passed += 1
+    while at < end and bits[kinds[code_at(data, at)]] & _HIDDEN:
+        at += width(data[at])
+        passed += 1
     if at < end and bits[kinds[code_at(data, at)]] & LOWER:
-        return at, passed + 1
+        return at, passed
     return -1, 0
 
 

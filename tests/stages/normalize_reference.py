@@ -1,0 +1,60 @@
+"""What the stage `normalize` should make of a text, in plain Python: ftfy on every text, and regular expressions."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import regex
+from ftfy import fix_text
+
+from stages.normalize import Normalize
+from stages.normalize import kinds as k
+
+BREAKS = regex.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
+CONTROL = regex.compile(r"[^\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffb]")
+TRAILING = regex.compile(r"(?<![^\S\n])[^\S\n]++$", regex.M)
+BLANKS = "[\t \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+CASED = r"[\p{scx=Latin}\p{scx=Greek}\p{scx=Cyrillic}\p{scx=Armenian}\p{scx=Coptic}&&\p{%s}]"
+HYPHENATED = regex.compile(f"(?<={CASED % 'L'})[-\xad\u058a\u2010]{BLANKS}*\n(?={CASED % 'Ll'})", regex.V1)
+RUNS = regex.compile(rf"(?<=[^\n\t \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]){BLANKS}{{2,}}")
+
+
+def reference(text: str, stage: Normalize) -> tuple[str, int]:
+    """The text as the stage should give it, and how many characters it should count as cut."""
+    mended = unicodedata.normalize(stage.form, fix_text(text.replace("\r\n", "\n"), stage._config()))
+    steps = [BREAKS.sub("\n", mended)]
+    steps.append(without_zero_width(CONTROL.sub("", steps[-1]), steps[-1], stage.zero_width))
+    if stage.dehyphenate:
+        steps.append(HYPHENATED.sub("", steps[-1]))
+    if stage.soft_hyphens == "remove":
+        steps.append(steps[-1].replace("\xad", ""))
+    if stage.collapse_blanks:
+        steps.append(RUNS.sub(lambda run: run[0][0] if len(set(run[0])) == 1 else " ", steps[-1]))
+    steps.append(TRAILING.sub("", steps[-1]))
+    most = stage.max_blank_lines
+    steps.append(regex.sub(rf"\n{{{most + 2},}}", "\n" * (most + 1), steps[-1]).strip("\n"))
+    return unicodedata.normalize(stage.form, steps[-1]), len(steps[0]) - len(steps[-1])
+
+
+def without_zero_width(text: str, whole: str, rule: str) -> str:
+    """The text without the zero-width characters that have no meaning where they stand."""
+    if rule == "keep":
+        return text
+    text = whole
+    bits = k._bits()
+    kept: list[str] = []
+    for place, character in enumerate(text):
+        left = int(bits[ord(kept[-1])]) if kept else 0
+        right = int(bits[ord(text[place + 1])]) if place + 1 < len(text) else 0
+        if CONTROL.match(character) or "\u2060" <= character <= "\u2064":
+            continue
+        if character in "\u200b\u200c\u200d":
+            meant = {
+                "\u200b": left & k.UNSPACED and right & k.UNSPACED,
+                "\u200c": left & k.JOINING and right & k.JOINING,
+                "\u200d": (left | right) & k.JOINING or (left & k.PICTURE_END and right & k.PICTURE),
+            }[character]
+            if rule == "remove" or not meant or kept[-1:] in (["\u200c"], ["\u200d"]):
+                continue
+        kept.append(character)
+    return "".join(kept)
