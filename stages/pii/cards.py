@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import regex
 
-from stages.pii.cues import BEFORE, CARD, OTHER, last, names
+from stages.pii.cues import BEFORE, CARD, named, other
 from stages.pii.found import Found, value_of
 
 SHAPES = frozenset(map(str, range(12, 20))) | {
@@ -19,13 +19,15 @@ _ISSUERS = (
     ("3[47]", (15,)),  # American Express
     ("30[0-5]|309|36|38|39", (14, 16, 19)),  # Diners Club
     ("6011|64[4-9]|65", (16, 19)),  # Discover
-    ("35(?:2[89]|[3-8])", (16, 19)),  # JCB
+    ("35", (16, 19)),  # JCB: 3528 to 3589
     ("2131|1800", (15,)),  # JCB, old
     ("62|81", (16, 17, 18, 19)),  # UnionPay
     ("5018|5020|5038|5[678]|6304|6759|676[1-3]|0604|60|67", (12, 13, 14, 15, 16, 17, 18, 19)),  # Maestro, RuPay
     ("220[0-4]", (16, 17, 18, 19)),  # Mir
     ("9792", (16,)),  # Troy
 )  # ISO/IEC 7812; ranges as the schemes publish them
+_NAMED_ONLY = regex.compile(r"0|60(?!11)|67|1800|2131|35(?!2[89]|[3-8])")
+_ROW, _ROW_ON = regex.compile(r"[A-Za-z]?\d[ -]$"), regex.compile(r"[ -][0-9]")
 _ISSUER = [(regex.compile(prefix), lengths) for prefix, lengths in _ISSUERS]
 _EXAMPLES = frozenset(
     """378282246310005 371449635398431 378734493671000 30569309025904 38520000023237 6011111111111117 6011000990139424
@@ -56,10 +58,10 @@ def card(text: str, start: int, end: int, shape: str, digits: str) -> Found | No
     if not any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _ISSUER):
         return None
     left = text[max(0, start - BEFORE) : start]
-    if not names(left, CARD):
+    if not named(left, CARD):
         if len(digits) not in _ALONE and shape not in ("4 6 4", "4-6-4", "4 4 4 4 3"):
             return None
-        if last(OTHER, left) >= 0 or digits.startswith(("0", "60", "67", "1800", "2131")):
+        if other(left) >= 0 or _ROW.search(left) or _ROW_ON.match(text, end) or _NAMED_ONLY.match(digits):
             return None
     return Found("card", start, end, digits)
 

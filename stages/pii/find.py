@@ -61,7 +61,11 @@ def _code(text: str, start: int, end: int, types: Collection[str]) -> Iterable[F
         one = iban(text, start, end)
         if one is not None:
             return [one]
-    return [code(text, start, end)] if "national_id" in types else ()
+    if "national_id" not in types:
+        return ()
+    if end - start == 7 and _ASCII_LETTER.match(text, start):  # too few digits for a number, but Hong Kong has them
+        return [_closed(text, start, start + 1, end, "A6", {"national_id"})] if text[start + 1 : end].isdigit() else ()
+    return [code(text, start, end)]
 
 
 def _numbers(text: str, start: int, end: int, types: Collection[str], regions: tuple[str, ...]) -> Iterable[Found]:
@@ -97,7 +101,7 @@ def _number(
             begin = start
     shape = "A" if letter else ""
     digits = 0
-    ends: list[int] = []
+    count = 0
     best: Found | None = None
     for number in range(at, min(at + _MOST_GROUPS, len(groups))):
         a, b = groups[number]
@@ -106,26 +110,17 @@ def _number(
             if between not in SEPARATORS and between != "+":
                 break
             shape += between
-        digits += b - a
-        if digits > _LONGEST:
+        if digits + b - a > _LONGEST:
             break
+        digits += b - a
         shape += str(b - a)
-        ends.append(number)
+        count += 1
         if digits < 6 or not (free or letter):
             continue
         best = _closed(text, begin, start, b, shape, types) or best
     if best is not None:
         return best
-    if "phone" in types:
-        for number in reversed(ends):
-            a, b = groups[number]
-            count = sum(y - x for x, y in groups[at : number + 1])
-            if not 7 <= count <= 17:
-                continue
-            one = phone(text, start, b, groups[at : number + 1], regions)
-            if one is not None:
-                return one
-    return None
+    return phone(text, groups[at : at + count], regions) if "phone" in types and count and digits >= 7 else None
 
 
 def _closed(text: str, begin: int, start: int, end: int, shape: str, types: Collection[str]) -> Found | None:
@@ -137,8 +132,10 @@ def _closed(text: str, begin: int, start: int, end: int, shape: str, types: Coll
         shape, end = shape + "-A", end + 2
     elif _WORD.match(follows) or (len(follows) == 2 and follows[0] in "-./+,:" and follows[1].isdigit()):
         return None
-    if "(" in shape and text[end : end + 1] == ")":
+    if shape.endswith("(1") and follows[:1] == ")":
         end += 1
+    elif len(follows) == 2 and follows[0] == "(" and _ASCII_LETTER.match(follows, 1) and text[end + 2 : end + 3] == ")":
+        shape, end = shape + "(A", end + 3
     if "card" in types and shape in CARD_SHAPES and begin == start:
         value = "".join(_DIGITS.findall(text, start, end))
         one = card(text, start, end, shape, value)
@@ -150,7 +147,7 @@ def _closed(text: str, begin: int, start: int, end: int, shape: str, types: Coll
 def _binds(text: str, start: int) -> bool:
     """Whether what stands before a number makes it a part of something longer."""
     before = text[start - 1]
-    if _WORD.match(before):
+    if _WORD.match(before) or before == "+":
         return True
     if before in "-./,:+":
         return (

@@ -10,7 +10,7 @@ from stages.pii.cues import BEFORE, IP, VERSION
 from stages.pii.found import Found
 
 V4 = regex.compile(
-    r"(?<![\w.])(?<!\d[.,:/-])(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}(?![A-Za-z0-9_]|[.-]\d)",
+    r"(?<!\w)(?<!\d[.,:/-])(?<![A-Za-z]\.)(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}(?![A-Za-z0-9_]|[.-]\d)",
     regex.A,
 )
 _V6 = regex.compile(r"[0-9A-Fa-f:]+(?:\.[0-9]+){0,3}")

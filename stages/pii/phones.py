@@ -1,190 +1,121 @@
-"""Phone numbers, by the numbering plans that `phonenumbers` (Google's libphonenumber) carries."""
+"""Phone numbers: what a numbering plan allows, or a word beside it names."""
 
 from __future__ import annotations
 
-import phonenumbers
+import itertools
+
 import regex
 
-from stages.pii.cues import AFTER, BEFORE, OTHER, PHONE, PHONE_AFTER, PHONE_WEAK, last
+from stages.pii.cues import AFTER, BEFORE, PHONE, PHONE_AFTER, hinted, named, other
 from stages.pii.found import Found
+from stages.pii.network import V4
+from stages.pii.plans import american, fictional, international, mobile, national
 
-LANGUAGES = {
-    "ar": "EG SA AE MA", "bg": "BG", "bn": "BD IN", "ca": "ES", "cs": "CZ", "da": "DK", "de": "DE AT CH",
-    "el": "GR", "en": "US GB AU IN", "es": "ES MX AR CO CL PE", "et": "EE", "fa": "IR", "fi": "FI",
-    "fr": "FR BE CH", "he": "IL", "hi": "IN", "hr": "HR", "hu": "HU", "id": "ID", "it": "IT CH", "ja": "JP",
-    "ko": "KR", "lt": "LT", "lv": "LV", "ms": "MY", "nb": "NO", "nl": "NL BE", "no": "NO", "pl": "PL",
-    "pt": "BR PT", "ro": "RO", "ru": "RU KZ", "sk": "SK", "sl": "SI", "sr": "RS", "sv": "SE", "sw": "KE TZ",
-    "ta": "IN", "te": "IN", "th": "TH", "tl": "PH", "tr": "TR", "uk": "UA", "ur": "PK", "vi": "VN",
-    "zh": "CN TW HK",
-}  # fmt: skip
-"""Countries whose national form is looked for in a text of this language, where no `regions` are set."""
-OTHERS = ("US", "CN")
-"""Those for other languages and for none."""
-
-SEPARATORS = frozenset(["", " ", "-", ".", "/", ") ", ")", " (", "(", "-(", ")-", " - ", " / ", ") - ", " ("])
-_NANP = regex.compile(r"(?:\+?1[ .-]?)?(?:\([2-9]\d\d\)[ -]?|[2-9]\d\d[.-])[2-9]\d\d[.-]\d{4}")
+SEPARATORS = frozenset(["", " ", "-", ".", "/", ") ", ")", " (", "(", "-(", ")-", " - ", " / ", ") - "])
 _EXTENSION = regex.compile(r" ?(?:x|ext\.?|extension|доб\.?|转|轉|内線|#) ?\d{1,6}(?!\d)", regex.I)
 _DATE = regex.compile(
     r"(?:1[4-9]|20|21)\d\d(?P<s>[ ./-])(?:0?[1-9]|1[0-2])(?P=s)(?:0?[1-9]|[12]\d|3[01])(?!\d)"
     r"|(?:0?[1-9]|[12]\d|3[01])(?P<t>[ ./-])(?:0?[1-9]|[12]\d|3[01])(?P=t)(?:1[4-9]|20|21)\d\d(?!\d)"
-    r"|(?:1[4-9]|20)\d\d ?[-/] ?(?:1[4-9]|20)\d\d(?!\d)|(?:1[4-9]|20)\d\d (?:1[4-9]|20)\d\d (?:1[4-9]|20)\d\d"
+    r"|(?:1[4-9]|20)\d\d ?[-/ ] ?(?:1[4-9]|20)\d\d(?!\d)"
 )
 _DECIMAL = regex.compile(r"\d{1,2}\.\d+|\d+\.\d{1,2}|\d+\.\d{5,}")
 _HAN = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
-_THOUSANDS = regex.compile(r"\d{1,3}(?:([ .])\d{3})(?:\1\d{3})*")
-_MOBILE_ALONE = {
-    "CN": regex.compile(r"1[3-9]\d{9}"),
-    "KR": regex.compile(r"01[016-9]\d{7,8}"),
-    "TW": regex.compile(r"09\d{8}"),
-    "JP": regex.compile(r"0[789]0\d{8}"),
-}
 _GLUED = regex.compile(r"[A-Za-z0-9_]")
 _ALNUM = regex.compile(r"[A-Za-z0-9]")
-_UNITS = regex.compile(
-    r" ?(?:%|€|\$|£|¥|元|円|원|km|kg|mm|cm|bytes?|px|ms|people|habitants|habitantes|Einwohner|人|年|月)"
-)
+_UNITS = regex.compile(r" ?(?:[%€$£¥元円원人年月]|(?:km|kg|mm|cm|bytes?|px|ms|people|habitante?s|Einwohner)\b)")
+_IBAN_BLOCKS = regex.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[ -](?:[A-Za-z0-9]{4}[ -])*$")
 
 
-def regions_of(language: str | None) -> tuple[str, ...]:
-    """The countries for a document's language code."""
-    found = LANGUAGES.get((language or "").lower().replace("_", "-").split("-")[0])
-    return tuple(found.split()) if found else OTHERS
-
-
-def phone(text: str, start: int, end: int, groups: list[tuple[int, int]], regions: tuple[str, ...]) -> Found | None:
-    """The phone number made of these groups of digits, where it is one.
+def phone(text: str, groups: list[tuple[int, int]], regions: tuple[str, ...]) -> Found | None:
+    """The phone number that begins with the first of these groups of digits, where there is one: the longest.
 
     Written with `+`, or `00` and separators: a number that its country's plan allows, or with a word beside it that
-    says phone. In the national form: by the plan of `regions`, grouped as there; or any seven to fifteen digits with
-    such a word. Dates, years, prices and numbers that are named otherwise are none.
+    says phone. In the national form: by the plan of `regions`, grouped as there; or any seven to thirteen digits with
+    such a word. Dates, years, prices, rows of numbers and numbers that are named otherwise are none.
     """
-    begin = start
+    start = begin = groups[0][0]
     plus = start > 0 and text[start - 1] == "+"
     opened = start > 0 and text[start - 1] == "("
     if plus or opened:
         begin -= 1
         if opened and begin and text[begin - 1] == "+":
             begin, plus = begin - 1, True
-    before = text[begin - 1 : begin]
-    if (before and _GLUED.match(before)) or (before in "+=*/\\-.:,'" and before and _tight(text, begin)):
+    if begin and _bound_before(text, begin, plus):
         return None
-    number = text[start:end]
-    if opened and ")" not in number:
-        return None
-    if end < len(text) and (_GLUED.match(text, end) or _tight_after(text, end)) and not _EXTENSION.match(text, end):
-        return None
-    if _DATE.match(number) or _UNITS.match(text, end):
-        return None
-    left = text[max(0, begin - BEFORE) : begin]
-    listed = not plus and _listed(text, begin, end, number)
-    named_at, other_at = last(PHONE, left), last(OTHER, left)
-    named = named_at >= 0 and other_at <= named_at
-    after = PHONE_AFTER.match(text, end, end + AFTER) is not None
-    digits = "".join(text[a:b] for a, b in groups)
-    if len(set(digits)) < 3 or _DECIMAL.fullmatch(number):
-        return None
-    sure = named or after or (not number.isdigit() and -1 < last(PHONE_WEAK, left) >= other_at)
-    if not sure and (other_at >= 0 or listed):
-        return None
-    canonical = _international(digits, number, plus, sure)
-    if canonical is None:
-        if plus and not sure:
-            return None
-        canonical = _national(text, begin, end, number, digits, groups, regions, sure)
-    if canonical is None:
-        return None
-    extension = _EXTENSION.match(text, end)
-    if extension:
-        end = extension.end()
-    return Found("phone", begin, end, canonical)
-
-
-def _tight(text: str, begin: int) -> bool:
-    """Whether the sign before a number binds it to a digit or letter before it, or is arithmetic."""
-    sign = text[begin - 1]
-    if sign in ":/":  # `Tel:123`, `tel:/123`; but not a port, a time or a path
-        return begin >= 2 and (text[begin - 2].isdigit() or (sign == "/" and text[begin - 2] not in " :"))
-    return sign in "+*\\" or (sign != "=" and begin >= 2 and _ALNUM.match(text, begin - 2) is not None)
-
-
-def _listed(text: str, begin: int, end: int, number: str) -> bool:
-    """Whether the number is but a part of a row of numbers: another stands beside it, as near as its groups."""
-    before = text[max(0, begin - 2) : begin]
-    after = text[end : end + 2]
-    if before[-1:] == " " and before[:1].isdigit() and text[begin].isdigit() and " " in number:
-        return True
-    return after[:1] == " " and after[1:].isdigit() and " " in number
-
-
-def _tight_after(text: str, end: int) -> bool:
-    return text[end] in "-./:,+*=@" and end + 1 < len(text) and text[end + 1].isascii() and text[end + 1].isdigit()
-
-
-def _international(digits: str, number: str, plus: bool, sure: bool) -> str | None:
-    if not plus:
-        if not (digits.startswith("00") and 10 <= len(digits) <= 17 and not number.isdigit()):
-            return None
-        digits = digits[2:]
-    elif not 7 <= len(digits) <= 16:
-        return None
-    # `+41 (0)69 ...`: the prefix in brackets is for callers at home.
-    trunk = regex.match(r"(\d{1,3}) ?\(0\)(.*)", number, regex.S)
-    if trunk:
-        digits = trunk[1] + regex.sub(r"\D", "", trunk[2])
-    try:
-        parsed = phonenumbers.parse("+" + digits)
-    except phonenumbers.NumberParseException:
-        return None
-    if phonenumbers.is_valid_number(parsed) and not _fictional(digits):
-        return digits
-    grouped = not number.isdigit()
-    if (sure or grouped) and phonenumbers.is_possible_number(parsed) and not _fictional(digits):
-        return digits
+    left: str | None = None
+    sure = False
+    sizes = list(itertools.accumulate(end - first for first, end in groups))
+    for count in range(len(groups), 0, -1):
+        end = groups[count - 1][1]
+        number = text[start:end]
+        if not 7 <= sizes[count - 1] <= 17 or (opened and ")" not in number):
+            continue
+        if _bound_after(text, end) and not _EXTENSION.match(text, end):
+            continue
+        if _DATE.match(number) or _DECIMAL.fullmatch(number) or V4.fullmatch(number):
+            continue
+        digits = "".join(text[a:b] for a, b in groups[:count])
+        if len(set(digits)) < 3 or fictional(digits):
+            continue
+        if left is None:
+            left = text[max(0, begin - BEFORE) : begin]
+            sure = named(left, PHONE)
+        found: str | None = None
+        if sure or PHONE_AFTER.match(text, end, end + AFTER):
+            found = international(digits, number, plus, True) or (digits if len(digits) <= 13 and not plus else None)
+        elif plus:
+            found = international(digits, number, plus, False)
+        elif not _UNITS.match(text, end) and not _IBAN_BLOCKS.search(left):
+            found = _unnamed(text, begin, end, number, digits, [b - a for a, b in groups[:count]], regions, left)
+        if found is not None:
+            extension = _EXTENSION.match(text, end)
+            return Found("phone", begin, extension.end() if extension else end, found)
     return None
 
 
-def _fictional(digits: str) -> bool:
-    """Numbers kept for fiction: 555-0100 to 555-0199 in North America."""
-    return len(digits) in (10, 11) and digits[-7:-2] == "55501"
-
-
-def _national(
-    text: str,
-    begin: int,
-    end: int,
-    number: str,
-    digits: str,
-    groups: list[tuple[int, int]],
-    regions: tuple[str, ...],
-    sure: bool,
+def _unnamed(
+    text: str, begin: int, end: int, number: str, digits: str, lengths: list[int], regions: tuple[str, ...], left: str
 ) -> str | None:
-    if not 7 <= len(digits) <= 15 or _fictional(digits):
+    """The digits of a number in national form that no word names."""
+    if number.isdigit():
+        beside = text[max(0, begin - BEFORE) : end + AFTER]
+        return digits if mobile(number, regions) and other(left) < 0 and _HAN.search(beside) else None
+    if "." in number and number.count(".") != len(lengths) - 1:  # decimals in a row
         return None
-    if sure:
-        return digits if len(digits) <= 13 else None
-    if _THOUSANDS.fullmatch(number):
+    otherwise = other(left)
+    if american(number):
+        return digits if otherwise < 0 else None
+    if _listed(text, begin, end):
         return None
-    if _NANP.fullmatch(text, begin, end):
+    if hinted(left) and len(digits) <= 13:
         return digits
-    for region in regions:
-        if number.isdigit():
-            alone = _MOBILE_ALONE.get(region)
-            near = max(0, begin - BEFORE)
-            if alone is not None and alone.fullmatch(number) and _HAN.search(text, near, end + AFTER):
-                return digits
-            continue
-        if len(digits) < 8:
-            continue
-        try:
-            parsed = phonenumbers.parse(digits, region)
-        except phonenumbers.NumberParseException:
-            continue
-        if not phonenumbers.is_valid_number_for_region(parsed, region):
-            continue
-        style = regex.findall(r"\d+", phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.NATIONAL))
-        written = [b - a for a, b in groups]
-        # Grouped as the country groups; or a trunk prefix with an area code, that its plan allows.
-        area = digits[0] == "0" and written[0] >= 3 and len(written) <= 4 and number.count(".") != 1
-        if area or written == [*map(len, style)]:
-            return digits
-    return None
+    if otherwise >= 0:
+        return None
+    return international(digits, number, False, False) or (
+        digits if national(digits, number, lengths, regions) else None
+    )
+
+
+def _bound_before(text: str, begin: int, plus: bool) -> bool:
+    """Whether the sign before a number binds it to a digit or letter before that, or is arithmetic."""
+    sign = text[begin - 1]
+    if _GLUED.match(sign):
+        return True
+    if sign in "+*\\":
+        return True
+    before = text[begin - 2 : begin - 1] if begin >= 2 else ""
+    if sign in ":/":  # `Tel:123`, `tel:/123`; but not a port, a time or a path
+        return before.isdigit() or (sign == "/" and before not in ("", " ", ":", "/"))
+    return sign in "-.," and (before.isdigit() or (not plus and sign != "," and _ALNUM.match(before) is not None))
+
+
+def _bound_after(text: str, end: int) -> bool:
+    if _GLUED.match(text, end):
+        return True
+    return end + 1 < len(text) and text[end] in "-./:,+*=@" and "0" <= text[end + 1] <= "9"
+
+
+def _listed(text: str, begin: int, end: int) -> bool:
+    """Whether the number is but a part of a row of numbers: another stands right beside it."""
+    before, after = text[max(0, begin - 2) : begin], text[end : end + 2]
+    return (before[1:] == " " and before[0].isdigit()) or (after[:1] == " " and after[1:].isdigit())

@@ -113,7 +113,7 @@ def _code(data: Bytes, at: int, first: int, end: int) -> Any:
         elif not (blocks and (data[stop] == 32 or data[stop] == 45) and stop + 1 < end and _alnum(data[stop + 1])):
             break
         stop += 1
-    return start, stop if numbers >= 4 and size >= 8 else 0
+    return start, stop if numbers >= 4 and size >= 7 else 0
 
 
 @njit

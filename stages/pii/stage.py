@@ -16,7 +16,7 @@ from stages.base import Outcome, Stage
 from stages.pii.fakes import fake
 from stages.pii.find import find
 from stages.pii.found import TYPES, Found
-from stages.pii.phones import regions_of
+from stages.pii.plans import regions_of
 from stages.pii.replace import Mode, replaced
 from stages.pii.scan import places
 from stages.rows import strings
