@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -14,6 +13,7 @@ from annotated_types import Ge
 from ftfy import TextFixerConfig, fix_text
 
 from stages.base import Outcome, Processor, Stage
+from stages.normalize.form import Form, normalized
 from stages.normalize.kinds import Kinds, kinds_of
 from stages.normalize.scan import FTFY, TAGGED, Lines, scan
 from stages.normalize.tidy import tidied
@@ -44,7 +44,7 @@ class Normalize(Stage):
     fix_character_width: bool = False
     """Make fullwidth Latin and halfwidth kana their usual width. Off: it also turns the fullwidth
     punctuation that Chinese and Japanese are written with (`，！？（）`) into ASCII."""
-    form: Literal["NFC", "NFKC"] = "NFC"
+    form: Form = "NFC"
     """Unicode normalisation form. NFKC also folds compatibility characters, at a price: `10³` becomes `103`."""
     zero_width: Literal["meaningful", "remove", "keep"] = "meaningful"
     """Zero-width spaces, joiners, non-joiners and invisible operators (U+200B to U+200D, U+2060 to U+2064).
@@ -128,7 +128,7 @@ class Normalize(Stage):
             line = line[:-2] + "\n" if windows else line
             if why & FTFY:
                 line = fix_text(line, tagged if why & TAGGED else whole)
-            line = unicodedata.normalize(self.form, line)
+            line = normalized(line, self.form)
             new = (line[:-1] + "\r\n" if windows and line.endswith("\n") else line).encode()
             if new != old:
                 found.append(number)
@@ -144,6 +144,6 @@ class Normalize(Stage):
         if not len(rows):
             return column
         view = texts(column)
-        new = [unicodedata.normalize(self.form, column[row].as_py()).encode() for row in rows.tolist()]
+        new = [normalized(column[row].as_py(), self.form).encode() for row in rows.tolist()]
         sizes = np.diff(view.offsets)[rows]
         return edited(column, Edits(rows, np.zeros(len(rows), np.int64), sizes, np.arange(len(rows))), new)

@@ -23,7 +23,10 @@ def reference(text: str, stage: Normalize) -> tuple[str, int]:
     """The text as the stage should give it, and how many characters it should count as cut."""
     mended = unicodedata.normalize(stage.form, fix_text(text.replace("\r\n", "\n"), stage._config()))
     steps = [BREAKS.sub("\n", mended)]
-    steps.append(without_zero_width(CONTROL.sub("", steps[-1]), steps[-1], stage.zero_width))
+    if stage.zero_width == "keep":
+        steps.append(CONTROL.sub("", steps[-1]))
+    else:
+        steps.append(without_zero_width(steps[-1], stage))
     if stage.dehyphenate:
         steps.append(HYPHENATED.sub("", steps[-1]))
     if stage.soft_hyphens == "remove":
@@ -36,15 +39,13 @@ def reference(text: str, stage: Normalize) -> tuple[str, int]:
     return unicodedata.normalize(stage.form, steps[-1]), len(steps[0]) - len(steps[-1])
 
 
-def without_zero_width(text: str, whole: str, rule: str) -> str:
-    """The text without the zero-width characters that have no meaning where they stand."""
-    if rule == "keep":
-        return text
-    text = whole
+def without_zero_width(text: str, stage: Normalize) -> str:
+    """The text without control characters, and without zero-width characters that have no meaning where they stand."""
     bits = k._bits()
     kept: list[str] = []
+    beside = ""  # the last character that stays
     for place, character in enumerate(text):
-        left = int(bits[ord(kept[-1])]) if kept else 0
+        left = int(bits[ord(beside)]) if beside else 0
         right = int(bits[ord(text[place + 1])]) if place + 1 < len(text) else 0
         if CONTROL.match(character) or "\u2060" <= character <= "\u2064":
             continue
@@ -54,7 +55,9 @@ def without_zero_width(text: str, whole: str, rule: str) -> str:
                 "\u200c": left & k.JOINING and right & k.JOINING,
                 "\u200d": (left | right) & k.JOINING or (left & k.PICTURE_END and right & k.PICTURE),
             }[character]
-            if rule == "remove" or not meant or kept[-1:] in (["\u200c"], ["\u200d"]):
+            if stage.zero_width == "remove" or not meant or beside in ("\u200c", "\u200d"):
                 continue
         kept.append(character)
+        if character != "\xad" or stage.soft_hyphens == "keep":
+            beside = character
     return "".join(kept)

@@ -19,6 +19,8 @@ from normalize_reference import reference
 from stage_helpers import SHARED, batch, needs_shared, reasons, texts
 
 from stages.normalize import Normalize
+from stages.normalize.form import Form
+from stages.normalize.form import normalized as in_form
 from stages.normalize.scan import FTFY, scan
 from stages.text.column import texts as column_texts
 
@@ -104,7 +106,7 @@ STAGES = [
 ]
 
 
-@settings(max_examples=800)
+@settings(max_examples=500)
 @given(st.lists(TEXTS, min_size=1, max_size=8), st.sampled_from(STAGES))
 def test_the_kernels_do_what_plain_python_does(values: list[str], stage: Normalize) -> None:
     """Text would be mended, or cut, only where the gate happens to look."""
@@ -117,7 +119,7 @@ def test_the_kernels_do_what_plain_python_does(values: list[str], stage: Normali
     assert outcome.counts.get("changed_documents", 0) == sum(old != new for old, new in kept)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(TEXTS, st.sampled_from(STAGES))
 def test_what_comes_out_is_regular(text: str, stage: Normalize) -> None:
     """Later stages rely on one form, no control characters, and no blanks at line ends."""
@@ -129,7 +131,7 @@ def test_what_comes_out_is_regular(text: str, stage: Normalize) -> None:
         assert "\n" * (stage.max_blank_lines + 2) not in new
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(st.lists(TEXTS, min_size=1, max_size=10).map("\n".join))
 def test_lines_left_out_are_lines_that_ftfy_would_not_change(text: str) -> None:
     """The gate would let mojibake through, or send ordinary lines to ftfy, which is what costs time."""
@@ -160,6 +162,17 @@ def test_zero_width_characters_stay_where_they_mean_something() -> None:
     assert normalized("zero\u200bwidth", zero_width="keep") == "zero\u200bwidth"
 
 
+@settings(max_examples=300)
+@given(
+    st.text("aé\u0301\u0323\u0344\u302e\u0e48\u0903\u05b0\u1d165", max_size=60),
+    st.integers(1, 40),
+    st.sampled_from(["NFC", "NFKC"]),
+)
+def test_rows_of_marks_are_ordered_as_unicode_says(text: str, times: int, form: Form) -> None:
+    """Marks would be lost or put on other letters, where Python alone takes hours."""
+    assert in_form(text * times, form) == unicodedata.normalize(form, text * times)
+
+
 def test_emoji_sequences_stay() -> None:
     """The stage `emoji` would no longer know what normalize took apart."""
     changed = [symbol for symbol in emoji.EMOJI_DATA if normalized(f"x {symbol} y") != f"x {symbol} y"]
@@ -183,7 +196,7 @@ def test_blanks_inside_lines() -> None:
     assert normalized(text, collapse_blanks=True) == "  a b\tc d\n\u3000\u3000你\u3000好"
 
 
-@pytest.mark.parametrize("piece", ["é", "\u0301", "- \n", "\u200d", "\x00", "&", "-\xad"])
+@pytest.mark.parametrize("piece", ["é", "\u0301", "\u0301\u0323", "- \n", "\u200d", "\x00", "&", "-\xad"])
 def test_large_texts_of_one_kind(piece: str) -> None:
     """One odd document would hold up the run, or end it."""
     text = piece * 1_000_000
@@ -194,11 +207,7 @@ def test_large_texts_of_one_kind(piece: str) -> None:
 def test_lines_longer_than_ftfy_takes_at_once() -> None:
     """What ftfy parts at a million characters would be judged in other parts by the gate."""
     stage = Normalize()
-    for text in (
-        "é" * 999_999 + "Ã\xa0 x",
-        "x" * 1_000_000 + "Ã b",
-        "a" * 999_998 + "&amp;" + "b" * 999_997 + "&lt; <",
-    ):
+    for text in ("x" * 999_999 + "Ã\xa0 x", "a" * 999_998 + "&amp;" + "b" * 999_997 + "&lt; <"):
         assert texts(stage.process(batch([text]))) == [reference(text, stage)[0]]
 
 
