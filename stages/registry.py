@@ -29,6 +29,7 @@ from stages.quality.fineweb import FineWebQuality
 from stages.quality.gopher import GopherQuality
 from stages.quality.refinedweb import RefinedWebLines
 from stages.quality.repetition import GopherRepetition
+from stages.secrets import Secrets
 from stages.toxicity import Toxicity
 from stages.url import Url
 
@@ -36,7 +37,7 @@ STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, Pii, Toxicity, Decontaminate,
+        RefinedWebLines, Pii, Secrets, Toxicity, Decontaminate,
     )
 }  # fmt: skip
 """Every stage of corpusmill, in the order in which a recipe usually has them."""

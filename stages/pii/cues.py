@@ -58,8 +58,9 @@ OTHER = _words(
 )
 """What a number is when it is neither a phone's nor a card's."""
 _RIGHT_BEFORE = """no nr num number part model version ver release build firmware ref reference track case batch lot
-    revision rev time date dated log line lines page pages pp chapter section fig figure table eq zip postcode item id uid pid
-    session total price cost costs usd eur gbp jpy cny rmb score value seed byte bytes size length width lat lon gps"""
+    revision rev time date dated log line lines page pages pp chapter section fig figure table eq
+    zip postcode item id uid pid session total price cost costs usd eur gbp jpy cny rmb score
+    value seed byte bytes size length width lat lon gps"""
 OTHER_NEAR = regex.compile(
     rf"(?:{_words(_RIGHT_BEFORE, '$ € £ ¥ ₹ ₽ ₩ # № = 价格 版本 商品 상품').pattern})[\s:.#°]{{0,3}}$", regex.I
 )
