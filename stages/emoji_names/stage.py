@@ -73,25 +73,28 @@ class Emoji(Stage):
 
     def _edits(self, found: Found, languages: list[str | None]) -> tuple[Edits, list[bytes]]:
         """What takes the place of each emoji."""
-        pool: dict[str, int] = {}
+        written: dict[tuple[object, ...], int] = {}  # emoji between neighbours: few, however many documents
+        replacements: list[str] = []
         which = np.empty(len(found.rows), np.int64)
-        row_before, end_before, behind = -1, -1, ""
-        language, known = "", names("en", self.emoticons)
-        following = [*zip(found.rows.tolist(), found.starts.tolist(), strict=True)][1:]
+        row_before, end_before, behind, language = -1, -1, "", ""
+        places = [*zip(found.rows.tolist(), found.starts.tolist(), strict=True), (-1, -1)]
         for number, (row, start, end, entry, before, after, _) in enumerate(
             zip(*(part.tolist() for part in found), strict=True)
         ):
             if row != row_before:
                 language = _known(languages[row]) or self.fallback_language
-                known = names(language, self.emoticons)
             # Behind another emoji stands the name of that one.
             left = behind if row == row_before and start == end_before else chr(before) if before else ""
-            met = number < len(following) and following[number] == (row, end)
-            text = self._written(known[entry], left, chr(after) if after else "", met, language)
-            which[number] = pool.setdefault(text, len(pool))
-            row_before, end_before, behind = row, end, text[-1:] or left
+            met = places[number + 1] == (row, end)
+            key = (entry, left, after, met, language)
+            if key not in written:
+                written[key] = len(replacements)
+                name = names(language, self.emoticons)[entry]
+                replacements.append(self._written(name, left, chr(after) if after else "", met, language))
+            which[number] = written[key]
+            row_before, end_before, behind = row, end, replacements[written[key]][-1:] or left
         edits = Edits(found.rows, found.starts, found.ends, which)
-        return edits, [text.encode() for text in pool]
+        return edits, [text.encode() for text in replacements]
 
     def _written(self, name: str, before: str, after: str, met: bool, language: str) -> str:
         """The name with the blanks that it needs between its neighbours; `met` says that an emoji follows."""

@@ -226,3 +226,6 @@ def test_ftfy_cases() -> None:
     assert len(cases) > 100
     # ftfy keeps one control character that we remove.
     assert wrong == ["Synthetic, negative: don't leak our internal use of byte 0x1A"]
+    for stage in STAGES:
+        values = [case[key] for case in cases for key in ("original", "fixed")]
+        assert texts(stage.process(batch(values))) == [reference(value, stage)[0] for value in values]
