@@ -147,7 +147,7 @@ def _line(data: Any, at: int, end: int, form: int) -> tuple[int, int, bool]:
 @njit
 def scan(
     data: Any, at: int, end: int, form: int, first: Any, second: Any, kinds: Any, odd: Any, line: int, flag: int,
-    places: Any, suffix_1: Any, suffix_2: Any, shift: int, suffix_kinds: Any,
+    places: Any, suffix_1: Any, suffix_2: Any, shift: int, gate: Any, suffix_kinds: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Hashes the entries of whole lines: (entries, odd lines, lines).
 
@@ -194,7 +194,7 @@ def scan(
                 above = suffix_kinds[number] if number >= 0 else 0
             one, two = step_1(one, byte), step_2(two, byte)
             if len(suffix_kinds) and (mark == host or data[mark - 1] == 46):
-                number = find(places, suffix_1, suffix_2, shift, one, two)
+                number = find(places, suffix_1, suffix_2, shift, gate, one, two)
         here = suffix_kinds[number] if number >= 0 else 0
         whole = path_end == path and port == port_end
         if whole and not here & EXCEPT and (here & SUFFIX or above & WILD):
@@ -226,7 +226,7 @@ def scan(
 @inline
 def _paths(
     data: Any, path: int, end: int, one: Any, two: Any, exact: bool, bare_host: bool, places: Any, first: Any,
-    second: Any, shift: int, flags: Any, categories: Any,
+    second: Any, shift: int, gate: Any, flags: Any, categories: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """What the table says of a path and of the paths above it: (flags, least category among the blocked)."""
     said, category = 0, NO_CATEGORY
@@ -239,7 +239,7 @@ def _paths(
         if (size > 1 or (size == 0 and not bare_host)) and (
             byte == 0 or byte == 47 or byte == 63 or byte == 38 or byte == 59
         ):
-            number = find(places, first, second, shift, one, two)
+            number = find(places, first, second, shift, gate, one, two)
             if number >= 0 and (exact or flags[number] & BELOW):
                 said |= flags[number]
                 if flags[number] & BLOCK:
@@ -252,8 +252,8 @@ def _paths(
 
 @njit
 def judge(
-    data: Any, offsets: Any, places: Any, first: Any, second: Any, shift: int, flags: Any, categories: Any,
-    rooted: bool, hosts_said: Any, paths_said: Any, category: Any, odd: Any,
+    data: Any, offsets: Any, places: Any, first: Any, second: Any, shift: int, gate: Any, flags: Any,
+    categories: Any, rooted: bool, hosts_said: Any, paths_said: Any, category: Any, odd: Any,
 ) -> None:  # fmt: skip
     """For each URL what the table says of its host and the domains above it, and of its path: flags OR-ed.
 
@@ -275,7 +275,7 @@ def judge(
         own = bare(data, host, host_end)
         if rooted:
             said, least = _paths(
-                data, path, path_end, SEED_1, SEED_2, True, True, places, first, second, shift, flags, categories
+                data, path, path_end, SEED_1, SEED_2, True, True, places, first, second, shift, gate, flags, categories
             )
             paths_said[row] |= said
             category[row] = min(category[row], least)
@@ -285,7 +285,7 @@ def judge(
             one, two = step_1(one, byte), step_2(two, byte)
             if mark > host and data[mark - 1] != 46:
                 continue
-            number = find(places, first, second, shift, one, two)
+            number = find(places, first, second, shift, gate, one, two)
             if number < 0:
                 continue
             said = flags[number]
@@ -295,7 +295,7 @@ def judge(
             if not said & PATHS:
                 continue
             said, least = _paths(
-                data, path, path_end, one, two, mark == own, True, places, first, second, shift, flags, categories
+                data, path, path_end, one, two, mark == own, True, places, first, second, shift, gate, flags, categories
             )
             paths_said[row] |= said
             category[row] = min(category[row], least)
@@ -305,7 +305,7 @@ def judge(
                     one_port, two_port = step_1(one_port, data[place]), step_2(two_port, data[place])
                 said, least = _paths(
                     data, path, path_end, one_port, two_port, mark == own, False, places, first, second, shift,
-                    flags, categories,
+                    gate, flags, categories,
                 )  # fmt: skip
                 paths_said[row] |= said
                 category[row] = min(category[row], least)
