@@ -54,6 +54,9 @@ MEETS = 1 << 18
 DECOMPOSES = 1 << 19
 """Has a canonical decomposition."""
 
+STEM = 1 << 20
+"""What a Persian suffix may be set off from by a non-joiner: letters, marks, digits, closing marks (125th, PDFs)."""
+
 ORDER = NEVER | MARK | MEETS
 
 _HYPHENS = "-\u00ad\u058a\u2010"
@@ -89,6 +92,7 @@ _PATTERNS = {
     PICTURE_END: r"[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f]",
     UNSPACED: _of(_UNSPACED, r"[\p{L}\p{M}]"),
     TAG: "<",
+    STEM: r"[\p{L}\p{M}\p{N}\p{Pe}\p{Pf}\"']",
 }
 _LETTERS = 0x20000
 """All that has one of these bits lies before the ideographs, but for a tag."""

@@ -24,6 +24,7 @@ from stages.normalize.kinds import (
     PICTURE_END,
     REMOVED,
     RETURN,
+    STEM,
     UNSPACED,
     ZERO_SPACE,
     Kinds,
@@ -68,7 +69,7 @@ def tidied(view: Texts, touched: npt.NDArray[np.bool_], kinds: Kinds, most: int,
 def _kept(bit: int, left: int, right: int) -> bool:
     """Whether a zero-width character has a meaning between neighbours with these bits."""
     if bit & NON_JOINER:
-        return left & JOINING != 0 and right & JOINING != 0
+        return left & STEM != 0 and right & JOINING != 0
     if bit & JOINER:
         return (left | right) & JOINING != 0 or (left & PICTURE_END != 0 and right & PICTURE != 0)
     return left & UNSPACED != 0 and right & UNSPACED != 0

@@ -80,18 +80,19 @@ def main() -> int:
     for run in contestants().values():
         run(batch(["mojibÃ¤ke 👍 :)\n"]), ["mojibÃ¤ke 👍 :)\n"])  # compilation
     print(f"{'CPU us a document':20}" + "".join(f"{name:>22}" for name in contestants()))
-    total, number = dict.fromkeys(contestants(), 0.0), 0
+    total, number, characters = dict.fromkeys(contestants(), 0.0), 0, 0
     for file in files:
         with gzip.open(file) as lines:
             values = [piece for line in lines for piece in pieces(json.loads(line)["text"])]
         for name, micro in (figures := measure(values)).items():
             total[name] += micro * len(values)
         number += len(values)
+        characters += sum(map(len, values))
         print(f"{Path(file.stem).stem:20}" + "".join(f"{micro:22.1f}" for micro in figures.values()), flush=True)
-    mean = {name: micro / number for name, micro in total.items()}
-    print(f"{'all':20}" + "".join(f"{micro:22.1f}" for micro in mean.values()))
+    mean = {name: micro * SIZE / characters for name, micro in total.items()}
+    print(f"{f'all, by {SIZE:,} chars':20}" + "".join(f"{micro:22.1f}" for micro in mean.values()))
     print(
-        f"  of {number:,} documents; ftfy and NFC take {mean['ftfy + NFC'] / mean['normalize']:.0f} times normalize's, "
+        f"  {number:,} documents; ftfy and NFC take {mean['ftfy + NFC'] / mean['normalize']:.0f} times normalize's, "
         f"demojize {mean['demojize'] / mean['emoji']:.0f} times emoji's"
     )
     missed = [name for name, goal in GOALS.items() if mean[name] > goal]

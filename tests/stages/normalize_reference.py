@@ -52,7 +52,7 @@ def without_zero_width(text: str, stage: Normalize) -> str:
         if character in "\u200b\u200c\u200d":
             meant = {
                 "\u200b": left & k.UNSPACED and right & k.UNSPACED,
-                "\u200c": left & k.JOINING and right & k.JOINING,
+                "\u200c": left & k.STEM and right & k.JOINING,
                 "\u200d": (left | right) & k.JOINING or (left & k.PICTURE_END and right & k.PICTURE),
             }[character]
             if stage.zero_width == "remove" or not meant or beside in ("\u200c", "\u200d"):

@@ -154,10 +154,13 @@ def test_zero_width_characters_stay_where_they_mean_something() -> None:
     """Persian, Hindi and emoji would be broken, or words of other scripts be parted by what nobody sees."""
     for text in (
         "می\u200cخواهم", "क्\u200dष", "क्\u200cष", "ര്\u200d", "ක්\u200dර", "র\u200d্য", "ه\u200d", "ไทย\u200bไทย",
+        "۱۲۵\u200cام", "PDF\u200cها",
         "👨\u200d👩\u200d👧", "🏴\u200d☠️", "👩🏽\u200d🚀",
     ):  # fmt: skip
         assert normalized(text) == text
-    assert normalized("zero\u200bwidth\u200c\u200d \u2060x \u200d你\u200b好") == "zerowidth x 你好"
+    assert (
+        normalized("zero\u200bwidth\u200c\u200d \u2060x \u200d你\u200b好 خیمه\u200c شب") == "zerowidth x 你好 خیمه شب"
+    )
     assert normalized("می\u200cخواهم zero\u200bwidth", zero_width="remove") == "میخواهم zerowidth"
     assert normalized("zero\u200bwidth", zero_width="keep") == "zero\u200bwidth"
 
