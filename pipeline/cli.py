@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -120,18 +120,38 @@ def _share(text: str | None) -> float | None:
 
 
 @command("inspect")
-def inspect(folder: RunFolder, as_json: AsJson = False) -> None:
+def inspect(
+    folder: RunFolder,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="The limits of quality stages, beside how the documents' values spread.")
+    ] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option("--what-if", metavar="STAGE.SETTING=VALUE", help="What another limit would keep, without a run."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show a run: the funnel with its reasons, sources, languages, gaps, duplicates, tokens, mixture, shards.
 
     Example: corpusmill inspect runs/demo
+    Example: corpusmill inspect runs/demo --rules
+    Example: corpusmill inspect runs/demo --what-if gopher_quality.min_words=80
     """
-    from pipeline.look.overview import overview, print_overview
+    from pipeline.look import overview
+    from pipeline.look import rules as look
 
-    facts = overview(folder)
+    facts: Any
+    show: Any
+    if what_if:
+        facts, show = look.what_if(folder, what_if), look.print_what_if
+    elif rules:
+        facts, show = look.overview(folder), look.print_rules
+    else:
+        facts, show = overview.overview(folder), overview.print_overview
     if as_json:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
-        print_overview(facts, console())
+        show(facts, console())
 
 
 @command("stages")

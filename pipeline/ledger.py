@@ -31,6 +31,7 @@ PART_FOLDERS = (
     "dedup",
     "documents",
     "dropped",
+    "measures",
     "duplicates",
     "tokenizer",
     "tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 VERSIONS = {
     "index": 2,
-    "clean": 2,
+    "clean": 3,
     "signatures": 2,
     "exact": 2,
     "bands": 2,

@@ -18,6 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import ConfigDict
 
+BROKEN = "broken"
+"""Which rules a row breaks, as bits: bit i for the i-th setting of `Outcome.measures`, the last for all other rules."""
+_OTHERS = 1 << 31
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -27,6 +31,8 @@ class Rule:
     hit: npt.NDArray[np.bool_]
     value: npt.NDArray[Any] | None = None
     limit: float | npt.NDArray[np.float64] | None = None
+    setting: str | None = None
+    """The setting that holds the limit: `min_...` or `max_...`. Values of rules that name it are kept for `inspect`."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Outcome:
     batch: pa.RecordBatch
     dropped: Sequence[tuple[int, str, float | None, float | None]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    measures: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """For each of the n rows, dropped or not: the values that rules were held against, by setting, and `BROKEN`."""
 
 
 Processor = Callable[[pa.RecordBatch], Outcome]
@@ -118,7 +126,13 @@ def judged(batch: pa.RecordBatch, rules: Sequence[Rule], counts: Mapping[str, in
         limit = float(rule.limit[row]) if isinstance(rule.limit, np.ndarray) else rule.limit
         dropped.append((row, rule.reason, value, limit))
     kept = batch if not dropped else batch.filter(pa.array(verdict < 0))
-    return Outcome(kept, dropped, counts or {})
+    measures = {rule.setting: rule.value for rule in rules if rule.setting and rule.value is not None}
+    if measures:
+        bits = {setting: 1 << number for number, setting in enumerate(measures)}
+        measures[BROKEN] = np.zeros(batch.num_rows, np.uint32)
+        for rule in rules:
+            measures[BROKEN] |= np.where(rule.hit, np.uint32(bits.get(rule.setting or "", _OTHERS)), np.uint32(0))
+    return Outcome(kept, dropped, counts or {}, measures)
 
 
 def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:

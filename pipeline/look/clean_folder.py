@@ -15,7 +15,7 @@ from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.ledger import PART_FOLDERS, Ledger
 from pipeline.lock import FolderLock
 
-KEEPABLE = ("documents", "dropped", "duplicates", "tokens", "shards")
+KEEPABLE = ("documents", "dropped", "measures", "duplicates", "tokens", "shards")
 WITH = {"tokenizer": ("tokens", "shards")}
 """A folder that stays where one of these does: tokens without their tokenizer are numbers."""
 

@@ -156,7 +156,7 @@ def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, p
     begun = time.process_time() - chain.child_seconds
     for batch, rejected in batches(reads, file.source):
         probe.looked += batch.num_rows + len(rejected)
-        kept, _ = chain.run(batch, chain.books())
+        kept, _, _ = chain.run(batch, chain.books())
         if near:
             signatures(kept.column("text"), MinHashSettings(permutations=near.permutations, ngram=near.ngram))
         probe.kept += kept.num_rows

@@ -49,7 +49,7 @@ def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
     also = f" Since the run, these changed: {'; '.join(versions)}." if versions else ""
     (batch, _), *_ = batches([record], document["source"])
     chain = clean.chain_of(context)
-    kept, dropped = chain.run(batch, chain.books())
+    kept, dropped, _ = chain.run(batch, chain.books())
     if record.reason is not None or not kept.num_rows:
         why = dropped[0]["reason"] if dropped else f"read.{record.reason}"
         raise DamageError(f"the run kept this document, but extracted again it is dropped: {why}.{also}")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline import listing, pins
+from pipeline import listing, measures, pins
 from pipeline.errors import UserError
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
@@ -125,8 +126,13 @@ class Chain:
         ]
         empty = READ.empty_table().to_batches()
         batch = empty[0] if empty else pa.RecordBatch.from_pylist([], schema=READ)
-        for _, _, step in self.steps:
-            batch = step(batch).batch
+        found = {}
+        for label, _, step in self.steps:
+            outcome = step(batch)
+            batch = outcome.batch
+            found[label] = outcome.measures
+        self.measures = measures.schema_of(found)
+        """The columns of the part of measures; nothing but the id where no stage measures."""
         self.schema = pa.schema([f.remove_metadata() for f in batch.schema if f.name not in NO_LONGER_NEEDED])
         """The columns of the documents part: the document schema and the stages' scores."""
 
@@ -150,9 +156,12 @@ class Chain:
         """Empty books for a unit."""
         return [StageBook(label) for label, _, _ in self.steps]
 
-    def run(self, batch: pa.RecordBatch, books: list[StageBook]) -> tuple[pa.RecordBatch, list[dict[str, Any]]]:
-        """A batch through all stages: the kept rows, and a DROPPED row for each other one."""
+    def run(
+        self, batch: pa.RecordBatch, books: list[StageBook]
+    ) -> tuple[pa.RecordBatch, list[dict[str, Any]], pa.RecordBatch]:
+        """A batch through all stages: the kept rows, a DROPPED row for each other one, and what rules measured."""
         dropped: list[dict[str, Any]] = []
+        measured = measures.Measured(self.measures, batch)
         for (label, name, step), book in zip(self.steps, books, strict=True):
             begun = time.thread_time() + self.child_seconds
             try:
@@ -161,7 +170,7 @@ class Chain:
                 error.add_note(f"in stage {label}")
                 raise
             book.seconds += time.thread_time() + self.child_seconds - begun
-            check_outcome(label, batch, outcome)
+            measured.add(label, outcome.measures, check_outcome(label, batch, outcome))
             book.entered += batch.num_rows
             book.counts.update(outcome.counts)
             if outcome.dropped:
@@ -175,11 +184,11 @@ class Chain:
             batch = outcome.batch
             if batch.num_rows:
                 book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
-        return batch, dropped
+        return batch, dropped, measured.table()
 
 
-def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> None:
-    """Raises UserError where a stage did not either keep a row, in its place, or drop it once."""
+def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> npt.NDArray[np.bool_]:
+    """Which rows are kept. Raises UserError where a stage did not either keep a row, in its place, or drop it once."""
     kept = np.ones(batch.num_rows, bool)
     rows = [row for row, *_ in outcome.dropped]
     good = all(0 <= row < batch.num_rows for row in rows) and len(set(rows)) == len(rows)
@@ -191,6 +200,7 @@ def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> None:
             f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped {len(rows)}: every "
             "row must be kept, in its place and with its id, or be dropped once"
         )
+    return kept
 
 
 def made_with(context: Context) -> dict[str, Any]:
@@ -258,6 +268,7 @@ def _split(
     with (
         PartsWriter(folder, "kept", chain.schema) as kept,
         PartWriter(folder / "dropped", DROPPED) as lost,
+        PartWriter(folder / measures.FOLDER, chain.measures) as seen,
     ):
         for batch, rejected in batches(itertools.islice(reads, spec["records"]), piece.source, BATCH_ROWS):
             read_book.entered += batch.num_rows + len(rejected)
@@ -266,8 +277,9 @@ def _split(
                 not_sampled += skipped
             lost.write_rows([rejected_row(read, piece.source) for read in rejected])
             read_book.dropped.update(f"{READ_LABEL}.{read.reason}" for read in rejected)
-            batch, dropped = chain.run(batch, books)
+            batch, dropped, measured = chain.run(batch, books)
             lost.write_rows(dropped)
+            seen.write(measured)
             kept.write(batch.select(chain.schema.names).cast(chain.schema))
             covered = tally.spans + tally.structure + sum(gap.length for gap in tally.gaps)
             reporter.add(
@@ -310,6 +322,7 @@ def _split(
     return [
         *(Staged(path, f"clean/{stem}-{number:03d}.parquet") for number, path in enumerate(kept.paths)),
         Staged(folder / "dropped", f"dropped/clean-{stem}.parquet"),
+        *([Staged(folder / measures.FOLDER, f"{measures.FOLDER}/{stem}.parquet")] if len(chain.measures) > 1 else []),
     ], body
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from stages.kernels import inline, njit
 from stages.quality.fields import SENTENCES
 from stages.quality.fineweb import lines_longer_than
 from stages.quality.phrases import found_at, phrases
-from stages.quality.rules import Limit, QualityStage, below
+from stages.quality.rules import Limit, QualityStage
 from stages.quality.statistics import counted
 from stages.text import characters
 from stages.text.characters import BLANK, FINAL, LETTER, NUMBER, SPACELESS, TERMINAL
@@ -96,7 +95,7 @@ class C4(QualityStage):
             Rule("no_text", none),
             Rule("page_phrase", pages == _PAGE),
             Rule("curly_bracket", pages == _BRACKET),
-            below("few_sentences", counts[SENTENCES], self.limit("min_sentences", batch)),
+            self.at_least("min_sentences", "few_sentences", counts[SENTENCES], batch),
         ]
         kept = ~np.logical_or.reduce([rule.hit for rule in rules])
         told = {f"lines_cut_{name}": int(cut[kept, number].sum()) for number, name in enumerate(_CUT) if name}
@@ -134,9 +133,8 @@ class C4Paragraphs(QualityStage):
     """Fewest characters of a long line. Scripts without spaces say as much in half as many."""
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
-        limit = partial(self.limit, batch=batch)
-        found = lines_longer_than(texts(batch.column("text")), limit("long_line") - 1)
-        return [below("few_paragraphs", found, limit("min_paragraphs"))]
+        found = lines_longer_than(texts(batch.column("text")), self.limit("long_line", batch) - 1)
+        return [self.at_least("min_paragraphs", "few_paragraphs", found, batch)]
 
 
 _EDIT, _NEEDED = (np.frombuffer(text, np.uint8) for text in (b"[edit]", b"[citation needed]"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from stages.quality.fields import (
     TERMINAL_LINES,
     TERMS,
 )
-from stages.quality.rules import Limit, QualityStage, Share, above, below, ratio
+from stages.quality.rules import Limit, QualityStage, Share, ratio
 from stages.text import characters
 from stages.text.characters import BLANK
 from stages.text.column import Ints, Texts, texts
@@ -54,17 +53,15 @@ class FineWebQuality(QualityStage):
     """Most line breaks per word, where marks count as words (`breaks`)."""
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
-        limit = partial(self.limit, batch=batch)
         lines = counts[LINES]
-        view = texts(batch.column("text"))
-        short = lines - lines_longer_than(view, limit("short_line"))
-        plain = counts[CHARACTERS] - counts[BREAKS]
+        short = lines - lines_longer_than(texts(batch.column("text")), self.limit("short_line", batch))
+        repeated = ratio(counts[REPEATED_LINE_LENGTH], counts[CHARACTERS] - counts[BREAKS])
         return [
             Rule("empty", lines == 0),
-            below("terminal_lines", ratio(counts[TERMINAL_LINES], lines), limit("min_terminal_lines")),
-            above("short_lines", ratio(short, lines), limit("max_short_lines")),
-            above("repeated_characters", ratio(counts[REPEATED_LINE_LENGTH], plain), limit("max_repeated_characters")),
-            above("breaks", ratio(counts[BREAKS], counts[TERMS] + counts[MARKS]), limit("max_breaks")),
+            self.at_least("min_terminal_lines", "terminal_lines", ratio(counts[TERMINAL_LINES], lines), batch),
+            self.at_most("max_short_lines", "short_lines", ratio(short, lines), batch),
+            self.at_most("max_repeated_characters", "repeated_characters", repeated, batch),
+            self.at_most("max_breaks", "breaks", ratio(counts[BREAKS], counts[TERMS] + counts[MARKS]), batch),
         ]
 
 

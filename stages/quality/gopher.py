@@ -27,7 +27,7 @@ from stages.quality.fields import (
     TERMS,
     WORDS,
 )
-from stages.quality.rules import QualityStage, Share, above, below, ratio
+from stages.quality.rules import QualityStage, Share, ratio
 from stages.quality.statistics import counted
 from stages.quality.stopwords import StopWords, read_stop_words
 from stages.text.column import Ints, texts
@@ -96,34 +96,28 @@ class GopherQuality(QualityStage):
         batch, counts = counted(batch)
         none = batch.column("text").is_null().to_numpy(zero_copy_only=False)
         listed = lists.rows(batch.column("language"), self.fallback_language)
-        number = lists.count(texts(batch.column("text")), listed)
-        least = self.limit("min_stop_words", batch)
-        stop = Rule("stop_words", (listed >= 0) & (number < least), number, least)
+        number = np.where(listed >= 0, lists.count(texts(batch.column("text")), listed), np.nan)
+        stop = self.at_least("min_stop_words", "stop_words", number, batch)
         return judged(batch, [Rule("no_text", none), *self.rules(counts, batch), stop])
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
-        limit = partial(self.limit, batch=batch)
         if self.words == "blanks":
             words, all_words, letters = counts[WORDS], counts[WORDS], counts[LETTER_WORDS]
             spaced, length = counts[SPACED_WORDS], counts[SPACED_LENGTH]
         else:
             words, all_words, letters = counts[TERMS], counts[TERMS] + counts[MARKS], counts[LETTER_TERMS]
             spaced, length = counts[TERMS], counts[TERM_LENGTH]
-        mean = ratio(length, spaced)
-        measured = (2 * counts[SPACED_WORDS] >= counts[WORDS]) & (spaced > 0)
-        shortest, longest = limit("min_word_length"), limit("max_word_length")
+        # A rule is not held against what is no number.
+        mean = np.where((2 * counts[SPACED_WORDS] >= counts[WORDS]) & (spaced > 0), ratio(length, spaced), np.nan)
+        alphabetic = np.where(all_words > 0, ratio(letters, all_words), np.nan)
+        symbols = ratio(np.maximum(counts[HASHES], counts[ELLIPSES]), all_words)
         return [
-            below("few_words", words, limit("min_words")),
-            above("many_words", words, limit("max_words")),
-            Rule("word_length", measured & (mean < shortest), mean, shortest),
-            Rule("word_length", measured & (mean > longest), mean, longest),
-            above("symbols", ratio(np.maximum(counts[HASHES], counts[ELLIPSES]), all_words), limit("max_symbols")),
-            above("bullets", ratio(counts[BULLET_LINES], counts[LINES]), limit("max_bullet_lines")),
-            above("ellipses", ratio(counts[ELLIPSIS_LINES], counts[LINES]), limit("max_ellipsis_lines")),
-            Rule(
-                "alphabetic",
-                (all_words > 0) & (ratio(letters, all_words) < limit("min_alphabetic")),
-                ratio(letters, all_words),
-                limit("min_alphabetic"),
-            ),
+            self.at_least("min_words", "few_words", words, batch),
+            self.at_most("max_words", "many_words", words, batch),
+            self.at_least("min_word_length", "word_length", mean, batch),
+            self.at_most("max_word_length", "word_length", mean, batch),
+            self.at_most("max_symbols", "symbols", symbols, batch),
+            self.at_most("max_bullet_lines", "bullets", ratio(counts[BULLET_LINES], counts[LINES]), batch),
+            self.at_most("max_ellipsis_lines", "ellipses", ratio(counts[ELLIPSIS_LINES], counts[LINES]), batch),
+            self.at_least("min_alphabetic", "alphabetic", alphabetic, batch),
         ]

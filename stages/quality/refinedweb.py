@@ -14,7 +14,7 @@ from stages.base import Outcome, Rule, judged, with_column
 from stages.kernels import inline, njit
 from stages.quality.fields import WORDS
 from stages.quality.phrases import found_at, phrase_end, phrases
-from stages.quality.rules import Limit, QualityStage, Share, above, ratio
+from stages.quality.rules import Limit, QualityStage, Share, ratio
 from stages.quality.statistics import counted
 from stages.text import characters
 from stages.text.characters import BLANK, LETTER, NUMBER, SPACELESS, UPPER
@@ -82,7 +82,7 @@ class RefinedWebLines(QualityStage):
         share = ratio(flagged, counts[WORDS])
         rules = [
             Rule("no_text", text.is_null().to_numpy(zero_copy_only=False)),
-            above("flagged_words", share, self.limit("max_flagged_words", batch)),
+            self.at_most("max_flagged_words", "flagged_words", share, batch),
         ]
         kept = ~np.logical_or.reduce([rule.hit for rule in rules])
         told = {f"lines_cut_{name}": int(cut[kept, number].sum()) for number, name in enumerate(_CUT) if name}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from stages.quality.fields import (
     REPEATED_PARAGRAPHS,
     TOP_2,
 )
-from stages.quality.rules import QualityStage, Share, above, ratio
+from stages.quality.rules import QualityStage, Share, ratio
 from stages.text.column import Ints
 
 
@@ -67,30 +66,18 @@ class GopherRepetition(QualityStage):
     """The same for 10-grams (`repeated_10`)."""
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
-        limit = partial(self.limit, batch=batch)
-        characters = counts[CHARACTERS]
-        lines, paragraphs = ratio(counts[REPEATED_LINES], counts[LINES]), counts[REPEATED_PARAGRAPHS]
+        found = {
+            "paragraphs": ratio(counts[REPEATED_PARAGRAPHS], counts[PARAGRAPHS]),
+            "paragraph_characters": ratio(counts[REPEATED_PARAGRAPH_LENGTH], counts[CHARACTERS]),
+            "lines": ratio(counts[REPEATED_LINES], counts[LINES]),
+            "line_characters": ratio(counts[REPEATED_LINE_LENGTH], counts[CHARACTERS]),
+        }
+        top = {f"top_{size}": counts[TOP_2 + size - 2] for size in (2, 3, 4)}
+        again = {f"repeated_{size}": counts[REPEATED_5 + size - 5] for size in range(5, 11)}
         return [
-            above("paragraphs", ratio(paragraphs, counts[PARAGRAPHS]), limit("max_repeated_paragraphs")),
-            above(
-                "paragraph_characters",
-                ratio(counts[REPEATED_PARAGRAPH_LENGTH], characters),
-                limit("max_repeated_paragraph_characters"),
-            ),
-            above("lines", lines, limit("max_repeated_lines")),
-            above(
-                "line_characters",
-                ratio(counts[REPEATED_LINE_LENGTH], characters),
-                limit("max_repeated_line_characters"),
-            ),
+            *(self.at_most(f"max_repeated_{reason}", reason, value, batch) for reason, value in found.items()),
             *(
-                above(f"top_{size}", ratio(counts[TOP_2 + size - 2], characters), limit(f"max_top_{size}"))
-                for size in (2, 3, 4)
-            ),
-            *(
-                above(
-                    f"repeated_{size}", ratio(counts[REPEATED_5 + size - 5], characters), limit(f"max_repeated_{size}")
-                )
-                for size in range(5, 11)
+                self.at_most(f"max_{reason}", reason, ratio(value, counts[CHARACTERS]), batch)
+                for reason, value in (top | again).items()
             ),
         ]

@@ -60,6 +60,16 @@ class QualityStage(Stage):
         languages = [(language or "").lower().split("-")[0] for language in strings(batch, "language")]
         return np.array([changed.get(language, own) for language in languages], np.float64)
 
+    def at_most(self, setting: str, reason: str, value: npt.NDArray[Any], batch: pa.RecordBatch) -> Rule:
+        """The rule that drops what is greater than the setting."""
+        limit = self.limit(setting, batch)
+        return Rule(reason, value > limit, value, limit, setting)
+
+    def at_least(self, setting: str, reason: str, value: npt.NDArray[Any], batch: pa.RecordBatch) -> Rule:
+        """The rule that drops what is less than the setting."""
+        limit = self.limit(setting, batch)
+        return Rule(reason, value < limit, value, limit, setting)
+
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
         """The rules in the order in which they are held against a text; `counts[FIELD]` is an array over the rows."""
         raise NotImplementedError
@@ -74,13 +84,3 @@ def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.flo
     """`part / whole`, 0 where the whole is 0."""
     result: npt.NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
     return result
-
-
-def above(reason: str, value: npt.NDArray[Any], limit: Limit) -> Rule:
-    """Drops what is greater than the limit."""
-    return Rule(reason, value > limit, value, limit)
-
-
-def below(reason: str, value: npt.NDArray[Any], limit: Limit) -> Rule:
-    """Drops what is less than the limit."""
-    return Rule(reason, value < limit, value, limit)

@@ -21,7 +21,8 @@ OPTIONAL = {"unavailable", "pins"}
 
 
 def formats(run: Path) -> dict[str, object]:
-    """Of each phase: its version, the facts in its manifest rows, its tables without the columns of stages."""
+    """Of each phase: its version, the facts in its manifest rows, its tables without the columns of stages (scores, and
+    measures by `STAGE.SETTING`)."""
     ledger = Ledger(run)
     (some, *_) = ledger.rows("clean")
     own = {name for name in pq.read_schema(run / some.part("clean").path).names if name not in DOCUMENTS.names}
@@ -36,7 +37,7 @@ def formats(run: Path) -> dict[str, object]:
                 kind = f"{folder}/{name.split('-')[0]}" if folder == "dedup" else folder
                 if name.endswith(".parquet"):
                     schema = pq.read_schema(run / part.path)
-                    tables[kind] = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in own)
+                    tables[kind] = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in own and "." not in field.name)
         found[phase] = {"version": version, "facts": sorted(facts), "tables": tables}
     return found
 
