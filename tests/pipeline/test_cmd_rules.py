@@ -19,7 +19,7 @@ LINES = ["the cat and a dog of that house have been with us to be sure today"]
 
 def run_with(folder: Path, **settings: object) -> Path:
     """A run over texts of 16 to 320 words, and one whose words are numbers."""
-    texts = [*(" ".join(LINES * times) for times in range(1, 21)), "12 34 " * 40 + LINES[0]]
+    texts = [*(" ".join(LINES * times) for times in range(1, 21)), "1234 5678 " * 40 + LINES[0]]
     crawl = folder / "notes.jsonl"
     crawl.write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
     stages = [{"gopher_quality": {"min_words": 50, **settings}}, {"gopher_repetition": {"max_top_2": 0.5}}]
