@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import regex
 
-from stages.pii.cues import BEFORE, CARD, named, other
+from stages.pii.cues import CARD, before, named, other
 from stages.pii.found import Found, value_of
 
 SHAPES = frozenset(map(str, range(12, 20))) | {
@@ -57,7 +57,7 @@ def card(text: str, start: int, end: int, shape: str, digits: str) -> Found | No
         return None
     if not any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _ISSUER):
         return None
-    left = text[max(0, start - BEFORE) : start]
+    left = before(text, start)
     if not named(left, CARD):
         if len(digits) not in _ALONE and shape not in ("4 6 4", "4-6-4", "4 4 4 4 3"):
             return None

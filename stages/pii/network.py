@@ -6,7 +6,7 @@ import ipaddress
 
 import regex
 
-from stages.pii.cues import BEFORE, IP, VERSION
+from stages.pii.cues import IP, before, versioned
 from stages.pii.found import Found
 
 V4 = regex.compile(
@@ -29,10 +29,10 @@ def v4(text: str, start: int, end: int) -> Found | None:
         address = ipaddress.IPv4Address(match.group())
         if not address.is_global or address.is_multicast or match.group().endswith(".0"):
             continue
-        left = text[max(0, match.start() - BEFORE) : match.start()]
-        if VERSION.search(left):
+        left = before(text, match.start())
+        if versioned(left):
             continue
-        if max(address.packed) <= 30 and not IP.search(left) and text[match.end() : match.end() + 1] != ":":
+        if max(address.packed) <= 30 and IP.last(left) < 0 and text[match.end() : match.end() + 1] != ":":
             continue
         return Found("ip", match.start(), match.end(), match.group())
     return None

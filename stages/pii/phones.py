@@ -6,7 +6,7 @@ import itertools
 
 import regex
 
-from stages.pii.cues import AFTER, BEFORE, PHONE, PHONE_AFTER, hinted, named, other
+from stages.pii.cues import AFTER, BEFORE, PHONE, PHONE_AFTER, before, hinted, named, other
 from stages.pii.found import Found
 from stages.pii.network import V4
 from stages.pii.plans import american, fictional, international, mobile, national
@@ -23,7 +23,7 @@ _HAN = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
 _GLUED = regex.compile(r"[A-Za-z0-9_]")
 _ALNUM = regex.compile(r"[A-Za-z0-9]")
 _UNITS = regex.compile(r" ?(?:[%€$£¥元円원人年月]|(?:km|kg|mm|cm|bytes?|px|ms|people|habitante?s|Einwohner)\b)")
-_IBAN_BLOCKS = regex.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[ -](?:[A-Za-z0-9]{4}[ -])*$")
+_IBAN_BLOCKS = regex.compile(r"(?<![A-Za-z0-9])[a-z]{2}\d{2}[ -](?:[a-z0-9]{4}[ -])*$")
 
 
 def phone(text: str, groups: list[tuple[int, int]], regions: tuple[str, ...]) -> Found | None:
@@ -42,6 +42,9 @@ def phone(text: str, groups: list[tuple[int, int]], regions: tuple[str, ...]) ->
             begin, plus = begin - 1, True
     if begin and _bound_before(text, begin, plus):
         return None
+    row = not plus and start >= 2 and text[start - 1] == " " and text[start - 2].isdigit()
+    if row and (len(groups) == 1 or text[groups[0][1]] == " "):
+        return None  # a row of numbers; one in it must be held together by other signs than the row
     left: str | None = None
     sure = False
     sizes = list(itertools.accumulate(end - first for first, end in groups))
@@ -52,13 +55,15 @@ def phone(text: str, groups: list[tuple[int, int]], regions: tuple[str, ...]) ->
             continue
         if _bound_after(text, end) and not _EXTENSION.match(text, end):
             continue
+        if "." in number and " " in number and ")" not in number:  # decimals in a row
+            continue
         if _DATE.match(number) or _DECIMAL.fullmatch(number) or V4.fullmatch(number):
             continue
         digits = "".join(text[a:b] for a, b in groups[:count])
         if len(set(digits)) < 3 or fictional(digits):
             continue
         if left is None:
-            left = text[max(0, begin - BEFORE) : begin]
+            left = before(text, begin)
             sure = named(left, PHONE)
         found: str | None = None
         if sure or PHONE_AFTER.match(text, end, end + AFTER):
@@ -80,8 +85,6 @@ def _unnamed(
     if number.isdigit():
         beside = text[max(0, begin - BEFORE) : end + AFTER]
         return digits if mobile(number, regions) and other(left) < 0 and _HAN.search(beside) else None
-    if "." in number and number.count(".") != len(lengths) - 1:  # decimals in a row
-        return None
     otherwise = other(left)
     if american(number):
         return digits if otherwise < 0 else None
@@ -103,10 +106,10 @@ def _bound_before(text: str, begin: int, plus: bool) -> bool:
         return True
     if sign in "+*\\":
         return True
-    before = text[begin - 2 : begin - 1] if begin >= 2 else ""
+    previous = text[begin - 2 : begin - 1] if begin >= 2 else ""
     if sign in ":/":  # `Tel:123`, `tel:/123`; but not a port, a time or a path
-        return before.isdigit() or (sign == "/" and before not in ("", " ", ":", "/"))
-    return sign in "-.," and (before.isdigit() or (not plus and sign != "," and _ALNUM.match(before) is not None))
+        return previous.isdigit() or (sign == "/" and previous not in ("", " ", ":", "/"))
+    return sign in "-.," and (previous.isdigit() or (not plus and sign != "," and _ALNUM.match(previous) is not None))
 
 
 def _bound_after(text: str, end: int) -> bool:
@@ -117,5 +120,5 @@ def _bound_after(text: str, end: int) -> bool:
 
 def _listed(text: str, begin: int, end: int) -> bool:
     """Whether the number is but a part of a row of numbers: another stands right beside it."""
-    before, after = text[max(0, begin - 2) : begin], text[end : end + 2]
-    return (before[1:] == " " and before[0].isdigit()) or (after[:1] == " " and after[1:].isdigit())
+    ahead, after = text[max(0, begin - 2) : begin], text[end : end + 2]
+    return (ahead[1:] == " " and ahead[0].isdigit()) or (after[:1] == " " and after[1:].isdigit())

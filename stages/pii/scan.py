@@ -16,6 +16,7 @@ AT, NUMBER, COLONS, CODE = 1, 2, 3, 4
 
 _DIGIT_CLASS = 1 << 9  # stages.text.characters.DIGIT, a constant to the compiler
 _MIN_DIGITS = 7
+_MOST_DIGITS = 19
 _LONGEST_CODE = 34
 
 
@@ -23,7 +24,7 @@ def places(texts: Texts, classes: npt.NDArray[np.uint32]) -> Ints:
     """Rows of (text, start, end, kind), ascending by text: spans in code points of the text.
 
     A number is digits of any script, with at most three separators in a row between them, that holds at least
-    seven digits or three single dots. Linear in the bytes.
+    seven digits or three single dots; but for decimals, and more than nineteen digits in a row. Linear in the bytes.
     """
     found: Ints = _places(texts.data, texts.offsets, classes)
     return found
@@ -170,7 +171,7 @@ def _places(data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32]) -> Ints
                 at += size
                 continue
             # How far does the number go?
-            place, digits, dots = at, 0, 0
+            place, digits, dots, parts = at, 0, 0, 0
             while True:
                 size = _digit(data, place, end, classes)
                 while size:
@@ -187,9 +188,12 @@ def _places(data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32]) -> Ints
                     place += size
                 if not separators or not _digit(data, place, end, classes):
                     break
+                parts += 1
                 if separators == 1 and data[last] == 46:
                     dots += 1
-            if digits >= _MIN_DIGITS or dots >= 3:
+            decimal = parts == 1 and dots == 1
+            long = parts == 0 and digits > _MOST_DIGITS
+            if dots >= 3 or (digits >= _MIN_DIGITS and not decimal and not long):
                 if count + 2 > len(out):
                     larger = np.empty((len(out) * 2, 4), np.int64)
                     larger[:count] = out[:count]
