@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-PURPOSES = ("shuffle", "sample", "split", "tokenizer", "try", "probe")
+PURPOSES = ("shuffle", "sample", "split", "tokenizer", "try", "probe", "swap")
 
 
 def keyed(purpose: str, seed: int, data: bytes) -> int:

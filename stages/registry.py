@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from stages.base import Stage
+from stages.bias import Bias
 from stages.decontaminate import Decontaminate
 from stages.emoji_names import Emoji
 from stages.extract import Extract
@@ -37,7 +38,7 @@ STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, Pii, Secrets, Toxicity, Decontaminate,
+        RefinedWebLines, Pii, Secrets, Toxicity, Bias, Decontaminate,
     )
 }  # fmt: skip
 """Every stage of corpusmill, in the order in which a recipe usually has them."""

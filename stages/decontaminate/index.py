@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,13 +11,13 @@ import pyarrow as pa
 
 from stages.decontaminate import kernels
 from stages.lookup import Keys, keys
-from stages.text.characters import CODES, CONNECTOR, JOINER, LETTER, MARK, NOT_ALONE, NUMBER, classes, folds
+from stages.text.characters import classes
 from stages.text.column import texts
+from stages.text.hashed_words import fitting, folded
 from stages.words import fold
 
 Ints = npt.NDArray[np.int64]
 
-_WORD = LETTER | NUMBER | CONNECTOR | MARK | JOINER
 _CHUNK = 1000
 
 
@@ -134,27 +133,3 @@ def _grams(
         if found <= room:
             return Grams(rows[:found], hashes[:found], spans[:found], numbers[:found], weight, unfit)
         room = found
-
-
-@functools.cache
-def fitting() -> npt.NDArray[np.uint32]:
-    """Code points as words have them, or `BETWEEN`, or `UNFIT` where their neighbours matter too."""
-    table = folds().copy()
-    kinds = classes()
-    alone = table != NOT_ALONE
-    table[alone] = np.where(kinds[table[alone]] & _WORD != 0, table[alone], kernels.BETWEEN)
-    for code in np.flatnonzero(~alone).tolist():
-        if 0xD800 <= code < 0xE000 or any(kinds[ord(letter)] & _WORD for letter in fold(chr(code))):
-            table[code] = kernels.UNFIT
-        else:
-            table[code] = kernels.BETWEEN  # such as an ellipsis
-    table.setflags(write=False)
-    return table
-
-
-@functools.cache
-def folded() -> npt.NDArray[np.uint32]:
-    """The same for texts that are folded already."""
-    table = np.where(classes() & _WORD != 0, np.arange(CODES), kernels.BETWEEN).astype(np.uint32)
-    table.setflags(write=False)
-    return table

@@ -12,53 +12,13 @@ from typing import Any
 import numpy as np
 
 from stages.kernels import inline, njit
-from stages.lookup import SEED_1, SEED_2, find, step_1, step_2
-from stages.text.characters import CONNECTOR, JOINER, LETTER, MARK, NUMBER, SPACELESS
-from stages.text.utf8 import code_at, width
-
-BETWEEN = 0
-"""In the table of letters: this code point is no part of a word."""
-UNFIT = 0xFFFFFFFF
-"""In the table of letters: the text must be folded by `stages.words.fold` first."""
+from stages.lookup import find, step_1, step_2
+from stages.text.hashed_words import word_at
 
 _WAITING = 1024
 
 _BASE_1 = np.uint64(0x9FB21C651E98DF25)
 _BASE_2 = np.uint64(0xD1B54A32D192ED03)
-
-
-@inline
-def _word(data: Any, at: int, end: int, letters: Any, classes: Any) -> tuple[int, int, bool, Any, Any]:
-    """The next word as `stages.words.words` has it: (start, end, whether it is a single character, two hashes).
-
-    Start is `end` where there is none more, -1 where the text is unfit.
-    """
-    single = False
-    start = end
-    first, second = SEED_1, SEED_2
-    while at < end:
-        folded = letters[code_at(data, at)]
-        if folded == UNFIT:
-            return -1, at, single, first, second
-        kind = classes[folded]
-        wordy = kind & (LETTER | NUMBER) != 0
-        if start == end:
-            single = wordy and kind & SPACELESS != 0
-            if folded != BETWEEN and (single or ((wordy or kind & CONNECTOR != 0) and kind & SPACELESS == 0)):
-                start = at
-                first, second = step_1(first, folded), step_2(second, folded)
-        elif single:
-            if kind & MARK == 0:
-                break
-            first, second = step_1(first, folded), step_2(second, folded)
-        elif kind & JOINER == 0:
-            if folded == BETWEEN or (kind & SPACELESS != 0 and kind & LETTER != 0):
-                break
-            if not wordy and kind & (CONNECTOR | MARK) == 0:
-                break
-            first, second = step_1(first, folded), step_2(second, folded)
-        at += width(data[at])
-    return start, at, single, first, second
 
 
 @inline
@@ -130,7 +90,7 @@ def grams(
         first_words[:] = 0
         done = False
         while not done:
-            start, at, single, one, two = _word(data, at, end, letters, classes)
+            start, at, single, one, two = word_at(data, at, end, letters, classes)
             if start < 0:
                 unfit[row] = True
                 found = before

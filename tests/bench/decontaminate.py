@@ -10,7 +10,6 @@ import gzip
 import json
 import sys
 import time
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -75,8 +74,8 @@ def main() -> None:
     long = [item for item, size, short in zip(every, table.sizes, table.short, strict=True) if size and not short]
     short = [item for item, size, short in zip(every, table.sizes, table.short, strict=True) if size and short]
     print(
-        f"decontaminate: {len(every):,} items, {len(long):,} of 13 words or more, {len(short):,} of 8 to 12, others too "
-        f"short or templates; {len(table.keys.first):,} n-grams, read and indexed in {build:.1f} s"
+        f"decontaminate: {len(every):,} items, {len(long):,} of 13 words or more, {len(short):,} of 8 to 12, others "
+        f"too short or templates; {len(table.keys.first):,} n-grams, read and indexed in {build:.1f} s"
     )
     documents = clean()
     texts = [text for _, text in documents]
