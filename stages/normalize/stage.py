@@ -9,16 +9,20 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import regex
 from annotated_types import Ge
-from ftfy import TextFixerConfig, fix_text
+from ftfy import TextFixerConfig
 
 from stages.base import Outcome, Processor, Stage
 from stages.normalize.form import Form, normalized
 from stages.normalize.kinds import Kinds, kinds_of
+from stages.normalize.mend import mended
 from stages.normalize.scan import FTFY, TAGGED, Lines, scan
 from stages.normalize.tidy import tidied
 from stages.rows import Drop, outcome
 from stages.text.column import Edits, Ints, Texts, edited, texts
+
+_BREAKS = regex.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +76,21 @@ class Normalize(Stage):
         kinds = self._kinds()
         rules = (self.max_blank_lines, self.collapse_blanks, self.dehyphenate)
         lines, touched = scan(view, kinds, *rules)
-        mended = self._mended(column, view, lines, touched)
+        new = self._mended(column, view, lines, touched)
         cut, changed, lengths = 0, 0, np.diff(view.offsets)
         if touched.any():
-            result = tidied(texts(mended), touched, kinds, *rules)
-            mended, cut = self._formed(result.column, result.unformed), result.cut
-            new = texts(mended)
-            lengths = np.diff(new.offsets)
+            result = tidied(texts(new), touched, kinds, *rules)
+            new, cut = self._formed(result.column, result.unformed), result.cut
+            after = texts(new)
+            lengths = np.diff(after.offsets)
             changed = sum(
                 view.data[view.offsets[row] : view.offsets[row + 1]].tobytes()
-                != new.data[new.offsets[row] : new.offsets[row + 1]].tobytes()
+                != after.data[after.offsets[row] : after.offsets[row + 1]].tobytes()
                 for row in np.flatnonzero(touched & (lengths > 0)).tolist()
             )
         empty = np.flatnonzero(lengths == 0).tolist()
         drops: list[Drop] = [(row, "empty_text" if view.valid[row] else "no_text", None, None) for row in empty]
-        columns = {"text": mended} if changed else {}
+        columns = {"text": new} if changed else {}
         return outcome(batch, drops, columns, {"changed_documents": changed, "characters_cut": cut})
 
     def _kinds(self) -> Kinds:
@@ -118,18 +122,16 @@ class Normalize(Stage):
         """The column with these lines as ftfy and the form make them; their rows are touched then."""
         found: list[int] = []
         replacements: list[bytes] = []
-        whole = self._config()
-        tagged = whole._replace(unescape_html=False)
+        config = self._config()
         for number, (row, start, end, why) in enumerate(zip(*(part.tolist() for part in lines), strict=True)):
             place = view.offsets[row]
             old = view.data[place + start : place + end].tobytes()
             line = old.decode()
-            windows = line.endswith("\r\n")
-            line = line[:-2] + "\n" if windows else line
+            line = line[:-2] + "\n" if line.endswith("\r\n") else line
             if why & FTFY:
-                line = fix_text(line, tagged if why & TAGGED else whole)
-            line = normalized(line, self.form)
-            new = (line[:-1] + "\r\n" if windows and line.endswith("\n") else line).encode()
+                line = mended(line, config, bool(why & TAGGED))
+            # Line breaks only now: U+0085 is more often a Windows ellipsis, which ftfy mends, than a line's end.
+            new = _BREAKS.sub("\n", normalized(line, self.form)).encode()
             if new != old:
                 found.append(number)
                 replacements.append(new)

@@ -15,7 +15,10 @@ CONTROL = regex.compile(r"[^\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffb]")
 TRAILING = regex.compile(r"(?<![^\S\n])[^\S\n]++$", regex.M)
 BLANKS = "[\t \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 CASED = r"[\p{scx=Latin}\p{scx=Greek}\p{scx=Cyrillic}\p{scx=Armenian}\p{scx=Coptic}&&\p{%s}]"
-HYPHENATED = regex.compile(f"(?<={CASED % 'L'})[-\xad\u058a\u2010]{BLANKS}*\n(?={CASED % 'Ll'})", regex.V1)
+UPPER, LOWER = CASED % "L", CASED % "Ll"
+HYPHENATED = regex.compile(f"(?<={UPPER})[-\xad\u058a\u2010]{BLANKS}*\n(?={LOWER})", regex.V1)
+# Soft hyphens that go away do not keep letter, hyphen and line end apart.
+SOFT = regex.compile(f"(?<={UPPER}\xad*)[-\xad\u058a\u2010](?:{BLANKS}|\xad)*\n(?=\xad*{LOWER})", regex.V1)
 RUNS = regex.compile(rf"(?<=[^\n\t \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]){BLANKS}{{2,}}")
 
 
@@ -28,7 +31,7 @@ def reference(text: str, stage: Normalize) -> tuple[str, int]:
     else:
         steps.append(without_zero_width(steps[-1], stage))
     if stage.dehyphenate:
-        steps.append(HYPHENATED.sub("", steps[-1]))
+        steps.append((SOFT if stage.soft_hyphens == "remove" else HYPHENATED).sub("", steps[-1]))
     if stage.soft_hyphens == "remove":
         steps.append(steps[-1].replace("\xad", ""))
     if stage.collapse_blanks:

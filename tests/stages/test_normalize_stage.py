@@ -6,6 +6,7 @@ import json
 import unicodedata
 
 import emoji
+import ftfy
 import pyarrow as pa
 import pytest
 import regex
@@ -21,6 +22,7 @@ from stage_helpers import SHARED, batch, needs_shared, reasons, texts
 from stages.normalize import Normalize
 from stages.normalize.form import Form
 from stages.normalize.form import normalized as in_form
+from stages.normalize.mend import mended
 from stages.normalize.scan import FTFY, scan
 from stages.text.column import texts as column_texts
 
@@ -147,6 +149,7 @@ def test_lines_left_out_are_lines_that_ftfy_would_not_change(text: str) -> None:
         suspicious |= bool(set(map(ord, seen)) & LIGATURES.keys()) or bool(not tagged and HTML_ENTITY_RE.search(seen))
         assert (place in sent) == suspicious
         assert suspicious or fix_text(seen, config) == seen
+        assert mended(seen, stage._config(), tagged) == fix_text(seen, config)
         place += len(line.encode())
 
 
@@ -205,6 +208,22 @@ def test_large_texts_of_one_kind(piece: str) -> None:
     text = piece * 1_000_000
     (verdict,) = texts(Normalize(dehyphenate=True, collapse_blanks=True).process(batch([text]))) or [""]
     assert len(verdict) <= len(text)
+
+
+@pytest.mark.parametrize(
+    "row", ["&" + "amp;" * 20_000, "Â" * 20_000 + "\xa0", "中" + "Ã\x82" * 20_000 + "\xa0", "Ã" + "ƒ" * 20_000]
+)
+def test_rows_that_ftfy_mends_one_by_one(row: str) -> None:
+    """One line of garbage would hold up the run for minutes, or days if it is long."""
+    work: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        once = ftfy._fix_encoding_one_step_and_explain
+        patch.setattr(
+            ftfy, "_fix_encoding_one_step_and_explain", lambda text, config: work.append(text) or once(text, config)
+        )
+        (new,) = texts(Normalize().process(batch([row])))
+    assert sum(map(len, work)) <= 40 * len(row)
+    assert len(new) < len(row)
 
 
 def test_lines_longer_than_ftfy_takes_at_once() -> None:
