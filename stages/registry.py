@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from stages.base import Stage
 from stages.bias import Bias
+from stages.classify import Classify
 from stages.decontaminate import Decontaminate
 from stages.emoji_names import Emoji
 from stages.extract import Extract
@@ -32,13 +33,15 @@ from stages.quality.refinedweb import RefinedWebLines
 from stages.quality.repetition import GopherRepetition
 from stages.secrets import Secrets
 from stages.toxicity import Toxicity
+from stages.toxicity_model import ToxicityModel
 from stages.url import Url
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, Pii, Secrets, Toxicity, Bias, Decontaminate,
+        RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Bias,
+        Decontaminate,
     )
 }  # fmt: skip
 """Every stage of corpusmill, in the order in which a recipe usually has them."""

@@ -1,0 +1,131 @@
+"""Documents, and paragraphs, that a classifier finds toxic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge, Gt, Le
+
+from stages.base import Outcome, Processor, Stage
+from stages.classifier.causes import causes
+from stages.classifier.model import ONE, Model, load, scores
+from stages.classifier.score import PARTS, Scores, judge, top
+from stages.classifier.windows import Windows
+from stages.rows import Drop, outcome
+from stages.text.column import Edits, Ints, Texts, edited, texts
+
+_SPAN = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
+PARAGRAPHS = pa.list_(pa.struct([*_SPAN, pa.field("score", pa.float32()), pa.field("causes", pa.list_(_SPAN))]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToxicityModel(Stage):
+    """Drops documents, or cuts paragraphs, that a classifier finds toxic: insults, hate, abuse.
+
+    A linear model over hashed words and character n-grams judges windows about as long as a post (75 English words,
+    96 Chinese characters). A text's score is the highest that windows with `share` of it reach, so that length
+    neither hides nor makes toxicity; a paragraph is a line, or several short ones. The built-in model was trained on
+    English, Chinese and German posts and on clean text of other kinds; its score card is stages/data/toxicity.md.
+    `classifier train --kind toxicity` makes others.
+
+    Writes `toxicity_score` (0 to 1; 0 for a text without words) and `toxicity_paragraphs`: of each paragraph that
+    reaches the limit start and end (code points of the text as it came), score, and up to three stretches in each of
+    its windows that raised it (`causes`).
+    """
+
+    name: ClassVar[str] = "toxicity_model"
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ("regex",)
+
+    model: str = "builtin:toxicity.npz"
+    """File of a model of kind `toxicity`."""
+    mode: Literal["drop", "cut", "tag"] = "drop"
+    """`drop`: documents whose score reaches the limit go as `toxic`; `cut`: paragraphs that reach it are cut out,
+    and documents of which nothing is left go; `tag` only writes the columns."""
+    max_score: Annotated[float, Gt(0), Le(1)] | None = None
+    """The limit, 0 to 1: this score and higher ones are toxic; empty: the threshold that the model advises."""
+    share: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Share of a document, or paragraph, that must reach a score for it to have that score; 0 for its worst window."""
+
+    def files(self) -> dict[str, str]:
+        return {"model": self.model}
+
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        model = load(files["model"], self.model, "toxicity")
+        if len(model.labels) != 1:
+            raise ValueError(f"model: '{self.model}' has {len(model.labels)} classes; toxicity needs a model with one")
+        limit = model.threshold if self.max_score is None else round(self.max_score * ONE)
+        if not limit:
+            raise ValueError(f"max_score: the model '{self.model}' advises no threshold; set one between 0 and 1")
+        return lambda batch: self._judge(batch, model, limit)
+
+    def _judge(self, batch: pa.RecordBatch, model: Model, limit: int) -> Outcome:
+        column = batch.column("text")
+        view = texts(column)
+        found, log_odds = judge(model, view)
+        windows = scores(log_odds[:, 0])
+        share = round(self.share * PARTS)
+        documents = top(found.rows, len(column), found.sizes, windows, share)
+        marked = _paragraphs(found, windows, share, limit)
+        drops: list[Drop] = [(row, "no_text", None, None) for row in np.flatnonzero(~view.valid).tolist()]
+        columns = {
+            "toxicity_score": pa.array(documents.astype(np.float32) / np.float32(ONE)),
+            "toxicity_paragraphs": _described(model, view, found, windows, marked, limit, len(column)),
+        }
+        counts = {"toxic_paragraphs": len(marked)}
+        toxic = documents >= limit if self.mode == "drop" else np.zeros(len(column), np.bool_)
+        if self.mode == "cut" and len(marked):
+            columns["text"], counts["characters_cut"] = _cut(column, view, found, marked)
+            touched = np.unique(marked[:, 0])
+            toxic[touched] = np.diff(texts(columns["text"]).offsets)[touched] == 0
+        drops += [(row, "toxic", int(documents[row]) / ONE, limit / ONE) for row in np.flatnonzero(toxic).tolist()]
+        return outcome(batch, drops, columns, counts)
+
+
+def _paragraphs(found: Windows, windows: Scores, share: int, limit: int) -> Ints:
+    """Of each paragraph that reaches the limit: row, first and last window, score."""
+    numbers, first = np.unique(found.paragraphs, return_index=True)
+    last = np.append(first[1:], len(windows)) - 1
+    values = top(np.searchsorted(numbers, found.paragraphs), len(numbers), found.sizes, windows, share)
+    hit = values >= limit
+    return np.stack([found.rows[first[hit]], first[hit], last[hit], values[hit]], axis=1).astype(np.int64)
+
+
+def _described(
+    model: Model, view: Texts, found: Windows, windows: Scores, marked: Ints, limit: int, rows: int
+) -> pa.Array:
+    """The column `toxicity_paragraphs`."""
+    made: list[list[dict[str, Any]]] = [[] for _ in range(rows)]
+    for row in np.unique(marked[:, 0]).tolist():
+        begin, end = int(view.offsets[row]), int(view.offsets[row + 1])
+        places = np.concatenate(([0], np.cumsum(view.data[begin:end] & 0xC0 != 0x80)))  # bytes to code points
+
+        def span(start: int, stop: int, places: Any = places, begin: int = begin) -> dict[str, int]:
+            return {"start": int(places[start - begin]), "end": int(places[stop - begin])}
+
+        for _, first, last, value in marked[marked[:, 0] == row].tolist():
+            worst = np.flatnonzero(windows[first : last + 1] >= limit) + first
+            spans = causes(model, view, found.starts[worst], found.ends[worst]).reshape(-1, 2)
+            made[row].append(
+                {
+                    **span(int(found.starts[first]), int(found.ends[last])),
+                    "score": value / ONE,
+                    "causes": [span(start, stop) for start, stop in spans.tolist() if start >= 0],
+                }
+            )
+    return pa.array(made, PARAGRAPHS)
+
+
+def _cut(column: pa.Array, view: Texts, found: Windows, marked: Ints) -> tuple[pa.Array, int]:
+    """The column without the marked paragraphs, and how many characters were cut."""
+    rows, first, last, _ = marked.T
+    starts, ends = found.starts[first], found.ends[last]
+    left = edited(column, Edits(rows, starts - view.offsets[rows], ends - view.offsets[rows], np.zeros_like(rows)))
+    cut = sum(
+        int(np.count_nonzero(view.data[start:end] & 0xC0 != 0x80)) for start, end in zip(starts, ends, strict=True)
+    )
+    return left, cut

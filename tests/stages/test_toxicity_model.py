@@ -1,0 +1,107 @@
+"""The shipped toxicity model: what it finds, where it says it is, and what is cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from stage_helpers import DATA, batch, bound, reasons, texts
+
+from stages.base import Outcome
+from stages.classifier.model import load
+from stages.registry import make
+from stages.toxicity_model import ToxicityModel
+
+RUDE = (
+    "Shut up you stupid bitch, you are a worthless piece of shit and everybody hates you, you dumb cunt, so go to hell "
+    "and stay there.\n"
+)
+CALM = (
+    "We went home after the concert, had supper with our old neighbours and read a long book until we fell asleep on "
+    "the sofa.\n"
+)
+CALM_2 = (
+    "The committee will meet again in March to discuss the budget for schools and the repair of the two bridges in the "
+    "old town.\n"
+)
+
+
+def run(given: list[str | None], **fields: Any) -> Outcome:
+    return bound(ToxicityModel(**fields))(batch(given))
+
+
+@pytest.mark.parametrize(
+    ("text", "toxic"),
+    [
+        (RUDE, True),
+        ("you are a fucking idiot", True),
+        ("f\u200bu\u00adck you, as\u200bshole", True),
+        ("你就是个傻逼，滚出去", True),
+        ("Du bist ein dreckiges Arschloch", True),
+        (CALM, False),
+        ("The cockpit of the Scunthorpe aircraft was assembled in Essex by an assistant.", False),
+        ("My gay Muslim neighbour is a transgender teacher from Nigeria.", False),
+        ("今天天气很好，我们去公园散步吧。", False),
+        ("def kill(process): os.kill(process.pid, 9)  # master, slave, dummy", False),
+        ("", False),
+        ("!", False),
+        ("a" * 5000, False),
+    ],
+)
+def test_verdicts(text: str, toxic: bool) -> None:
+    """Insults would stay, or ordinary text go."""
+    assert reasons(run([text])) == ([(0, "toxic")] if toxic else [])
+
+
+def test_paragraphs_and_causes_are_counted_in_characters() -> None:
+    """The spans would point beside the words (dolma mixes characters and bytes on text that is not English)."""
+    text = "“Größe” — 你好 👋🏽 " * 9 + "\n" + CALM + RUDE + CALM_2
+    outcome = run(["", text], mode="tag")
+    score, paragraphs = (outcome.batch.column(name)[1].as_py() for name in ("toxicity_score", "toxicity_paragraphs"))
+    (one,) = paragraphs
+    assert text[one["start"] : one["end"]] == RUDE
+    assert score == one["score"] > 0.9
+    named = [text[cause["start"] : cause["end"]] for cause in one["causes"]]
+    assert 1 <= len(named) <= 3
+    assert any(word in "".join(named) for word in ("bitch", "shit", "cunt"))
+
+
+def test_length_neither_hides_nor_makes_toxicity() -> None:
+    """A page of insults would pass behind a long menu; a book would go for one line."""
+    outcome = run([RUDE * 50, RUDE + CALM * 40, RUDE * 12 + CALM * 40, CALM * 5000])
+    assert [row for row, _ in reasons(outcome)] == [0, 2]
+    worst = run([RUDE + CALM * 40], share=0.0)
+    assert reasons(worst) == [(0, "toxic")]
+
+
+def test_cutting_leaves_the_rest_as_it_was() -> None:
+    """Calm paragraphs would be lost or changed, or the cut not be accounted for."""
+    outcome = run([CALM + RUDE + CALM_2, CALM, RUDE * 2, None], mode="cut")
+    assert texts(outcome) == [CALM + CALM_2, CALM]
+    assert reasons(outcome) == [(2, "toxic"), (3, "no_text")]
+    assert outcome.counts["characters_cut"] == 3 * len(RUDE)
+    assert outcome.counts["toxic_paragraphs"] == 3
+    calm = batch([CALM])
+    assert bound(ToxicityModel(mode="cut"))(calm).batch.column("text") is not None
+    assert bound(ToxicityModel(mode="cut"))(calm).batch.column("text").buffers()[2] == calm.column("text").buffers()[2]
+
+
+def test_the_limit_is_the_model_s_or_the_user_s() -> None:
+    """A threshold in the recipe would be ignored, or the file of the run would not say which one was used."""
+    advised = load((DATA / "toxicity.npz").read_bytes(), "toxicity.npz").threshold / 10_000
+    assert run([RUDE]).dropped[0][3] == advised
+    (row, reason, value, limit) = run([RUDE], max_score=0.95).dropped[0]
+    assert (row, reason, limit) == (0, "toxic", 0.95)
+    assert value is not None
+    assert value >= 0.95
+    assert not run(["You are an idiot"], max_score=0.9999).dropped
+    with pytest.raises(ValidationError):
+        make(ToxicityModel, {"max_score": 0})
+
+
+def test_a_file_that_is_no_toxicity_model_stops_the_run() -> None:
+    """A topic model would be taken for one of toxicity."""
+    stage = ToxicityModel(model="mine.npz")
+    with pytest.raises(ValueError, match=r"'mine\.npz' is no model"):
+        stage.bind({"model": b"something"})
