@@ -1,4 +1,7 @@
-"""The emoji package's table as a trie of arrays: every entry of every status, and what the kernel does with it."""
+"""The emoji package's table as a trie of arrays: every entry of every status, and what the kernel does with it.
+
+The kernel holds the numbers below as constants: `stages.kernels` finds this file by its name here.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Normalize(Stage):
         column = batch.column("text")
         view = texts(column)
         kinds = self._kinds()
-        rules = (self.max_blank_lines, self.collapse_blanks, self.dehyphenate)
+        rules = (min(self.max_blank_lines, 1 << 40), self.collapse_blanks, self.dehyphenate)
         lines, touched = scan(view, kinds, *rules)
         new = self._mended(column, view, lines, touched)
         cut, changed, lengths = 0, 0, np.diff(view.offsets)

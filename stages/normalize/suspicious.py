@@ -4,6 +4,8 @@
 regular expressions matches in it: `BADNESS_RE` (mojibake), the entities of HTML, C1 controls, terminal escapes, and
 the characters of tables (ligatures, widths, quotes). They are read here as `re` parses them, and become a table of
 transitions, so a kernel asks all of them in one step a character. The answer is exact, and follows ftfy's release.
+
+Kernels hold the bits below as constants: `stages.kernels` finds this file by its name here.
 """
 
 from __future__ import annotations
