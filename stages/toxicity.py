@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import regex
 from annotated_types import Ge, Le
 
-from stages.base import Outcome, Processor, Stage
-from stages.rows import Drop, outcome, strings
-from stages.words import fold, is_spaceless, words
+from stages.base import Outcome, Processor, Rule, Stage, judged, with_column
+from stages.rows import strings
+from stages.text import confusables
+from stages.wordlists import WordLists
+from stages.words import fold
 
 LANGUAGES = (
     "ar", "cs", "da", "de", "en", "eo", "es", "fa", "fi", "fil", "fr", "hi", "hu", "it",
@@ -25,7 +27,6 @@ LANGUAGES = (
 
 _SAME = {"nb": "no", "nn": "no", "tl": "fil", "yue": "zh", "wuu": "zh"}
 _PARTS = 1_000_000
-_HANGUL = regex.compile(r"^\p{Hangul}{2,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Toxicity(Stage):
     """
 
     name: ClassVar[str] = "toxicity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     lists: tuple[str, ...] = ("builtin",)
@@ -53,6 +54,9 @@ class Toxicity(Stage):
     """Most matches that are let pass whatever their share; a single word condemns no document."""
     max_share: Annotated[float, Ge(0), Le(1)] = 0.01
     """Greatest share of words that belong to matches (`toxic_words`), beyond `max_count` of them."""
+    masked: bool = True
+    """Find words of four Latin letters and more in masked spellings too: `sh1t`, `f**k`, `fuuuck`, letters of other
+    scripts that look the same, characters without width in between."""
     fallback_language: str = ""
     """Language assumed where the column `language` is empty; empty: such documents have no list."""
 
@@ -76,101 +80,47 @@ class Toxicity(Stage):
                 files[f"file/{number}"] = entry
         if any(entry.split(":")[0] == "builtin" for entry in self.lists):
             files["ordinary"] = "builtin:ldnoobw_ordinary.json"
+        if self.masked:
+            files["confusables"] = confusables.FILE
         return files
 
     def bind(self, files: Mapping[str, bytes]) -> Processor:
         ordinary: dict[str, list[str]] = json.loads(files.get("ordinary", b"{}"))
-        own: dict[str, WordList] = {}
-        always: list[WordList] = []
+        lists: list[set[str]] = []
+        own: dict[str, int] = {}
+        always: list[int] = []
         for role, data in files.items():
             kind, _, code = role.partition("/")
-            entries = data.decode("utf-8-sig", "replace").splitlines()
-            if kind == "language":
-                own[code] = WordList(entries, ordinary.get(code, ()))
-            elif kind in ("always", "file"):
-                always.append(WordList(entries, ordinary.get(code, ()) if kind == "always" else ()))
-        return lambda batch: self._judge(batch, own, always)
-
-    def _judge(self, batch: pa.RecordBatch, own: Mapping[str, WordList], always: list[WordList]) -> Outcome:
-        limit = round(self.max_share * _PARTS)
-        numbers = np.zeros(batch.num_rows, np.int32)
-        shares = np.zeros(batch.num_rows, np.int64)
-        drops: list[Drop] = []
-        without = 0
-        languages = strings(batch, "language")
-        for row, text in enumerate(strings(batch, "text")):
-            if text is None:
-                drops.append((row, "no_text", None, None))
+            if kind not in ("language", "always", "file"):
                 continue
-            language = (languages[row] or self.fallback_language).lower().replace("_", "-").split("-")[0]
-            language = _SAME.get(language, language)
-            lists = always + ([own[language]] if language in own else [])
-            without += not lists
-            numbers[row], shares[row] = share(text, lists)
-            if self.mode == "drop" and numbers[row] > self.max_count and shares[row] > limit:
-                drops.append((row, "toxic_words", int(shares[row]) / _PARTS, self.max_share))
-        columns = {
-            "toxic_words": pa.array(numbers),
-            "toxic_share": pa.array(shares.astype(np.float32) / np.float32(_PARTS)),
-        }
-        return outcome(batch, drops, columns, {"documents_without_list": without})
-
-
-def share(text: str, lists: Iterable[WordList]) -> tuple[int, int]:
-    """Matches of the lists in a text, and the words in them per million words of the text."""
-    folded = fold(text)
-    found = words(folded)
-    number = covered = 0
-    for entries in lists:
-        matches, size = entries.count(folded, found)
-        number += matches
-        covered += size
-    return number, min(covered * _PARTS // max(len(found), 1), _PARTS)
-
-
-class WordList:
-    """A word list ready for matching."""
-
-    def __init__(self, entries: Iterable[str], ordinary: Iterable[str] = ()) -> None:
-        left_out = {fold(entry).strip() for entry in ordinary}
-        self.phrases: dict[str, list[tuple[str, ...]]] = {}
-        """First word to the entries that begin with it, longest first."""
-        inside: set[str] = set()
-        for entry in sorted({fold(entry).strip() for entry in entries} - left_out - {""}):
-            found = tuple(words(entry))
-            if not found or is_spaceless(entry) or _HANGUL.match(entry):
-                inside.add(entry)
+            left_out = {fold(entry).strip() for entry in ordinary.get(code, ())} if kind != "file" else set()
+            entries = {fold(entry).strip() for entry in data.decode("utf-8-sig", "replace").splitlines()}
+            if kind == "language":
+                own[code] = len(lists)
             else:
-                self.phrases.setdefault(found[0], []).append(found)
-        for phrases in self.phrases.values():
-            phrases.sort(key=lambda phrase: (-len(phrase), phrase))
-        ordered = sorted(inside, key=lambda entry: (-len(entry), entry))
-        self.inside = regex.compile("|".join(map(_bounded, ordered))) if ordered else None
+                always.append(len(lists))
+            lists.append(entries - left_out)
+        skeleton = confusables.skeletons(files["confusables"], leet=True) if self.masked else None
+        return functools.partial(self._judge, WordLists(lists, skeleton), own, always)
 
-    def count(self, folded: str, found: list[str]) -> tuple[int, int]:
-        """Matches, from left to right, the longest first, and the number of words in them."""
-        number = size = 0
-        position = 0
-        while position < len(found):
-            for phrase in self.phrases.get(found[position], ()):
-                if tuple(found[position : position + len(phrase)]) == phrase:
-                    number += 1
-                    size += len(phrase)
-                    position += len(phrase) - 1
-                    break
-            position += 1
-        for match in self.inside.finditer(folded) if self.inside else ():
-            number += 1
-            size += max(len(words(match.group())), 1)
-        return number, size
+    def _judge(self, lists: WordLists, own: Mapping[str, int], always: Sequence[int], batch: pa.RecordBatch) -> Outcome:
+        text = batch.column("text")
+        which = np.array([own.get(self._code(code), -1) for code in strings(batch, "language")], np.int64)
+        found = lists.count(text, which)
+        for number in always:
+            found[:, :2] += lists.count(text, np.full(len(text), number))[:, :2]
+        share = np.minimum(found[:, 1] * _PARTS // np.maximum(found[:, 2], 1), _PARTS)
+        limit = round(self.max_share * _PARTS)
+        none = text.is_null().to_numpy(zero_copy_only=False)
+        rules = [Rule("no_text", none)]
+        if self.mode == "drop":
+            bad = (found[:, 0] > self.max_count) & (share > limit)
+            rules.append(Rule("toxic_words", bad, share / _PARTS, self.max_share))
+        batch = with_column(batch, "toxic_words", pa.array(found[:, 0].astype(np.int32)))
+        batch = with_column(batch, "toxic_share", pa.array(share.astype(np.float32) / np.float32(_PARTS)))
+        without = int((which[~none] < 0).sum()) if not always else 0
+        return judged(batch, rules, {"documents_without_list": without} if without else {})
 
-
-def _bounded(entry: str) -> str:
-    """The entry as a pattern that ends neither inside a katakana word (foreign words are written in it, so
-    that a short one lies in many a longer) nor inside a character, and begins a Korean word."""
-    pattern = regex.escape(entry, literal_spaces=True)
-    if regex.match(r"\p{Hangul}", entry):
-        return rf"(?<!\p{{Hangul}}){pattern}"
-    before = r"(?<![\p{Katakana}ー])" if regex.match(r"[\p{Katakana}ー]", entry) else ""
-    after = r"(?![\p{Katakana}ー\p{M}])" if regex.search(r"[\p{Katakana}ー]$", entry) else r"(?!\p{M})"
-    return f"{before}{pattern}{after}"
+    def _code(self, language: str | None) -> str:
+        base = (language or self.fallback_language).lower().replace("_", "-").split("-")[0]
+        return _SAME.get(base, base)
