@@ -10,6 +10,9 @@ from stages.kernels import njit
 from stages.lookup import find, step_1, step_2
 from stages.text.hashed_words import word_at
 
+ENDINGS = 1 << 14
+ENDING = np.uint64(50)
+
 _BASE_1 = np.uint64(0x8F14E45FCEEA167B)
 _BASE_2 = np.uint64(0xE7037ED1A0B428DB)
 
@@ -17,13 +20,15 @@ _BASE_2 = np.uint64(0xE7037ED1A0B428DB)
 @njit
 def phrases(
     data: Any, offsets: Any, languages: Any, letters: Any, classes: Any, most: int, places: Any, keys_1: Any,
-    keys_2: Any, shift: int, gate: Any, unfit: Any, lengths: Any, whole: Any, hits: Any,
+    keys_2: Any, shift: int, gate: Any, endings: Any, unfit: Any, lengths: Any, whole: Any, lasts: Any, hits: Any,
 ) -> int:  # fmt: skip
     """Writes the phrases of the list that texts hold, as many as there is room for; gives how many there are.
 
     The longest phrase at a place counts, and none that overlaps an earlier one. `languages`: number of the list for
-    each text; below 0 it is passed over. By text: whether it is `unfit`, its words, and the hashes of it `whole` as
-    one phrase. `hits`: (row, number in the table, word at which it begins, first and last byte within the text).
+    each text; below 0 it is passed over. `endings`: by the first bits of a word's hash, a bit for each number of
+    words that a phrase has which ends with it. By text: whether it is `unfit`, its words, the hashes of it `whole` as
+    one phrase, and of its last word. `hits`: (row, number in the table, word at which it begins, first and last byte
+    within the text).
     """
     ring = 1
     while ring <= most:
@@ -65,7 +70,13 @@ def phrases(
             sum_1[new] = sum_1[old] * _BASE_1 + one
             sum_2[new] = sum_2[old] * _BASE_2 + two
             count += 1
+            lasts[row] = one
+            sizes = endings[one >> ENDING]
+            if sizes == 0:
+                continue
             for size in range(min(most, count), 0, -1):
+                if not sizes >> np.uint64(size) & np.uint64(1):
+                    continue
                 left = (count - size) & (ring - 1)
                 hash_1 = step_1(sum_1[new] - sum_1[left] * powers_1[size], mark + np.uint64(size))
                 hash_2 = step_2(sum_2[new] - sum_2[left] * powers_2[size], mark + np.uint64(size))

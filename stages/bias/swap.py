@@ -9,10 +9,11 @@ _HERS = {"her": ("his", "him"), "his": ("her", "hers"), "him": ("her", "her"), "
 _NO_NOUN = frozenset(
     "a about after again all already and any anything are around as at away back be because been before being "
     "both but by can could did do does down during even every for from had has have he her here his how i if "
-    "immediately in into is it just last later may might more much my next no not now of off on once one only onto or our out "
-    "over quickly right she should since so some something soon still than that the their them then there these they "
-    "this those through to today together tomorrow tonight too toward towards until up was we well were what when "
-    "where whether which while who why will with without would yesterday yet you your".split()
+    "immediately in into is it just last later may might more much my next no not now of off on once one only "
+    "onto or our out over quickly right she should since so some something soon still than that the their them "
+    "then there these they this those through to today together tomorrow tonight too toward towards until up "
+    "was we well were what when where whether which while who why will with without would yesterday yet you "
+    "your".split()
 )
 """Words before which `her` is no possessive."""
 

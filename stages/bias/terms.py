@@ -35,6 +35,8 @@ class Lists(NamedTuple):
     keys: Keys
     most: int
     """Words of the longest phrase."""
+    endings: npt.NDArray[np.uint64]
+    """See `kernels.phrases`."""
     names: tuple[str, ...]
     """Subgroups, such as `gender.female`; bit b of a mask is subgroup b."""
     terms: Ints
@@ -92,15 +94,17 @@ def read(sources: Sequence[tuple[str, bytes]]) -> Lists:
     numbers = np.array([language for language, _ in entries], np.int64)
     column = pa.array([phrase for _, phrase in entries], pa.string())
     view = texts(column)
-    whole, lengths = np.zeros((number, 2), np.uint64), np.zeros(number, np.int64)
+    whole, lengths, lasts = np.zeros((number, 2), np.uint64), np.zeros(number, np.int64), np.zeros(number, np.uint64)
+    endings = np.zeros(kernels.ENDINGS, np.uint64)
     kernels.phrases(
-        view.data, view.offsets, numbers, folded(), classes(), MOST_WORDS, *_NO_KEYS, np.zeros(number, np.bool_),
-        lengths, whole, np.zeros((0, 5), np.int64),
+        view.data, view.offsets, numbers, folded(), classes(), MOST_WORDS, *_NO_KEYS, endings,
+        np.zeros(number, np.bool_), lengths, whole, lasts, np.zeros((0, 5), np.int64),
     )  # fmt: skip
     if number and (lengths < 1).any():
         raise ValueError(f"the phrase {entries[int(np.argmin(lengths))][1]!r} has no word")
     if number and lengths.max() > MOST_WORDS:
         raise ValueError(f"the phrase {entries[int(np.argmax(lengths))][1]!r} has more than {MOST_WORDS} words")
+    np.bitwise_or.at(endings, lasts >> kernels.ENDING, np.uint64(1) << lengths.astype(np.uint64))
     table, (order, starts) = keys(whole[:, 0].copy(), whole[:, 1].copy())
     masks = np.array(list(meaning.values()), np.int64).reshape(-1, 2)[order]
     merged = np.bitwise_or.reduceat(masks, starts, axis=0) if number else masks
@@ -110,7 +114,7 @@ def read(sources: Sequence[tuple[str, bytes]]) -> Lists:
     of_entry[order] = np.searchsorted(starts, np.arange(number), "right") - 1
     swapped = {int(of_entry[at]): swaps[entry] for at, entry in enumerate(entries) if entry in swaps}
     return Lists(
-        table, int(lengths.max(initial=1)), tuple(names), merged[:, 0], merged[:, 1], languages, swapped
+        table, int(lengths.max(initial=1)), endings, tuple(names), merged[:, 0], merged[:, 1], languages, swapped
     )  # fmt: skip
 
 
@@ -156,12 +160,24 @@ def _match(
 ) -> tuple[Ints, npt.NDArray[np.bool_]]:
     number = len(offsets) - 1
     unfit, lengths = np.zeros(number, np.bool_), np.zeros(number, np.int64)
-    whole = np.zeros((number, 2), np.uint64)
+    whole, lasts = np.zeros((number, 2), np.uint64), np.zeros(number, np.uint64)
     room = 4096
     while True:
         hits = np.empty((room, 5), np.int64)
         found = kernels.phrases(
-            data, offsets, languages, letters, classes(), lists.most, *lists.keys, unfit, lengths, whole, hits
+            data,
+            offsets,
+            languages,
+            letters,
+            classes(),
+            lists.most,
+            *lists.keys,
+            lists.endings,
+            unfit,
+            lengths,
+            whole,
+            lasts,
+            hits,
         )
         if found <= room:
             return hits[:found], unfit

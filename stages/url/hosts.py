@@ -15,6 +15,8 @@ _PARTS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*:(?=//))?(?://)?(?P<authority>[
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _KEPT = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 _HOST = re.compile(r"[a-z0-9_.\-]+")
+_LONGEST = 2000
+"""Characters of a host: DNS has 253, each of which may be written as escapes of several bytes."""
 _DEFAULT_PORTS = ("", "80", "443")
 
 
@@ -34,6 +36,8 @@ def split(url: str) -> tuple[str, str, str]:
         host, port = _ipv6(host), rest.removeprefix(":")
     else:
         host, _, port = authority.partition(":")
+    if len(host) > _LONGEST:
+        return "", "", ""
     if not host.isascii() or "%" in host:
         host = _escaped(host).decode("utf-8", "replace")
     host = ascii_host(host)

@@ -82,6 +82,7 @@ def test_a_listed_domain_is_found_however_it_is_spelled(url: str) -> None:
         "http://[::1]/",
         "http://b%00ad.example/",
         "://",
+        "http://" + "ü." * 5000 + "bad.example",
     ],
 )
 def test_what_is_not_in_the_list_passes(url: str | None) -> None:
