@@ -95,7 +95,9 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def command(name: str, *, works: bool = False, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(
+    name: str, *, works: bool = False, group: typer.Typer = app, **settings: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A command whose UserErrors become one message on stderr and their exit code.
 
     One that `works` does its work whether or not somebody reads what it prints; another ends with 141, as the shell
@@ -108,7 +110,7 @@ def command(name: str, *, works: bool = False, **settings: Any) -> Callable[[Cal
             with _unheard() if works else nullcontext():
                 _end(function, *args, **kwargs)
 
-        return app.command(name, **settings)(guarded)
+        return group.command(name, **settings)(guarded)
 
     return register
 

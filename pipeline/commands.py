@@ -262,3 +262,6 @@ def train(
     except KeyboardInterrupt:
         print("corpusmill: stopped before the first step", file=sys.stderr)
         return 130
+
+
+from pipeline import classifier_commands  # noqa: E402, F401 - registers its own, to be listed behind these
