@@ -32,6 +32,7 @@ from stages.quality.gopher import GopherQuality
 from stages.quality.refinedweb import RefinedWebLines
 from stages.quality.repetition import GopherRepetition
 from stages.secrets import Secrets
+from stages.spelling import Spelling
 from stages.toxicity import Toxicity
 from stages.toxicity_model import ToxicityModel
 from stages.url import Url
@@ -41,7 +42,7 @@ STAGES: dict[str, type[Stage]] = {
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
         RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Bias,
-        Decontaminate,
+        Decontaminate, Spelling,
     )
 }  # fmt: skip
 """Every stage of corpusmill, in the order in which a recipe usually has them."""

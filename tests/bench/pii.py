@@ -1,4 +1,4 @@
-"""Precision, recall and cost of the stage `pii`: `python -m tests.bench.pii`.
+"""Precision, recall and cost of the stages `pii` and `secrets`: `python -m tests.bench.pii`.
 
 On the marked texts of presidio-research (synthetic; phones of many forms without a country), on generated cases with as
 many hard negatives, and, as false positives to look at (`--show`), on clean texts of all kinds.
@@ -21,6 +21,7 @@ import xxhash
 from stages.base import Stage
 from stages.pii import Pii
 from stages.schema import READ
+from stages.secrets import Secrets
 from tests.bench.pii_cases import SHARED, TYPES, generated
 
 MARKED = {
@@ -100,7 +101,7 @@ def presidio() -> Iterable[Gold]:
 
 def clean(stage: Stage, column: str, show: int) -> None:
     """Finds and CPU on clean texts, file by file."""
-    print("clean texts: characters (million), finds per million by type, CPU us for 2,500 characters")
+    print(f"{stage.name} on clean texts: million characters, CPU us for 2,500 characters, finds per million by type")
     for path in sorted(Path(SHARED / "text").glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
@@ -140,6 +141,7 @@ def main() -> None:
     ]
     report(f"generated (seed {arguments.seed}), both ends exact", score(cases, True, arguments.show))
     clean(Pii(mode="tag"), "pii", arguments.show)
+    clean(Secrets(mode="tag"), "secrets", arguments.show)
 
 
 if __name__ == "__main__":
