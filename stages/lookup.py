@@ -55,15 +55,15 @@ class Keys(NamedTuple):
 class Sorted(NamedTuple):
     """How the hashes given to `keys` became keys."""
 
-    order: npt.NDArray[np.int64]
+    order: npt.NDArray[np.uint32]
     """Number of each hash as it was given, in the order of the keys."""
-    starts: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.uint32]
     """(keys,) where the hashes of each key begin in `order`."""
 
 
 def keys(first: Hashes, second: Hashes) -> tuple[Keys, Sorted]:
     """The keys without repetitions. Takes the two arrays over: they are sorted in place, which saves memory."""
-    order = np.argsort(first)
+    order = np.argsort(first).astype(np.uint32)
     first[:] = first[order]
     second[:] = second[order]
     same = first[1:] == first[:-1]
@@ -72,9 +72,11 @@ def keys(first: Hashes, second: Hashes) -> tuple[Keys, Sorted]:
         first[:], second[:], order = first[again], second[again], order[again]
     new = np.ones(len(first), np.bool_)
     new[1:] = ~(same & (second[1:] == second[:-1]))
-    starts = np.flatnonzero(new)
+    starts = np.flatnonzero(new).astype(np.uint32)
     if len(starts) < len(first):
-        first, second = first[starts], second[starts]
+        for values in (first, second):
+            values[: len(starts)] = values[starts]
+        first, second = first[: len(starts)], second[: len(starts)]
     bits = max(min(len(first).bit_length() - 1, 28), 1)
     places = np.full((1 << bits) + 1, len(first), np.uint32)
     for begin in range(0, 1 << bits, 1 << 16):  # by pieces, which saves memory

@@ -108,6 +108,10 @@ class Reader:
         """All that was read, as one table. To be called once: it takes the memory over."""
         found, self._found = self._found, []
         number = sum(part.used for part in found)
+        if len(found) == 1:  # its arrays serve as they are
+            one = found[0]
+            places = np.full(number, one.category, np.uint16)
+            return self._made(one.first[:number], one.second[:number], one.kinds[:number], places)
         first, second = np.empty(number, np.uint64), np.empty(number, np.uint64)
         kinds, places = np.empty(number, np.uint8), np.empty(number, np.uint16)
         while found:  # from the end, so that each part's memory is given back
@@ -117,6 +121,11 @@ class Reader:
             kinds[place], places[place] = part.kinds[: part.used], part.category
             number -= part.used
             del part
+        return self._made(first, second, kinds, places)
+
+    def _made(
+        self, first: Hashes, second: Hashes, kinds: npt.NDArray[np.uint8], places: npt.NDArray[np.uint16]
+    ) -> Table:
         rooted = bool(((first == SEED_1) & (second == SEED_2)).any())
         table, (order, starts) = keys(first, second)
         places[kinds & kernels.BLOCK == 0] = kernels.NO_CATEGORY
