@@ -79,7 +79,9 @@ class ToxicityModel(Stage):
         counts = {"toxic_paragraphs": len(marked)}
         toxic = documents >= limit if self.mode == "drop" else np.zeros(len(column), np.bool_)
         if self.mode == "cut" and len(marked):
-            columns["text"], counts["characters_cut"] = _cut(column, view, found, marked)
+            columns["text"] = _cut(column, view, found, marked)
+            cut = columns["toxicity_paragraphs"].flatten()
+            counts["characters_cut"] = int((cut.field("end").to_numpy() - cut.field("start").to_numpy()).sum())
             touched = np.unique(marked[:, 0])
             toxic[touched] = np.diff(texts(columns["text"]).offsets)[touched] == 0
         drops += [(row, "toxic", int(documents[row]) / ONE, limit / ONE) for row in np.flatnonzero(toxic).tolist()]
@@ -100,32 +102,30 @@ def _described(
 ) -> pa.Array:
     """The column `toxicity_paragraphs`."""
     made: list[list[dict[str, Any]]] = [[] for _ in range(rows)]
-    for row in np.unique(marked[:, 0]).tolist():
+    if not len(marked):
+        return pa.array(made, PARAGRAPHS)
+    firsts, lasts = marked[:, 1], marked[:, 2]
+    worst = np.flatnonzero(windows >= limit)
+    owner = np.searchsorted(firsts, worst, "right") - 1
+    inside = (owner >= 0) & (worst <= lasts[owner])
+    worst, owner = worst[inside], owner[inside]
+    spans = causes(model, view, found.starts[worst], found.ends[worst])
+    bounds = np.searchsorted(owner, np.arange(len(marked) + 1)).tolist()
+    places, of_row = np.zeros(1, np.int64), -1
+    for number, (row, first, last, value) in enumerate(marked.tolist()):
         begin, end = int(view.offsets[row]), int(view.offsets[row + 1])
-        places = np.concatenate(([0], np.cumsum(view.data[begin:end] & 0xC0 != 0x80)))  # bytes to code points
-
-        def span(start: int, stop: int, places: Any = places, begin: int = begin) -> dict[str, int]:
-            return {"start": int(places[start - begin]), "end": int(places[stop - begin])}
-
-        for _, first, last, value in marked[marked[:, 0] == row].tolist():
-            worst = np.flatnonzero(windows[first : last + 1] >= limit) + first
-            spans = causes(model, view, found.starts[worst], found.ends[worst]).reshape(-1, 2)
-            made[row].append(
-                {
-                    **span(int(found.starts[first]), int(found.ends[last])),
-                    "score": value / ONE,
-                    "causes": [span(start, stop) for start, stop in spans.tolist() if start >= 0],
-                }
-            )
+        if row != of_row:
+            of_row = row
+            places = np.concatenate(([0], np.cumsum(view.data[begin:end] & 0xC0 != 0x80)))  # bytes to code points
+        named = spans[bounds[number] : bounds[number + 1]].reshape(-1, 2)
+        pairs = [(found.starts[first], found.ends[last]), *named[named[:, 0] >= 0]]
+        whole, *parts = ({"start": int(places[a - begin]), "end": int(places[b - begin])} for a, b in pairs)
+        made[row].append({**whole, "score": value / ONE, "causes": parts})
     return pa.array(made, PARAGRAPHS)
 
 
-def _cut(column: pa.Array, view: Texts, found: Windows, marked: Ints) -> tuple[pa.Array, int]:
-    """The column without the marked paragraphs, and how many characters were cut."""
+def _cut(column: pa.Array, view: Texts, found: Windows, marked: Ints) -> pa.Array:
+    """The column without the marked paragraphs."""
     rows, first, last, _ = marked.T
     starts, ends = found.starts[first], found.ends[last]
-    left = edited(column, Edits(rows, starts - view.offsets[rows], ends - view.offsets[rows], np.zeros_like(rows)))
-    cut = sum(
-        int(np.count_nonzero(view.data[start:end] & 0xC0 != 0x80)) for start, end in zip(starts, ends, strict=True)
-    )
-    return left, cut
+    return edited(column, Edits(rows, starts - view.offsets[rows], ends - view.offsets[rows], np.zeros_like(rows)))
