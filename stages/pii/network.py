@@ -14,6 +14,8 @@ V4 = regex.compile(
     regex.A,
 )
 _V6 = regex.compile(r"[0-9A-Fa-f:]+(?:\.[0-9]+){0,3}")
+_WORD = regex.compile(r"[G-Zg-z_]")
+_HEX = regex.compile(r"[0-9A-Fa-f:]")
 _BESIDE = regex.compile(r"[A-Za-z0-9_:]")
 
 
@@ -40,8 +42,13 @@ def v4(text: str, start: int, end: int) -> Found | None:
 
 def v6(text: str, start: int, end: int) -> Found | None:
     """The public address in a run of hexadecimal digits and colons."""
+    head = text.find(":", start, end)
+    if head >= 0 and text[head + 1 : head + 2] != ":" and (head == start or _WORD.match(text, max(0, start - 1))):
+        start = head + 1  # `address:2a00::1`, `IPv6:2a00::1`
+    elif start and _BESIDE.match(text, start - 1) and (text[start - 1] != ":" or _HEX.match(text, start - 2)):
+        return None
     match = _V6.match(text, start, end)
-    if match is None or (start and _BESIDE.match(text, start - 1)):
+    if match is None:
         return None
     written = match.group().rstrip(":.") if not match.group().endswith("::") else match.group()
     stop = start + len(written)

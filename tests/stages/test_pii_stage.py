@@ -32,6 +32,7 @@ def pii(text: str, language: str | None = None, **settings: object) -> str:
         ("josé@ejemplo.es; <a@b.museum>", None, "<EMAIL>; <<EMAIL>>"),
         ("?to=foo@bar.com&cc=a.b@bar.org", None, "?to=<EMAIL>&cc=<EMAIL>"),
         ("from 8.8.8.8:53, 2001:4860:4860::8888.", None, "from <IP>:53, <IP>."),
+        ("IPv6:2a02:26f0::b839, 地址：2a02:26f0:0:0:0:0:0:b839。", "zh", "IPv6:<IP>, 地址：<IP>。"),
         ("服务器52.14.88.201上线", "zh", "服务器<IP>上线"),
         ("call +1 650-253-0000 now", "en", "call <PHONE> now"),
         ("Tel.: +49 (0)30 901820-12 oder 0171 1234567", "de", "Tel.: <PHONE> oder <PHONE>"),
