@@ -104,6 +104,11 @@ class Reader:
                 self._entries(shown, content, kind, flag, place)
         return number
 
+    @property
+    def entries(self) -> int:
+        """Entries and patterns read so far."""
+        return sum(part.used for part in self._found) + len(self.expressions)
+
     def table(self) -> Table:
         """All that was read, as one table. To be called once: it takes the memory over."""
         found, self._found = self._found, []

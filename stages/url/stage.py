@@ -105,7 +105,7 @@ class Url(Stage):
             for number, entry in enumerate(getattr(self, name)):
                 role = f"{name}/{number}/"
                 form, path = (None, entry) if entry == WORDS else _form(entry)
-                read = 0
+                read, before = 0, reader.entries
                 for key in sorted(key for key in files if key.startswith(role)):
                     inner = key.removeprefix(role)
                     shown = path if not inner or path.endswith(inner) else f"{path.rstrip('/')}/{inner}"
@@ -113,6 +113,8 @@ class Url(Stage):
                 if not read:
                     some = f" of the categories {', '.join(self.categories)}" if self.categories else ""
                     raise ValueError(f"{name}: there is no list{some} in {path}")
+                if reader.entries == before:
+                    raise ValueError(f"{name}: {path} has no entry that blocks or allows a page")
         missing = set(self.categories) - set(reader.names)
         if missing:
             raise ValueError(f"categories: there is no {sorted(missing)[0]!r}; there are {', '.join(reader.names)}")

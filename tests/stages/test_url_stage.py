@@ -249,6 +249,9 @@ def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="names no file"):
         Url(blocklists=("hosts:",))
     assert Url(blocklists=("hosts:lists/a",)).files()["blocklists/0/"] == "lists/a"
+    for empty in ("", "# nothing\n", "||bad.example^$script\nbad.example##.ad\n"):
+        with pytest.raises(ValueError, match=r"list\.txt has no entry"):
+            with_list(empty, [])
     with pytest.raises(ValueError, match="cannot be unpacked"):
         with_list(b"\x1f\x8bbroken", [])
     assert make(Url, {"blocklists": ["a"]}) == Url(blocklists=("a",))
