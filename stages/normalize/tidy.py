@@ -20,6 +20,7 @@ from stages.normalize.kinds import (
     JOINING,
     LOWER,
     NON_JOINER,
+    ORDER,
     PICTURE,
     PICTURE_END,
     REMOVED,
@@ -37,6 +38,7 @@ from stages.text.utf8 import Bytes, code_at, put, width
 _ENDS = END | RETURN | BREAK
 _HIDDEN = REMOVED | NON_JOINER | JOINER | ZERO_SPACE
 """Beside a hyphen or a line end these are always removed."""
+_SPECIAL = _ENDS | _HIDDEN | HYPHEN | BLANK | ORDER
 
 
 class Tidied(NamedTuple):
@@ -121,6 +123,14 @@ def _tidy(
             code = code_at(data, at)
             following = at + width(data[at])
             bit = np.int64(bits[kinds[code]])
+            if not bit & _SPECIAL:
+                to = put(code, out, to)
+                solid = to
+                blanks = breaks = 0
+                previous = starter = code
+                last = np.int64(0)
+                at = following
+                continue
             if bit & RETURN and following < end:
                 if data[following] == 10:
                     at = following
