@@ -13,10 +13,9 @@ import pyarrow as pa
 from annotated_types import Ge, Le
 
 from stages import fasttext
-from stages.base import Outcome, Processor, Stage
+from stages.base import Outcome, Processor, Rule, Stage, judged, with_column
 from stages.classifier.model import ONE, Model, load, scores
 from stages.classifier.score import PARTS, Scores, judge, mean, top
-from stages.rows import Drop, outcome
 from stages.schema import COLUMNS
 from stages.text.column import Edits, Texts, edited, texts
 
@@ -37,11 +36,11 @@ class Verdicts(NamedTuple):
 class Classify(Stage):
     """Scores documents with a model of the user's own, and drops those out of bounds.
 
-    A file made by `corpusmill classifier train`, or a fastText model (.bin, .ftz). With one
-    class the score is written to `column`: 0 to 1, 0 for a text without words. With several the likeliest label goes
-    to `column` and its score to `column`_score; where `label` names one, that label's score goes to `column` alone.
-    Long texts are judged in windows of some 75 words: their mean counts, or for a model of kind `toxicity` what a
-    fifth of the text reaches.
+    A file made by `corpusmill classifier train`, or a fastText model (.bin, .ftz). With one class the score is
+    written to `column`: 0 to 1, 0 for a text without words. With several the likeliest label goes to `column` and its
+    score to `column`_score, and documents are counted by label; where `label` names one, that label's score goes to
+    `column` alone. Long texts are judged in windows of some 75 words: their mean counts, or for a model of kind
+    `toxicity` what a fifth of the text reaches.
 
     A topic or domain tag tells the senses of a word apart (a mouse in biology and at a desk): as a column to mix and
     report on and, with `prefix`, as the first words of the text, where the language model sees it.
@@ -110,25 +109,27 @@ class Classify(Stage):
         column = batch.column("text")
         view = texts(column)
         best, found = _verdicts(model, view, label)
-        drops: list[Drop] = [(row, "no_text", None, None) for row in np.flatnonzero(~view.valid).tolist()]
-        for reason, limit, hit in (
-            ("low_score", self.min_score, np.less),
-            ("high_score", self.max_score, np.greater),
+        rules = [Rule("no_text", ~view.valid)]
+        value = np.where(view.valid, found / ONE, np.nan)
+        for reason, setting, limit, hit in (
+            ("low_score", "min_score", self.min_score, np.less),
+            ("high_score", "max_score", self.max_score, np.greater),
         ):
             if limit is not None:
-                hits = np.flatnonzero(hit(found, round(limit * ONE)) & view.valid).tolist()
-                drops += [(row, reason, int(found[row]) / ONE, limit) for row in hits]
+                rules.append(Rule(reason, hit(found, round(limit * ONE)) & view.valid, value, limit, setting))
         score = pa.array(found.astype(np.float32) / np.float32(ONE))
         if label is not None:
-            return outcome(batch, drops, {self.column: score})
+            return judged(with_column(batch, self.column, score), rules)
         named = pa.array([None if at < 0 else model.labels[at] for at in best.tolist()], pa.string())
-        columns = {self.column: named, f"{self.column}_score": score}
+        batch = with_column(with_column(batch, self.column, named), f"{self.column}_score", score)
+        rows = np.flatnonzero(best >= 0)
         if self.prefix:
-            rows = np.flatnonzero((best >= 0) & view.valid)
-            start = np.zeros_like(rows)
             fronts = [self.prefix.replace("{label}", name).encode() for name in model.labels]
-            columns["text"] = edited(column, Edits(rows, start, start, best[rows]), fronts)
-        return outcome(batch, drops, columns)
+            start = np.zeros_like(rows)
+            batch = with_column(batch, "text", edited(column, Edits(rows, start, start, best[rows]), fronts))
+        numbers = np.bincount(best[rows], minlength=len(model.labels)).tolist()
+        counts = {f"{self.column} {name}": number for name, number in zip(model.labels, numbers, strict=True) if number}
+        return judged(batch, rules, counts)
 
 
 def _verdicts(model: Model | fasttext.Model, view: Texts, label: int | None) -> Verdicts:

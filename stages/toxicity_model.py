@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Gt, Le
 
-from stages.base import Outcome, Processor, Stage
+from stages.base import Outcome, Processor, Rule, Stage, judged
 from stages.classifier.causes import causes
 from stages.classifier.model import ONE, Model, load, scores
 from stages.classifier.score import PARTS, Scores, judge, top
 from stages.classifier.windows import Windows
-from stages.rows import Drop, outcome
+from stages.rows import outcome
 from stages.text.column import Edits, Ints, Texts, edited, texts
 
 _SPAN = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
@@ -32,8 +32,8 @@ class ToxicityModel(Stage):
     English, Chinese and German posts and on clean text of other kinds; its score card is stages/data/toxicity.md.
     `classifier train --kind toxicity` makes others.
 
-    Writes `toxicity_score` (0 to 1; 0 for a text without words) and `toxicity_paragraphs`: of each paragraph that
-    reaches the limit start and end (code points of the text as it came), score, and up to three stretches in each of
+    Writes `toxicity_score` (0 to 1; 0 for a text without words) and `toxicity_paragraphs`: of each paragraph
+    above the limit start and end (code points of the text as it came), score, and up to three stretches in each of
     its windows that raised it (`causes`).
     """
 
@@ -44,10 +44,10 @@ class ToxicityModel(Stage):
     model: str = "builtin:toxicity.npz"
     """File of a model of kind `toxicity`."""
     mode: Literal["drop", "cut", "tag"] = "drop"
-    """`drop`: documents whose score reaches the limit go as `toxic`; `cut`: paragraphs that reach it are cut out,
+    """`drop`: documents whose score is above the limit go as `toxic`; `cut`: paragraphs above it are cut out,
     and documents of which nothing is left go; `tag` only writes the columns."""
     max_score: Annotated[float, Gt(0), Le(1)] | None = None
-    """The limit, 0 to 1: this score and higher ones are toxic; empty: the threshold that the model advises."""
+    """Greatest score, 0 to 1, that is not toxic; empty: the threshold that the model advises."""
     share: Annotated[float, Ge(0), Le(1)] = 0.2
     """Share of a document, or paragraph, that must reach a score for it to have that score; 0 for its worst window."""
 
@@ -71,29 +71,31 @@ class ToxicityModel(Stage):
         share = round(self.share * PARTS)
         documents = top(found.rows, len(column), found.sizes, windows, share)
         marked = _paragraphs(found, windows, share, limit)
-        drops: list[Drop] = [(row, "no_text", None, None) for row in np.flatnonzero(~view.valid).tolist()]
         columns = {
             "toxicity_score": pa.array(documents.astype(np.float32) / np.float32(ONE)),
             "toxicity_paragraphs": _described(model, view, found, windows, marked, limit, len(column)),
         }
         counts = {"toxic_paragraphs": len(marked)}
-        toxic = documents >= limit if self.mode == "drop" else np.zeros(len(column), np.bool_)
+        toxic = documents > limit if self.mode == "drop" else np.zeros(len(column), np.bool_)
         if self.mode == "cut" and len(marked):
             columns["text"] = _cut(column, view, found, marked)
             cut = columns["toxicity_paragraphs"].flatten()
             counts["characters_cut"] = int((cut.field("end").to_numpy() - cut.field("start").to_numpy()).sum())
             touched = np.unique(marked[:, 0])
             toxic[touched] = np.diff(texts(columns["text"]).offsets)[touched] == 0
-        drops += [(row, "toxic", int(documents[row]) / ONE, limit / ONE) for row in np.flatnonzero(toxic).tolist()]
-        return outcome(batch, drops, columns, counts)
+        written = outcome(batch, [], columns, counts)
+        values = np.where(view.valid, documents / ONE, np.nan)
+        setting = "max_score" if self.mode == "drop" else None
+        rules = [Rule("no_text", ~view.valid), Rule("toxic", toxic, values, limit / ONE, setting)]
+        return judged(written.batch, rules, written.counts)
 
 
 def _paragraphs(found: Windows, windows: Scores, share: int, limit: int) -> Ints:
-    """Of each paragraph that reaches the limit: row, first and last window, score."""
+    """Of each paragraph above the limit: row, first and last window, score."""
     numbers, first = np.unique(found.paragraphs, return_index=True)
     last = np.append(first[1:], len(windows)) - 1
     values = top(np.searchsorted(numbers, found.paragraphs), len(numbers), found.sizes, windows, share)
-    hit = values >= limit
+    hit = values > limit
     return np.stack([found.rows[first[hit]], first[hit], last[hit], values[hit]], axis=1).astype(np.int64)
 
 
@@ -105,7 +107,7 @@ def _described(
     if not len(marked):
         return pa.array(made, PARAGRAPHS)
     firsts, lasts = marked[:, 1], marked[:, 2]
-    worst = np.flatnonzero(windows >= limit)
+    worst = np.flatnonzero(windows > limit)
     owner = np.searchsorted(firsts, worst, "right") - 1
     inside = (owner >= 0) & (worst <= lasts[owner])
     worst, owner = worst[inside], owner[inside]

@@ -27,8 +27,8 @@ def auc(scores: Scores, truth: Truth) -> float:
 
 
 def at(scores: Scores, truth: Truth, threshold: int) -> dict[str, float | None]:
-    """Precision, recall and the share of the others that are flagged, at scores of `threshold` and more."""
-    hit = scores >= threshold
+    """Precision, recall and the share of the others that are flagged, at scores above `threshold`."""
+    hit = scores > threshold
     both = int((hit & truth).sum())
     return {
         "threshold": threshold / ONE,

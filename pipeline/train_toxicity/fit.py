@@ -94,7 +94,7 @@ def _threshold(model: Model, given: Iterable[Clean]) -> int:
         by_kind[text.kind].append(text.text)
     found = [window_scores(model, given) for given in by_kind.values() if given]
     for threshold in range(ONE * 6 // 10, ONE, ONE // 100):
-        if all(np.count_nonzero(each >= threshold) <= CLEAN_FLAGGED * len(each) for each in found):
+        if all(np.count_nonzero(each > threshold) <= CLEAN_FLAGGED * len(each) for each in found):
             return threshold
     raise ValueError("there is no threshold that lets clean text pass")
 

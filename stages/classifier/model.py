@@ -39,7 +39,7 @@ class Model(NamedTuple):
     biases: npt.NDArray[np.int64]
     """Of each class, in 1/LEAF."""
     threshold: int
-    """The score that the maker of the model advises, in 1/ONE; 0 for none."""
+    """The maker of the model takes scores above it for the class, in 1/ONE; 0 for none."""
     facts: dict[str, Any]
     """What it was trained on, and how well it does."""
 

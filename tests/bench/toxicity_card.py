@@ -81,7 +81,7 @@ def tables(data: Path, score: Scorer, threshold: int) -> Iterator[str]:
             f"{auc(scores, truth):.4f} | {shares} | {found['false_positives']:.2%} |"
         )
         if name == "madlibs":
-            terms = by_term(rows, scores >= threshold)
+            terms = by_term(rows, scores > threshold)
     by_kind: dict[str, list[str]] = defaultdict(list)
     by_language: dict[str, list[str]] = defaultdict(list)
     for text in clean(data):
@@ -94,13 +94,13 @@ def tables(data: Path, score: Scorer, threshold: int) -> Iterator[str]:
     for kind in KINDS:
         pieces = [text[at : at + DOCUMENT] for text in by_kind[kind] for at in range(0, len(text), DOCUMENT)]
         short = [part for text in by_kind[kind] for part in passages(text)]
-        rates = [np.count_nonzero(score(given) >= threshold) / len(given) for given in (pieces, short)]
+        rates = [np.count_nonzero(score(given) > threshold) / len(given) for given in (pieces, short)]
         yield f"| {kind} | {len(pieces):,} | {rates[0]:.2%} | {len(short):,} | {rates[1]:.2%} |"
     yield "\n| clean text by language | texts | flagged |"
     yield "|---|--:|--:|"
     rest, rest_hit, languages = 0, 0, 0
     for name in sorted(by_language):
-        hit = int(np.count_nonzero(score(by_language[name]) >= threshold))
+        hit = int(np.count_nonzero(score(by_language[name]) > threshold))
         if name.startswith("encyclopedia") or hit:
             yield f"| {name} | {len(by_language[name]):,} | {hit} |"
         else:

@@ -96,7 +96,7 @@ def test_figures() -> None:
     assert auc(scores, truth) == 0.875
     assert np.isnan(auc(scores, np.ones(4, np.bool_)))
     assert at(scores, truth, 2) == {
-        "threshold": 0.0002, "precision": 2 / 3, "recall": 1.0, "false_positives": 0.5,
+        "threshold": 0.0002, "precision": 1.0, "recall": 0.5, "false_positives": 0.0,
     }  # fmt: skip
     assert at(scores, truth, 10)["precision"] is None
 

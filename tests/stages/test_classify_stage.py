@@ -52,6 +52,7 @@ def test_labels_and_scores() -> None:
     assert min(scores[:2]) > 0.5
     assert scores[2:] == [0.0]
     assert reasons(outcome) == [(3, "no_text")]
+    assert outcome.counts == {"topic animals": 1, "topic computers": 1}
 
 
 def test_one_label_s_score_and_bounds() -> None:
@@ -60,6 +61,7 @@ def test_one_label_s_score_and_bounds() -> None:
     outcome = run(TWO, given, label="animals", column="animals", min_score=0.5)
     assert reasons(outcome) == [(1, "low_score"), (2, "low_score")]
     assert "animals_score" not in outcome.batch.schema.names
+    assert outcome.measures["min_score"][2] == 0.0  # for `inspect --what-if`
     same = run(ONE_CLASS, given, column="quality", max_score=0.5)
     assert reasons(same) == [(0, "high_score")]
     row, _, value, limit = same.dropped[0]
