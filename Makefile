@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-extract bench-fuzz install clean
+.PHONY: demo test lint bench bench-clean bench-extract bench-fuzz install clean
 
 install: .venv/installed
 
@@ -40,6 +40,15 @@ lint: install
 
 bench: install
 	$(BIN)/python -m tests.bench
+
+bench-clean: install
+	$(BIN)/python -m tests.bench.clean_stages
+	$(BIN)/python -m tests.bench.language
+	$(BIN)/python -m tests.bench.pii
+	$(BIN)/python -m tests.bench.url_lists
+	$(BIN)/python -m tests.bench.decontaminate
+	$(BIN)/python -m tests.bench.normalize_emoji
+	$(BIN)/python -m tests.bench.quality_equal
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract
