@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -48,7 +47,7 @@ class Pii(Stage):
     """`placeholder`: the type's placeholder; `fake`: a value of valid form that is nobody's, the same for the same
     value within a document; `drop`: documents with more than `max_found` finds go as `found`; `tag`: only
     the column."""
-    placeholders: Mapping[str, str] = field(default_factory=dict)
+    placeholders: dict[str, str] = field(default_factory=dict)
     """Type to what stands in its place; where not set `<EMAIL>`, `<IP>`, `<PHONE>`, `<CARD>`, `<IBAN>`,
     `<NATIONAL_ID>`."""
     max_found: Annotated[int, Ge(0)] = 0
