@@ -1,5 +1,5 @@
-"""Documents by their URL. Read `stage` first, then `lists` (forms of lists), `hosts` (one spelling for URLs),
-`kernels`, `words`."""
+"""Documents by their URL. Read `stage` first, then `forms` and `lists` (what lists look like, and the table made of
+them), `hosts` (one spelling for URLs), `kernels`, `words`."""
 
 from stages.url.stage import Url
 

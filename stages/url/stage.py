@@ -19,9 +19,10 @@ from stages.listfiles import opened
 from stages.rows import Drop, outcome
 from stages.text.column import texts
 from stages.url import kernels
+from stages.url.forms import FORMS, Suffixes
 from stages.url.hosts import packed, split
-from stages.url.lists import FORMS, Reader, Suffixes, Table
-from stages.url.words import Automaton, automaton
+from stages.url.lists import Reader, Table
+from stages.url.words import Automaton, automaton, spell
 
 WORDS = "builtin"
 CURATED = "curated"
@@ -172,7 +173,7 @@ class Url(Stage):
                 category[rows] = np.minimum(category[rows], place)
         if found is not None:
             strict, soft = np.zeros(number, np.bool_), np.zeros(number, np.int32)
-            kernels.spell(view.data, view.offsets, *found, strict, soft)
+            spell(view.data, view.offsets, *found, strict, soft)
             verdict[strict | (soft > self.max_soft_words)] = _WORD
         verdict[paths & kernels.BLOCK != 0] = _URL
         verdict[hosts & kernels.BLOCK != 0] = _DOMAIN

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from stages.kernels import njit
+from stages.url.kernels import plain_byte
 from stages.words import fold, is_spaceless
 
 MOST_STATES = 1_000_000
 
 
 class Automaton(NamedTuple):
-    """What `kernels.spell` takes."""
+    """What `spell` takes."""
 
     kinds: npt.NDArray[np.uint8]
     following: npt.NDArray[np.int32]
@@ -78,3 +80,49 @@ def automaton(inside: Iterable[str], words: Iterable[str], soft: Iterable[str]) 
         np.array([len(word) for word in entries], np.int32), np.array([whole for whole, _ in entries.values()]),
         np.array([weight for _, weight in entries.values()], np.uint8), width,
     )  # fmt: skip
+
+
+@njit
+def spell(
+    data: Any, offsets: Any, kinds: Any, following: Any, ends: Any, links: Any, sizes: Any, whole: Any, weight: Any,
+    width: int, strict: Any, soft: Any,
+) -> None:  # fmt: skip
+    """Looks for words in URLs with escapes undone: whether a strict one is there, how many different soft ones.
+
+    An Aho-Corasick automaton over classes of bytes: `following[state * width + kinds[byte]]`, the word that ends in a
+    state (`ends`, or -1) and the next state with a word that ends there too (`links`, or -1). A word that must be
+    `whole` stands between bytes that are no letters.
+    """
+    seen = np.full(len(sizes), -1, np.int64)
+    decoded = np.zeros(1, np.uint8)
+    for row in range(len(offsets) - 1):
+        at, end = offsets[row], offsets[row + 1]
+        if end - at > len(decoded):
+            decoded = np.zeros(end - at, np.uint8)
+        size = 0
+        while at < end:
+            byte, at = plain_byte(data, at, end)
+            decoded[size] = byte
+            size += 1
+        strict[row] = False
+        soft[row] = 0
+        state = 0
+        for place in range(size):
+            state = following[state * width + kinds[decoded[place]]]
+            hit = state if ends[state] >= 0 else links[state]
+            while hit > 0:
+                word = ends[hit]
+                hit = links[hit]
+                if seen[word] == row:
+                    continue
+                before = place - sizes[word]
+                if whole[word]:
+                    if before >= 0 and (97 <= decoded[before] <= 122 or decoded[before] >= 0x80):
+                        continue
+                    if place + 1 < size and (97 <= decoded[place + 1] <= 122 or decoded[place + 1] >= 0x80):
+                        continue
+                seen[word] = row
+                if weight[word] == 0:
+                    strict[row] = True
+                else:
+                    soft[row] += 1
