@@ -37,18 +37,21 @@ _KINDS = {
 _SLOTS = 4096
 
 
-def _slot(name: bytes) -> int:
+def _hash(name: bytes) -> int:
     value = 2166136261
     for byte in name:
         value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
-    return (value ^ value >> 12) % _SLOTS
+    return value
 
 
 _KIND = np.zeros(_SLOTS, np.uint8)
+_NAME = np.zeros(_SLOTS, np.uint32)  # which name the slot is for: another one that falls into it has no kind
 for _kind, _names in _KINDS.items():
     for _name in _names.split():
-        assert not _KIND[_slot(_name.encode())], _name
-        _KIND[_slot(_name.encode())] = _kind
+        _value = _hash(_name.encode())
+        _slot = (_value ^ _value >> 12) % _SLOTS
+        assert not _KIND[_slot], _name
+        _KIND[_slot], _NAME[_slot] = _kind, _value
 
 
 class Effort(NamedTuple):
@@ -64,7 +67,7 @@ class Effort(NamedTuple):
 
 def effort(html: bytes) -> Effort:
     """The effort of a page in UTF-8."""
-    return Effort(*map(int, _effort(np.frombuffer(html, np.uint8), _KIND)))
+    return Effort(*map(int, _effort(np.frombuffer(html, np.uint8), _KIND, _NAME)))
 
 
 @inline
@@ -96,7 +99,7 @@ def _raw_end(html: Bytes, at: int, name: int, name_end: int) -> int:
 
 
 @njit
-def _effort(html: Bytes, kinds: Bytes) -> Any:
+def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
     size = len(html)
     open_of = np.zeros(_SLOTS, np.int32)  # elements that are open, by the hash of their name
     work = unclosed = deepest = most = at = 0
@@ -174,7 +177,7 @@ def _effort(html: Bytes, kinds: Bytes) -> Any:
         at += 1
         most = max(most, attributes)
         work += attributes * attributes + unclosed
-        kind = kinds[slot]
+        kind = kinds[slot] if names[slot] == value else 0
         if kind == _VOID:
             work += formatting * _REOPENED
             continue

@@ -49,6 +49,7 @@ for _names, _trait in ((_VOID, IS_VOID), (_RAW, _IS_RAW), (_HIDDEN, IS_HIDDEN), 
 
 _BR, _PRE, _SCRIPT, _MATH = (TAG_NUMBER[name] for name in ("br", "pre", "script", "math"))
 _NAME_SLOTS = 1024
+_LONGEST_NAME = max(map(len, TAGS))
 
 
 def _hash(name: bytes) -> int:
@@ -268,7 +269,12 @@ def _closes(html: Bytes, at: int, tag: int, names: npt.NDArray[np.int64]) -> boo
     """Whether the end tag of an element of this name stands here."""
     if at + 1 >= len(html) or html[at] != 60 or html[at + 1] != 47:
         return False
-    return bool(_tag_of(html, at + 2, _name_end(html, at + 2), names) == tag)
+    end = at + 2
+    while end < len(html) and html[end] != 32 and html[end] != 62:
+        end += 1
+        if end > at + 2 + _LONGEST_NAME:  # `</style</style</style`: looked at to its end each time, it took seconds
+            return False
+    return bool(_tag_of(html, at + 2, end, names) == tag)
 
 
 @inline

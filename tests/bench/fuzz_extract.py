@@ -47,6 +47,7 @@ WARM_UP = 10_000
 _PAGES = 400
 _BATCH = 20
 _LOOK = 500  # inputs between two looks at the process's memory
+_STRETCH = 8  # looks
 _SINGLY = 0.02  # share of batches that go through once more, row by row
 _HANGS = 900  # seconds on the wall without an answer: it sleeps, for no stage may take that much CPU time
 _CONTENT_TYPE = b"content-type: "
@@ -76,14 +77,19 @@ class Found:
     def growth(self) -> float | None:
         """Bytes for 10,000 inputs by which memory grew after the warm-up; None where too little came behind it.
 
-        The greater of two: by the peak, and by the line (least squares) through what is resident between batches.
+        The greater of two: by the peak, and by the line (least squares) through the least that is resident between
+        batches in each stretch of inputs: a leak raises it, while how torn the heap is goes up and down.
         """
         behind = [each for each in self.memory if each[0] >= WARM_UP]
-        if len(behind) < 3:
+        floors = [
+            (stretch[0][0], min(resident for _, _, resident in stretch))
+            for stretch in (behind[start : start + _STRETCH] for start in range(0, len(behind), _STRETCH))
+            if len(stretch) == _STRETCH
+        ]
+        if len(floors) < 3:
             return None
-        inputs, peaks, residents = map(list, zip(*behind, strict=True))
-        by_peak = (peaks[-1] - peaks[0]) / (inputs[-1] - inputs[0])
-        slope = float(statistics.linear_regression(inputs, residents).slope)
+        by_peak = (behind[-1][1] - behind[0][1]) / (behind[-1][0] - behind[0][0])
+        slope = float(statistics.linear_regression(*zip(*floors, strict=True)).slope)
         return float(max(by_peak, slope) * 10_000)
 
 

@@ -85,6 +85,7 @@ BAD: dict[str, Bad] = {
     "empty body": Bad(html("").encode(), "", "no_text"),
     "no bytes": Bad(b"", "", "no_text"),
     "an attribute without an end": Bad(html(f"{BODY * 3}<p title='{BODY}").encode(), FOX),
+    "style sheet of end tags": Bad(html(BODY, f"<style>{('</style' + 'x' * 30) * 90_000}></style>").encode(), FOX),
     "JSON without an end": Bad(
         html(BODY, f"<script type='application/ld+json'>{{\"datePublished\": {'[' * 200_000}</script>").encode(), FOX
     ),

@@ -79,7 +79,8 @@ def test_memory_that_grows_is_a_fault(capsys: pytest.CaptureFixture[str]) -> Non
     """A worker would need more memory the longer it runs."""
     for peak, resident, reached in ((0, 0, True), (500_000, 0, True), (2_000_000, 0, False), (0, 2_000_000, False)):
         memory = [(0, 10 << 20, 0)]
-        memory += [(10_000 + n * 1_000, (50 << 20) + peak * n // 10, resident * n // 10) for n in range(11)]
+        torn = [20 << 20, 0, 5 << 20]  # by how torn the heap is: no growth
+        memory += [(10_000 + n * 500, (50 << 20) + peak * n // 20, resident * n // 20 + torn[n % 3]) for n in range(41)]
         assert report("blocks", Found(inputs=20_000, memory=memory)) is reached
 
 
