@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import regex
-import tldextract
 
 from stages.pii.found import Found
 
@@ -29,6 +28,8 @@ _SERVICES = frozenset({"git", "hg", "svn"})
 @functools.cache
 def top_level() -> frozenset[str]:
     """The top-level domains there are, by the snapshot of the Public Suffix List in `tldextract`; in both spellings."""
+    import tldextract  # brings a client for HTTP: not where no mail is looked for
+
     suffixes = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None).tlds
     found = {suffix.rsplit(".", 1)[-1].lower() for suffix in suffixes}
     for name in list(found):
