@@ -37,7 +37,8 @@ def formats(run: Path) -> dict[str, object]:
                 kind = f"{folder}/{name.split('-')[0]}" if folder == "dedup" else folder
                 if name.endswith(".parquet"):
                     schema = pq.read_schema(run / part.path)
-                    tables[kind] = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in own and "." not in field.name)
+                    fields = [field for field in schema if field.name not in own and "." not in field.name]
+                    tables[kind] = ", ".join(f"{field.name} {field.type}" for field in fields)
         found[phase] = {"version": version, "facts": sorted(facts), "tables": tables}
     return found
 
