@@ -94,6 +94,14 @@ NOT_ALONE = 0xFFFFFFFF
 """In `folds`: this code point must be folded together with its neighbours, by `stages.words.fold`."""
 
 
+_FOLDABLE = regex.compile(
+    r"[\P{Cn}--[\p{Cs}\p{Co}\u3400-\u4DBF\u4E00-\u9FFF\uAC00-\uD7A3\U00017000-\U00018CFF\U00020000-\U0002EBEF"
+    r"\U00030000-\U000323AF]]+",
+    regex.V1,
+)
+"""All but what is unassigned or private, and ideographs and syllables that are letters by themselves: a tenth."""
+
+
 @functools.cache
 def folds() -> npt.NDArray[np.uint32]:
     """For each code point what `stages.words.fold` makes of it, or `NOT_ALONE`.
@@ -102,18 +110,15 @@ def folds() -> npt.NDArray[np.uint32]:
     code point each, which neither is composed with what stands before it nor put in another order.
     """
     table = np.arange(CODES, dtype=np.uint32)
-    joined = {chr(code) for code in range(CODES) if unicodedata.combining(chr(code))}
-    for code in range(CODES):
-        parts = unicodedata.decomposition(chr(code))
+    few = [chr(code) for part in regex.finditer(_FOLDABLE, every_code()) for code in range(part.start(), part.end())]
+    joined = {character for character in few if unicodedata.combining(character)}
+    for character in few:
+        parts = unicodedata.decomposition(character)
         if parts and parts[0] != "<":
             joined.update(chr(int(part, 16)) for part in parts.split()[1:])
     joined |= {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # Hangul is composed by rule
-    first = 0xD800  # surrogates are in no Arrow string
-    for start, end in ((0x80, first), (0xE000, CODES)):
-        text = "\n".join(map(chr, range(start, end)))
-        for code, folded in zip(range(start, end), fold(text).split("\n"), strict=True):
-            table[code] = ord(folded) if len(folded) == 1 and folded not in joined else NOT_ALONE
-    for code in range(ord("A"), ord("Z") + 1):
-        table[code] = code + 32
+    few.remove("\n")
+    for character, folded in zip(few, fold("\n".join(few)).split("\n"), strict=True):
+        table[ord(character)] = ord(folded) if len(folded) == 1 and folded not in joined else NOT_ALONE
     table.setflags(write=False)
     return table
