@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-clean bench-extract bench-fuzz install clean
+.PHONY: demo test lint bench bench-clean bench-extract bench-fuzz bench-pipeline install clean
 
 install: .venv/installed
 
@@ -49,6 +49,9 @@ bench-clean: install
 	$(BIN)/python -m tests.bench.decontaminate
 	$(BIN)/python -m tests.bench.normalize_emoji
 	$(BIN)/python -m tests.bench.quality_equal
+
+bench-pipeline: install
+	$(BIN)/python -m tests.bench.clean_pipeline
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract

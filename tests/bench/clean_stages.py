@@ -31,7 +31,11 @@ from tests.bench.extract_report import environment
 
 ROOT = Path(__file__).parents[2]
 GOLD = ROOT.parent / "shared" / "data" / "crawl" / "gold.jsonl.gz"
-PEER = ("datatrove[processing]==0.10.1", "spacy==3.8.18", "emoji", "ftfy", "fasttext-numpy2-wheel")
+PEER = (
+    "datatrove[processing]==0.10.1", "spacy==3.8.18", "emoji", "ftfy", "fasttext-numpy2-wheel", "faust-cchardet",
+    "python-magic", "warcio", "trafilatura", "lxml[html_clean]", "tldextract", "pyahocorasick", "orjson", "fasteners",
+)  # fmt: skip
+PEER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corpusmill" / "bench-datatrove"
 SAME = {
     "normalize": "ftfy", "emoji": "emoji", "language": "language", "gopher_repetition": "gopher_repetition",
     "gopher_quality": "gopher_quality", "c4": "c4", "fineweb_quality": "fineweb_quality", "pii": "pii",
@@ -78,8 +82,8 @@ def ours(found: list[str], rounds: int) -> dict[str, float]:
     return spent
 
 
-def theirs(found: list[str], folder: Path) -> dict[str, Any]:
-    """The same of datatrove."""
+def peer_python(folder: Path) -> Path:
+    """The interpreter of datatrove's environment, which is made where it is absent."""
     python = folder / "bin" / "python"
     if not python.exists():
         uv = shutil.which("uv")
@@ -89,6 +93,12 @@ def theirs(found: list[str], folder: Path) -> dict[str, Any]:
         else:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
+    return python
+
+
+def theirs(found: list[str], folder: Path) -> dict[str, Any]:
+    """The same of datatrove."""
+    python = peer_python(folder)
     model = locate(LID_176, ROOT)
     words = locate("builtin:ldnoobw/en", ROOT)
     with tempfile.TemporaryDirectory() as scratch:
@@ -106,8 +116,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corpusmill" / "bench-datatrove"
-    parser.add_argument("--peer", type=Path, default=cache, help="folder of datatrove's environment, made where absent")
+    parser.add_argument("--peer", type=Path, default=PEER_CACHE, help="folder of datatrove's environment")
     options = parser.parse_args()
     if not GOLD.exists():
         print("the pages (../shared/data/crawl) are not here", file=sys.stderr)

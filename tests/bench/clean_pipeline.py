@@ -1,0 +1,126 @@
+"""From WARC files to documents with FineWeb's steps, beside datatrove's FineWeb example: `make bench-pipeline`.
+
+The same files, CPU of all processes (user and system) over the pages, peak memory of all processes together. Ours runs
+with its own extractor and with trafilatura. Start-up is in it on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from pipeline.resources import locate
+from stages.language.stage import LID_176
+from tests.bench.clean_stages import PEER_CACHE, peer_python
+from tests.bench.extract_report import environment
+
+ROOT = Path(__file__).parents[2]
+CRAWL = ROOT.parent / "shared" / "data" / "crawl"
+RECIPE = ROOT / "configs" / "fineweb.yaml"
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    """CPU seconds of a command and its children, wall seconds, and the peak of the memory that they hold together."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        parent = psutil.Process(process.pid)
+        while not done.wait(0.2):
+            total = 0
+            try:
+                for each in (parent, *parent.children(recursive=True)):
+                    try:
+                        total += each.memory_full_info().uss
+                    except psutil.Error:
+                        continue
+            except psutil.Error:
+                return
+            peak = max(peak, total)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    status = process.wait()
+    done.set()
+    watcher.join()
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "wall": time.monotonic() - begun, "peak": peak}
+
+
+def ours(folder: Path, out: Path, workers: int, engine: str) -> dict[str, float]:
+    """Our run, cut off behind the clean phase: no deduplication, no shards."""
+    recipe = yaml.safe_load(RECIPE.read_text("utf-8"))
+    recipe["inputs"] = [{"source": "web", "format": "warc", "path": f"{folder}/*.warc.gz"}]
+    recipe.pop("dedup")
+    settings: dict[str, Any] = {"engine": engine}
+    if engine == "trafilatura":
+        settings["mode"] = "precision"
+    recipe["stages"] = [{"extract": settings} if "extract" in stage else stage for stage in recipe["stages"]]
+    path = out / f"{engine}.yaml"
+    path.write_text(yaml.safe_dump(recipe), "utf-8")
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), "--out", str(out / engine)]
+    return measured([*command, "--workers", str(workers)])
+
+
+def main() -> int:
+    """Prints the table; 2 where the pages are not here."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=4, help="of WCXB's files, of about 300 pages each")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--peer", type=Path, default=PEER_CACHE, help="folder of datatrove's environment")
+    options = parser.parse_args()
+    files = sorted(CRAWL.glob("wcxb-dev-*.warc.gz"))[: options.files]
+    if not files:
+        print("the pages (../shared/data/crawl) are not here", file=sys.stderr)
+        return 2
+    python = peer_python(options.peer)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "crawl"
+        folder.mkdir()
+        for file in files:
+            shutil.copy(file, folder)
+        found = {engine: ours(folder, Path(scratch), options.workers, engine) for engine in ("blocks", "trafilatura")}
+        script = Path(__file__).with_name("datatrove_fineweb.py")
+        out = Path(scratch) / "theirs"
+        found["datatrove"] = measured(
+            [str(python), str(script), str(folder), str(out), str(locate(LID_176, ROOT)), str(options.workers)]
+        )
+        pages = json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "pipeline.cli", "inspect", str(Path(scratch) / "blocks"), "--json"],
+                check=True, capture_output=True, text=True, cwd=ROOT,
+            ).stdout
+        )["funnel"][1]["entered"]  # fmt: skip
+    print(f"{len(files)} files, {pages} pages, {options.workers} workers")
+    theirs = found["datatrove"]
+    for name, one in found.items():
+        print(
+            f"{name:<12}{1000 * one['cpu'] / pages:8.1f} ms CPU a page{one['wall']:8.1f} s"
+            f"{one['peak'] / 1e6:8.0f} MB at most   datatrove / this: {theirs['cpu'] / one['cpu']:.1f}"
+        )
+    print(json.dumps(environment() | {"cores": os.cpu_count()}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
