@@ -102,8 +102,10 @@ def _raw_end(html: Bytes, at: int, name: int, name_end: int) -> int:
 def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
     size = len(html)
     open_of = np.zeros(_SLOTS, np.int32)  # elements that are open, by the hash of their name
+    bytes_of = np.zeros(_SLOTS, np.int64)  # and of formatting ones the bytes of their tags
     work = unclosed = deepest = most = at = 0
     formatting = foreign = options = roots = 0
+    written = 0  # bytes of the formatting elements that are open: all are written again where they are opened again
     while at < size:
         if html[at] != 60:
             at += 1
@@ -179,7 +181,7 @@ def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
         work += attributes * attributes + unclosed
         kind = kinds[slot] if names[slot] == value else 0
         if kind == _VOID:
-            work += formatting * _REOPENED
+            work += formatting * _REOPENED + written
             continue
         if kind == _ROOT:
             roots += attributes
@@ -189,15 +191,18 @@ def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
             if kind in (_IMPLIED, _OPTION):
                 continue
             if open_of[slot] > 0:
-                open_of[slot] -= 1
-                unclosed -= 1
                 if kind == _FORMATTING:
                     formatting -= 1
-                elif kind == _FOREIGN:
+                    size_of_one = bytes_of[slot] // open_of[slot]
+                    bytes_of[slot] -= size_of_one
+                    written -= size_of_one
+                open_of[slot] -= 1
+                unclosed -= 1
+                if kind == _FOREIGN:
                     foreign -= 1
             continue
         if kind != _FORMATTING:
-            work += formatting * _REOPENED
+            work += formatting * _REOPENED + written
         if kind == _OPTION:
             options += 1
             work += options
@@ -211,6 +216,8 @@ def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
             deepest = max(deepest, unclosed)
             if kind == _FORMATTING:
                 formatting += 1
+                bytes_of[slot] += at - name
+                written += at - name
             elif kind == _FOREIGN:
                 foreign += 1
     return work, deepest, most

@@ -25,6 +25,7 @@ HOSTILE = {
     "misnested blocks": "<b><div>x</b>" * 45_000,
     "formatting": "".join(f"<b c={i}>" for i in range(40_000)),
     "formatting opened again": "<p>" + "".join(f"<b c={i}>" for i in range(180)) + "</p>" + "<p>x</p>" * 48_000,
+    "formatting of a megabyte opened again": f"<p><code a='{'x' * 1_000_000}'></p>" + "<p>x</p>" * 400,
     "tables": "<table><tr><td>" * 45_000,
     "unknown": "<x>" * 140_000,
     "drawings": "<svg><desc>" + "<g>" * 140_000,
