@@ -13,15 +13,14 @@ import regex
 
 from stages.kernels import inline, njit
 from stages.lookup import SEED_1, step_1
+from stages.slots import Hashes, slot_of, table
 from stages.text import characters
-from stages.text.characters import HANGUL, KATAKANA, LETTER, MARK, NOT_ALONE, NUMBER
+from stages.text.characters import HANGUL, KATAKANA, LETTER, MARK, NUMBER
 from stages.text.column import Ints, Texts, texts
 from stages.text.confusables import GONE
 from stages.text.hashed_words import fitting, folded, word_at
 from stages.text.utf8 import Bytes, code_at, width
 from stages.words import fold, is_spaceless, words
-
-Hashes = npt.NDArray[np.uint64]
 
 _INSIDE = regex.compile(r"^\p{Hangul}{2,}")
 _ANY, _NO_MARK, _NO_KATAKANA = 0, 1, 2  # what may not follow an entry that is looked for inside of words
@@ -74,12 +73,12 @@ class WordLists:
         """For each text (matches, words in them, words in all): (n, 3). `which` is the list of a row, -1 for none."""
         found = np.zeros((len(column), 3), np.int64)
         view = texts(column)
-        unfit = self._run(view, which, found, fitting(), _letters())
+        unfit = self._run(view, which, found, fitting(), characters.folds_alone())
         if unfit.any():  # to be folded as a whole: letters that are composed with their neighbours
             rows = np.flatnonzero(unfit)
             plain = pa.array([fold(column[row].as_py()) for row in rows.tolist()], pa.string())
             again = np.zeros((len(rows), 3), np.int64)
-            self._run(texts(plain), which[rows], again, folded(), np.arange(characters.CODES, dtype=np.uint32))
+            self._run(texts(plain), which[rows], again, folded(), _as_is())
             found[rows] = again
         return found
 
@@ -96,10 +95,8 @@ class WordLists:
 
 
 @functools.cache
-def _letters() -> npt.NDArray[np.uint32]:
-    """Code points folded one by one; those that cannot be stay."""
-    table = characters.folds()
-    return np.where(table == NOT_ALONE, np.arange(characters.CODES), table).astype(np.uint32)
+def _as_is() -> npt.NDArray[np.uint32]:
+    return np.arange(characters.CODES, dtype=np.uint32)
 
 
 class _Builder:
@@ -140,24 +137,16 @@ class _Builder:
             self.groups.append((start, len(self.ends) - 1))
             groups[of_words[word]] = len(self.groups)
         spellings = {of_strings[one]: 1 for one in spelled}
-        self.places.append([self._table(table) for table in (groups, inside, spellings)])
+        self.places.append([self._table(part) for part in (groups, inside, spellings)])
         self.firsts.append(firsts)
         self.longest.append(longest)
 
     def _table(self, entries: dict[int, int]) -> tuple[int, int]:
-        size = 4
-        while size < 2 * len(entries):
-            size *= 2
-        slots, what = np.zeros(size, np.uint64), np.zeros(size, np.int32)
-        for key, value in entries.items():
-            slot = (key >> 20) & size - 1
-            while what[slot]:
-                slot = slot + 1 & size - 1
-            slots[slot], what[slot] = key, value
+        slots, what = table(entries)
         start = sum(map(len, self.slots))
         self.slots.append(slots)
         self.what.append(what)
-        return start, size
+        return start, len(slots)
 
     def tables(self) -> _Tables:
         """The lists as kernels take them."""
@@ -221,10 +210,7 @@ def _hash_all(data: Bytes, offsets: Ints, letters: Any, classes: Any, of_words: 
 
 @inline
 def _find(slots: Hashes, what: Any, first: int, size: int, key: Any) -> Any:
-    slot = np.int64(key >> np.uint64(20)) & size - 1
-    while what[first + slot] and slots[first + slot] != key:
-        slot = slot + 1 & size - 1
-    return np.int64(what[first + slot])
+    return np.int64(what[slot_of(slots, what, first, size, key)])
 
 
 @njit

@@ -30,9 +30,7 @@ def symbols() -> npt.NDArray[np.uint32]:
     they are. Decimal digits are all `0`.
     """
     kinds = characters.classes()
-    folded = characters.folds().copy()
-    alone = np.arange(characters.CODES, dtype=np.uint32)
-    table = np.where(folded == characters.NOT_ALONE, alone, folded)
+    table = characters.folds_alone().copy()
     table[(kinds & characters.DIGIT) != 0] = ord("0")
     word = characters.LETTER | characters.NUMBER | characters.MARK | characters.CONNECTOR
     spaceless = ((kinds & characters.SPACELESS) != 0) & ((kinds & (characters.LETTER | characters.NUMBER)) != 0)

@@ -111,7 +111,7 @@ class C4(QualityStage):
         pages, cut = np.zeros(rows, np.int64), np.zeros((rows, len(_CUT)), np.int64)
         spans = np.empty((4, int(np.isin(used, (10, 91)).sum()) + 2 * rows), np.int64)
         number = _scan(
-            view.data, view.offsets, characters.classes(), characters.folds(),
+            view.data, view.offsets, characters.classes(), characters.folds_alone(),
             np.broadcast_to(np.asarray(least, np.float64), rows), self.max_word_length,
             (self.end_marks, self.citations, self.curly_brackets), len(self.line_phrases),
             *phrases((*self.line_phrases, *self.page_phrases)), pages, cut, spans,

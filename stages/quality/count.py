@@ -43,6 +43,7 @@ from stages.quality.fields import (
     TOP_2,
     WORDS,
 )
+from stages.slots import Hashes, slot_of
 from stages.text import characters
 from stages.text.characters import (
     ALPHABETIC,
@@ -63,8 +64,6 @@ from stages.text.characters import (
 )
 from stages.text.column import Ints, Texts
 from stages.text.utf8 import Bytes, before, code_at, width
-
-Hashes = npt.NDArray[np.uint64]
 
 _BULLETS = np.array(sorted(map(ord, BULLETS)), np.int64)
 START = np.uint64(0xCBF29CE484222325)
@@ -91,15 +90,6 @@ def mixed(value: Any, code: Any) -> Any:
 
 
 @inline
-def _slot(keys: Hashes, counts: npt.NDArray[np.int32], key: Any, mask: int) -> Any:
-    """Where a key is, or may be put: a slot whose count is 0."""
-    slot = np.int64(key >> np.uint64(20)) & mask
-    while counts[slot] and keys[slot] != key:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@inline
 def _room(number: int) -> int:
     room = 16
     while room < 2 * number:
@@ -110,11 +100,11 @@ def _room(number: int) -> int:
 @inline
 def _repeated(hashes: Hashes, lengths: Ints, number: int, keys: Hashes, counts: npt.NDArray[np.int32]) -> Any:
     """How many of some pieces stood before, and their length."""
-    mask = _room(number) - 1
-    counts[: mask + 1] = 0
+    room = _room(number)
+    counts[:room] = 0
     pieces = length = 0
     for index in range(number):
-        slot = _slot(keys, counts, hashes[index], mask)
+        slot = slot_of(keys, counts, 0, room, hashes[index])
         if counts[slot]:
             pieces += 1
             length += lengths[index]
@@ -130,7 +120,7 @@ def _ngrams(
     counts: npt.NDArray[np.int32], row: Ints,
 ) -> None:  # fmt: skip
     """The shares of n-grams: for 2 to 4 terms the most frequent one, for 5 to 10 all that stood before."""
-    mask = _room(number) - 1
+    room = _room(number)
     for index in range(number):
         grams[index] = mixed(START, hashes[index])
     for size in range(2, 11):
@@ -139,12 +129,12 @@ def _ngrams(
             return
         for index in range(places):
             grams[index] = mixed(grams[index], hashes[index + size - 1])
-        counts[: mask + 1] = 0
+        counts[:room] = 0
         if size <= 4:
             best = 1
             found = -1
             for index in range(places):
-                slot = _slot(keys, counts, grams[index], mask)
+                slot = slot_of(keys, counts, 0, room, grams[index])
                 if not counts[slot]:
                     keys[slot] = grams[index]
                     firsts[slot] = index
@@ -157,7 +147,7 @@ def _ngrams(
             continue
         index = total = 0
         while index < places:
-            slot = _slot(keys, counts, grams[index], mask)
+            slot = slot_of(keys, counts, 0, room, grams[index])
             if counts[slot]:
                 for inner in range(index, index + size):
                     total += ends[inner] - starts[inner]

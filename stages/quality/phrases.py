@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from stages.kernels import inline
 from stages.text import characters
-from stages.text.characters import NOT_ALONE
 from stages.text.column import Ints
 from stages.text.utf8 import Bytes, code_at, width
 
@@ -27,10 +26,9 @@ class Phrases(NamedTuple):
 
 
 def folded_codes(text: str) -> list[int]:
-    """The code points of a text, each folded by itself (`stages.text.characters.folds`)."""
-    table = characters.folds()
-    codes = [(ord(character), int(table[ord(character)])) for character in text]
-    return [code if folded == NOT_ALONE else folded for code, folded in codes]
+    """The code points of a text, each folded by itself (`stages.text.characters.folds_alone`)."""
+    table = characters.folds_alone()
+    return [int(table[ord(character)]) for character in text]
 
 
 def phrases(texts: Sequence[str]) -> Phrases:
@@ -47,22 +45,17 @@ def phrases(texts: Sequence[str]) -> Phrases:
 def found_at(
     data: Bytes, at: int, end: int, folds: Any, codes: Any, starts: Ints, firsts: Any, start: int, stop: int
 ) -> int:
-    """The number of the first of the phrases `start` to `stop` that begins here and ends before `end`, or -1."""
-    code = code_at(data, at)
-    folded = folds[code]
-    if folded == NOT_ALONE:
-        folded = np.uint32(code)
-    if not firsts[folded & np.uint32(255)]:
+    """The number of the first of the phrases `start` to `stop` that begins here and ends before `end`, or -1.
+
+    `folds` is `characters.folds_alone()`.
+    """
+    if not firsts[folds[code_at(data, at)] & np.uint32(255)]:
         return -1
     for phrase in range(start, stop):
         place = at
         index = starts[phrase]
         while index < starts[phrase + 1] and place < end:
-            code = code_at(data, place)
-            folded = folds[code]
-            if folded == NOT_ALONE:
-                folded = np.uint32(code)
-            if folded != codes[index]:
+            if folds[code_at(data, place)] != codes[index]:
                 break
             place += width(data[place])
             index += 1

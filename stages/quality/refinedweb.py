@@ -102,7 +102,7 @@ class RefinedWebLines(QualityStage):
         spans = np.empty((4, (int((used == 10).sum()) + rows) * (int(most.max(initial=0)) + 3)), np.int64)
         kinds = (len(self.counters), len(self.first_phrases), len(self.last_phrases))
         number = _scan(
-            view.data, view.offsets, characters.classes(), characters.folds(),
+            view.data, view.offsets, characters.classes(), characters.folds_alone(),
             (self.max_capitals, self.numbers, self.one_word), most, np.cumsum(np.array((0, *kinds))),
             *phrases((*self.counters, *self.first_phrases, *self.last_phrases, *self.phrases)), flagged, cut, spans,
         )  # fmt: skip

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.kernels import njit
+from stages.kernels import inline, njit
 from stages.quality.count import START, mixed
+from stages.quality.phrases import folded_codes
+from stages.slots import slot_of, table
 from stages.text import characters
-from stages.text.characters import CONNECTOR, JOINER, LETTER, MARK, NOT_ALONE, NUMBER, SPACELESS
+from stages.text.characters import CONNECTOR, JOINER, LETTER, MARK, NUMBER, SPACELESS
 from stages.text.column import Ints, Texts
 from stages.text.utf8 import Bytes, code_at, width
 from stages.words import is_spaceless
@@ -42,32 +44,15 @@ class StopWords:
 
     def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
         self.languages = {language: number for number, language in enumerate(sorted(lists))}
-        keys: list[npt.NDArray[np.uint64]] = []
-        numbers: list[npt.NDArray[np.int32]] = []
-        first: list[int] = []
-        size: list[int] = []
-        longest: list[int] = []
-        for language in self.languages:
-            words = sorted({_folded(word) for word in lists[language]})
-            room = 16
-            while room < 4 * len(words):
-                room *= 2
-            table, filled = np.zeros(room, np.uint64), np.zeros(room, np.int32)
-            for number, word in enumerate(words, 1):
-                key = _hash(word)
-                slot = int(key >> 20) & room - 1
-                while filled[slot]:
-                    slot = (slot + 1) & room - 1
-                table[slot], filled[slot] = key, number
-            first.append(sum(map(len, keys)))
-            keys.append(table)
-            numbers.append(filled)
-            size.append(room)
-            longest.append(max((len(word) for word in words if is_spaceless(word)), default=0))
+        folded = [sorted({_folded(word) for word in lists[language]}) for language in self.languages]
+        tables = [table({_hash(word): number for number, word in enumerate(words, 1)}) for words in folded]
+        sizes = [len(keys) for keys, _ in tables]
+        longest = [max((len(word) for word in words if is_spaceless(word)), default=0) for words in folded]
         self._tables = _Tables(
-            np.concatenate([*keys, np.zeros(0, np.uint64)]), np.concatenate([*numbers, np.zeros(0, np.int32)]),
-            *(np.array(part, np.int64) for part in (first, size, longest)),
-        )  # fmt: skip
+            np.concatenate([*(keys for keys, _ in tables), np.zeros(0, np.uint64)]),
+            np.concatenate([*(numbers for _, numbers in tables), np.zeros(0, np.int32)]),
+            *(np.array(part, np.int64) for part in (np.cumsum([0, *sizes])[:-1], sizes, longest)),
+        )
 
     def rows(self, languages: pa.Array, fallback: str = "") -> Ints:
         """For each row the number of its language's list, -1 where there is none."""
@@ -81,7 +66,9 @@ class StopWords:
         """Different stop words of each text; 0 where there is no list. `lists` as `rows` gives them."""
         found = np.zeros(len(lists), np.int64)
         most = int(self._tables.numbers.max(initial=0)) + 1
-        _count(view.data, view.offsets, characters.classes(), characters.folds(), lists, *self._tables, most, found)
+        _count(
+            view.data, view.offsets, characters.classes(), characters.folds_alone(), lists, *self._tables, most, found
+        )
         return found
 
 
@@ -100,9 +87,7 @@ def read_stop_words(data: bytes) -> StopWords:
 
 
 def _folded(word: str) -> str:
-    table = characters.folds()
-    codes = (int(table[ord(character)]) for character in word)
-    return "".join(character if code == NOT_ALONE else chr(code) for code, character in zip(codes, word, strict=True))
+    return "".join(map(chr, folded_codes(word)))
 
 
 def _hash(word: str) -> int:
@@ -111,6 +96,16 @@ def _hash(word: str) -> int:
         value = (value ^ ord(character)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
         value ^= value >> 29
     return value
+
+
+@inline
+def _is_new(keys: Any, numbers: Any, first: int, size: int, key: Any, seen: Ints, row: int) -> bool:
+    """Whether this is a stop word that the row did not have before."""
+    number = numbers[slot_of(keys, numbers, first, size, key)]
+    if not number or seen[number] == row + 1:
+        return False
+    seen[number] = row + 1
+    return True
 
 
 @njit
@@ -123,7 +118,7 @@ def _count(
         language = lists[row]
         if language < 0:
             continue
-        base, mask, reach = first[language], size[language] - 1, longest[language]
+        reach = longest[language]
         at, end = offsets[row], offsets[row + 1]
         inside = False
         value = START
@@ -131,21 +126,13 @@ def _count(
             code = 10 if at == end else code_at(data, at)
             kind = 0 if at == end else classes[code]
             folded = folds[code]
-            if folded == NOT_ALONE:
-                folded = code
             if inside and kind & (LETTER | NUMBER | CONNECTOR | MARK | JOINER) and not (
                 kind & SPACELESS and kind & LETTER
             ):  # fmt: skip
                 value = mixed(value, folded)
             else:
                 if inside:
-                    slot = np.int64(value >> np.uint64(20)) & mask
-                    while numbers[base + slot] and keys[base + slot] != value:
-                        slot = (slot + 1) & mask
-                    number = numbers[base + slot]
-                    if number and seen[number] != row + 1:
-                        seen[number] = row + 1
-                        found[row] += 1
+                    found[row] += _is_new(keys, numbers, first[language], size[language], value, seen, row)
                 inside = kind & (LETTER | NUMBER | CONNECTOR) != 0 and kind & SPACELESS == 0
                 value = mixed(START, folded)
             if at == end:
@@ -156,15 +143,7 @@ def _count(
                 for _ in range(reach):
                     if ahead == end:
                         break
-                    code = code_at(data, ahead)
-                    folded = folds[code]
-                    inner = mixed(inner, code if folded == NOT_ALONE else folded)
+                    inner = mixed(inner, folds[code_at(data, ahead)])
                     ahead += width(data[ahead])
-                    slot = np.int64(inner >> np.uint64(20)) & mask
-                    while numbers[base + slot] and keys[base + slot] != inner:
-                        slot = (slot + 1) & mask
-                    number = numbers[base + slot]
-                    if number and seen[number] != row + 1:
-                        seen[number] = row + 1
-                        found[row] += 1
+                    found[row] += _is_new(keys, numbers, first[language], size[language], inner, seen, row)
             at += width(data[at])

@@ -122,3 +122,11 @@ def folds() -> npt.NDArray[np.uint32]:
         table[ord(character)] = ord(folded) if len(folded) == 1 and folded not in joined else NOT_ALONE
     table.setflags(write=False)
     return table
+
+
+@functools.cache
+def folds_alone() -> npt.NDArray[np.uint32]:
+    """`folds`, where a code point that is `NOT_ALONE` stays: for comparison code point by code point."""
+    table = np.where(folds() == NOT_ALONE, np.arange(CODES, dtype=np.uint32), folds())
+    table.setflags(write=False)
+    return table

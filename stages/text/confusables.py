@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from stages.text.characters import CODES, NOT_ALONE, every_code, folds
+from stages.text.characters import NOT_ALONE, every_code, folds, folds_alone
 
 FILE = "builtin:confusables.txt"
 """What a stage declares in `files()` to get the data."""
@@ -36,7 +36,7 @@ def skeletons(data: bytes, script: str = "Latin", leet: bool = False) -> npt.NDA
     if script not in SCRIPTS:
         raise ValueError(f"no table folds to the script '{script}'; there are: {', '.join(SCRIPTS)}")
     fold = folds()
-    table = np.where(fold == NOT_ALONE, np.arange(CODES, dtype=np.uint32), fold)
+    table = folds_alone().copy()
     own = regex.compile(rf"[\p{{Script={script}}}&&\p{{L}}]", regex.V1)
     for line in data.decode("ascii").splitlines():
         if line.startswith("#"):
