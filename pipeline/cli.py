@@ -75,13 +75,13 @@ def run(
     from pipeline.sources import input_files
     from pipeline.work import Context, Trial
 
-    checked = read_recipe(recipe, set_)
+    request = driver.RunRequest(workers or os.cpu_count() or 1, runner, options or [], stall, str(recipe))
+    checked = read_recipe(recipe, set_, bind=dry_run or not request.forks)
     input_files(checked)
     folder = recipe.parent.resolve()
     trial = Trial(limit, _share(sample))
     target = (out or Path("runs") / (f"{checked.name}-trial" if trial.given else checked.name)).resolve()
     context = Context(target, folder, checked, trial)
-    request = driver.RunRequest(workers or os.cpu_count() or 1, runner, options or [], stall)
     driver.check_request(request)
     screen = console()
     if dry_run:

@@ -25,11 +25,13 @@ from typing import Any
 import psutil
 import yaml
 
+from pipeline import nursery
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.failures import Failure, as_user_error
 from pipeline.ledger import Ledger, write_durably
 from pipeline.lock import FolderLock
 from pipeline.progress import reports
+from pipeline.settings import listed
 from pipeline.show import Display
 from pipeline.work import Context
 
@@ -64,6 +66,13 @@ class RunRequest:
     runner: str = "local"
     options: list[str] = field(default_factory=list)
     stall_seconds: float = 600.0
+    recipe: str = "the recipe"
+    """How messages call it: its path."""
+
+    @property
+    def forks(self) -> bool:
+        """Whether workers are forks of a nursery, which then binds the stages."""
+        return self.runner == "local" and nursery.available()
 
 
 def check_request(request: RunRequest) -> None:
@@ -84,16 +93,54 @@ def check_request(request: RunRequest) -> None:
 def run(context: Context, request: RunRequest, display: Display) -> dict[str, int]:
     """Runs a recipe to its end; returns units done by phase.
 
-    Raises LockedError where another run works in the folder, Stopped after a signal, UserError otherwise.
+    Raises RecipeError where a stage cannot be bound, LockedError where another run works in the folder, Stopped after
+    a signal, UserError otherwise.
     """
     check_request(request)
     try:
-        return _run(context, request, display)
+        with _Nurseries(context, request) as nurseries:
+            return _run(context, request, display, nurseries)
     except OSError as error:
         raise as_user_error(error) or error from error
 
 
-def _run(context: Context, request: RunRequest, display: Display) -> dict[str, int]:
+class _Nurseries:
+    """The nursery of each attempt: it ends with all that it forked, and the next attempt has a fresh one."""
+
+    def __init__(self, context: Context, request: RunRequest) -> None:
+        self._context = context
+        self._request = request
+        self._nursery: nursery.Nursery | None = None
+
+    def __enter__(self) -> _Nurseries:
+        self.get()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def get(self) -> nursery.Nursery | None:
+        """The one that is there, or a new one; None where workers are no forks. Raises RecipeError."""
+        if self._nursery is None and self._request.forks:
+            self._nursery = nursery.Nursery(self._context)
+            try:
+                problems = self._nursery.problems()
+            except BaseException:
+                self.end()
+                raise
+            if problems:
+                self.end()
+                raise RecipeError(listed(self._request.recipe, problems))
+        return self._nursery
+
+    def end(self) -> None:
+        """Ends the one that is there."""
+        if self._nursery is not None:
+            self._nursery.close()
+        self._nursery = None
+
+
+def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nurseries) -> dict[str, int]:
     ledger = Ledger(context.out)
     ledger.check(context.recipe.name)
     _check_trial(context, ledger)
@@ -115,7 +162,7 @@ def _run(context: Context, request: RunRequest, display: Display) -> dict[str, i
         while True:
             ledger.clear_attempts()
             desk = ledger.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-            result = _attempt(context, request, display, lock, desk)
+            result = _attempt(context, request, display, lock, desk, nurseries)
             display.close_phase(finished=result is not None)
             if result is not None:
                 return result
@@ -147,16 +194,18 @@ def _check_trial(context: Context, ledger: Ledger) -> None:
 
 
 def _attempt(
-    context: Context, request: RunRequest, display: Display, lock: FolderLock, desk: Path
+    context: Context, request: RunRequest, display: Display, lock: FolderLock, desk: Path, nurseries: _Nurseries
 ) -> dict[str, int] | None:
     """One life of the working process: units done by phase, or None where it or a worker died."""
     desk.mkdir(parents=True)
+    forks = nurseries.get()
     order = {
         "context": context.to_json(),
         "workers": request.workers,
         "runner": request.runner,
         "options": request.options,
         "driver": os.getpid(),
+        "nursery": forks and forks.address,
     }
     (desk / "order.json").write_text(json.dumps(order))
     # A user's own stages may lie in the working folder, but last, so that nothing there stands in for a module of ours.
@@ -169,18 +218,19 @@ def _attempt(
             stdout=subprocess.PIPE,  # for its result
             stderr=log,
             env=os.environ | environment,
-            process_group=0,  # so that it can be ended with all that it started
+            process_group=forks.group if forks else 0,  # so that it can be ended with all that it started
             pass_fds=[lock.fileno()],  # the lock outlives this process while a worker may still commit
         )
+        group = forks.group if forks else process.pid
         try:
-            return _watch(process, desk, request, display)
+            return _watch(process, desk, request, display, group)
         finally:
-            if process.returncode is None:
-                _end(process)
+            _end(process, group)
+            nurseries.end()
 
 
 def _watch(
-    process: subprocess.Popen[bytes], desk: Path, request: RunRequest, display: Display
+    process: subprocess.Popen[bytes], desk: Path, request: RunRequest, display: Display, group: int
 ) -> dict[str, int] | None:
     moved, spent = time.monotonic(), 0.0
     before: Any = None
@@ -189,13 +239,13 @@ def _watch(
         phase, working = _state(desk)
         display.update(phase, working)
         if ended:
-            _end(process)  # what it may have left
+            _end(process, group)  # what it may have left
             return _result(process, desk)
         still = time.monotonic() - moved
         if (phase, working) != before:
             before, moved = (phase, working), time.monotonic()
         elif still > request.stall_seconds:
-            earlier, spent = spent, _cpu_seconds(process)
+            earlier, spent = spent, _cpu_seconds(group)
             # At the start, and in phases that report nothing: so much CPU time no process takes that hangs.
             if phase.get("silent", True) and spent - earlier > still / 10:
                 moved = time.monotonic()
@@ -219,13 +269,12 @@ def _state(desk: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return phase, working
 
 
-def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    """CPU time of the working process and what it started: a sign of life of units that report nothing."""
+def _cpu_seconds(group: int) -> float:
+    """CPU time of the working process and all that works for it: a sign of life of units that report nothing."""
     seconds = 0.0
-    with suppress(psutil.NoSuchProcess):
-        top = psutil.Process(process.pid)
-        for one in (top, *top.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(one.pid) == group:
                 times = one.cpu_times()
                 seconds += times.user + times.system
     return seconds
@@ -259,10 +308,10 @@ def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | No
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the working process and all that it started."""
+def _end(process: subprocess.Popen[bytes], group: int) -> None:
+    """Ends the working process and all that works for it."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(group, signal.SIGKILL)
     process.wait()
 
 

@@ -11,23 +11,26 @@ import errno
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO, cast
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import coders
+from pipeline import coders, forks
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
-from pipeline.processes import follow
+from pipeline.processes import Unfailing, follow
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task
 
@@ -41,9 +44,17 @@ COUNTS = pa.schema([("units", pa.int64()), ("parts", pa.int64()), ("bytes", pa.i
 
 
 def run_units(
-    tasks: list[Task], context: Context, workers: int, runner: str, options: list[str], desk: Path
+    tasks: list[Task],
+    context: Context,
+    workers: int,
+    runner: str,
+    options: list[str],
+    desk: Path,
+    nursery: str | None = None,
 ) -> dict[str, int]:
     """Runs and commits the units of one phase; `desk` is the attempt's folder for claims and reports.
+
+    With the address of a nursery, the local runner's workers are forks of it.
 
     Returns units, parts and bytes committed. Raises UnitFailed, or WorkersDied where no unit says why.
     """
@@ -60,11 +71,15 @@ def run_units(
     (desk / "reports").mkdir(exist_ok=True)
     local = runner == "local"
     flags = list(options)
-    if local and workers > 1:
+    environment = None
+    if local and nursery is not None:
+        flags.append(f"--direct_num_workers={workers}")
+        environment = SubprocessSDKEnvironment.from_command_string(forks.worker_command(nursery))
+    elif local and workers > 1:
         flags += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
     sums = desk / "sums.json"
     try:
-        pipeline = beam.Pipeline(runner=FnApiRunner() if local else runner, options=PipelineOptions(flags))
+        pipeline = beam.Pipeline(runner=FnApiRunner(environment) if local else runner, options=PipelineOptions(flags))
         (
             pipeline
             | "units" >> beam.Create([task.key for task in tasks])
@@ -101,6 +116,8 @@ class Work(beam.DoFn):
         job = json.loads(Path(self.job_file).read_text())
         if self.watching and job["runner"] != os.getpid():
             follow(job["runner"])
+            # Beam prints a failure before it tells of it, and the log may lie on the disk that is full.
+            sys.stderr = cast(TextIO, Unfailing(sys.stderr))
         self.desk = Path(job["desk"])
         self.context = Context.from_json(job["context"])
         self.tasks = {key: Task(phase, key, size, spec) for phase, key, size, spec in job["tasks"]}

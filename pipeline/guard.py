@@ -20,10 +20,11 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 
+from pipeline import forks
 from pipeline.errors import UserError
 from pipeline.guard_child import HEADER, NO_MEMORY, SIZE, Raised
 from stages.base import Limits, Outcome, Stage
@@ -193,15 +194,8 @@ class _Child:
     """A child process. It is ended when this object goes."""
 
     def __init__(self, order: bytes, shared: int) -> None:
-        environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **_ENVIRONMENT}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from pipeline.guard_child import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | environment,
-            pass_fds=[shared],
-        )
-        weakref.finalize(self, _end, self._process)
+        self._process, self._requests, self._replies = _start(shared)
+        weakref.finalize(self, _end, self._process, self._requests, self._replies)
         self._ready = False
         data = pickle.dumps((os.getpid(), shared, order))
         with suppress(BrokenPipeError):  # it is dead: told when it is waited for
@@ -230,27 +224,48 @@ class _Child:
         return self._receive()
 
     def _send(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        self._process.stdin.flush()
+        self._requests.write(data)
+        self._requests.flush()
 
     def _receive(self) -> tuple[Any, bytes]:
         facts, rows = HEADER.unpack(self._read(HEADER.size))
         return pickle.loads(self._read(facts)), self._read(rows)
 
     def _read(self, size: int) -> bytes:
-        assert self._process.stdout is not None
-        data = self._process.stdout.read(size)
+        data = self._replies.read(size)
         if len(data) < size:
             raise _Died(self._process.wait())
         return data
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _start(shared: int) -> tuple[subprocess.Popen[bytes] | forks.Forked, BinaryIO, BinaryIO]:
+    """A child, and the pipes to it and from it: a fork of the nursery where this process is one, else a fresh one."""
+    theirs_in, requests = os.pipe()
+    replies, theirs_out = os.pipe()
+    process: subprocess.Popen[bytes] | forks.Forked
+    try:
+        if forks.nursery is not None:
+            process = forks.Forked(forks.nursery, forks.GUARDED, [theirs_in, theirs_out, 2, shared])
+        else:
+            environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **_ENVIRONMENT}
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from pipeline.guard_child import main; main()"],
+                stdin=theirs_in,
+                stdout=theirs_out,
+                env=os.environ | environment,
+                pass_fds=[shared],
+            )
+    finally:
+        os.close(theirs_in)
+        os.close(theirs_out)
+    return process, os.fdopen(requests, "wb"), os.fdopen(replies, "rb")
+
+
+def _end(process: subprocess.Popen[bytes] | forks.Forked, *pipes: BinaryIO) -> None:
     """Lets a child go: it ends when nobody can ask it any more."""
-    for pipe in (process.stdin, process.stdout):
+    for pipe in pipes:
         with suppress(OSError):
-            pipe.close() if pipe else None
+            pipe.close()
     try:
         process.wait(2)
     except subprocess.TimeoutExpired:

@@ -23,7 +23,9 @@ from typing import BinaryIO, NamedTuple
 import psutil
 import pyarrow as pa
 
+from pipeline import bound
 from pipeline.processes import follow, peak_memory
+from pipeline.resources import digest
 from stages.base import Limits, Processor, Stage
 from stages.schema import READ
 
@@ -34,15 +36,20 @@ HEADER = struct.Struct("<QQ")
 SIZE = struct.Struct("<Q")
 """A request: bytes of the batch as an Arrow stream, which lies in the memory that both processes map."""
 
-_PAGE = (
+PAGE = (
     b"<html lang=en><head><title>A page</title></head><body><nav><a href=/>Home</a></nav><article><h1>A page</h1>"
     + b"<p>This is a paragraph with some words in it, and <a href=/b>a link</a>.</p>" * 8
     + b"<ul><li>one<li>two</ul><table><tr><td>1<td>2</table><pre>code()</pre></article></body></html>"
 )
+"""What warms a stage up."""
 
 
-def main() -> None:
-    """Reads the order from standard input, says when it is ready, then answers requests until the parent is gone."""
+def main(shared: int | None = None) -> None:
+    """Reads the order from standard input, says when it is ready, then answers requests until the parent is gone.
+
+    `shared`: the descriptor of the memory that parent and child map, where it is not the one that the order names.
+    """
+    before = peak_memory() if shared is not None else 0  # of a fork: what it has of the process that it comes from
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -51,12 +58,14 @@ def main() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
     (size,) = SIZE.unpack(requests.read(SIZE.size))
-    parent, shared, data = pickle.loads(requests.read(size))
+    parent, its_shared, data = pickle.loads(requests.read(size))
+    shared = its_shared if shared is None else shared
     follow(parent)
     try:
         stage, files = pickle.loads(data)
         limits = _limits(stage)
-        process = stage.bind(files)
+        facts = bound.facts_of(stage, {role: digest(data) for role, data in files.items()})
+        process = bound.kept(facts) or stage.bind(files)
         _warm_up(process)
     except BaseException as error:
         _reply(replies, Raised.of(error), b"")
@@ -69,12 +78,14 @@ def main() -> None:
         (size,) = SIZE.unpack(request)
         if size > len(memory):
             memory = mmap.mmap(shared, 0, access=mmap.ACCESS_READ)
-        _reply(replies, *_answer(process, memory, size, limits.cpu_seconds))
+        _reply(replies, *_answer(process, memory, size, limits.cpu_seconds, before))
         give_back()
     os._exit(0)  # no library's clean-up may keep it
 
 
-def _answer(process: Processor, memory: mmap.mmap, size: int, cpu_seconds: int) -> tuple[object, bytes | pa.Buffer]:
+def _answer(
+    process: Processor, memory: mmap.mmap, size: int, cpu_seconds: int, before: int
+) -> tuple[object, bytes | pa.Buffer]:
     """The facts and the kept rows of one batch; or what the stage raised."""
     begun = time.process_time()
     try:
@@ -91,7 +102,7 @@ def _answer(process: Processor, memory: mmap.mmap, size: int, cpu_seconds: int) 
         os._exit(NO_MEMORY)  # whatever it holds is gone with it: the next batch must not suffer for this one
     except BaseException as error:  # a stage may well call sys.exit
         return Raised.of(error), b""
-    facts = (list(outcome.dropped), dict(outcome.counts), time.process_time() - begun, peak_memory())
+    facts = (list(outcome.dropped), dict(outcome.counts), time.process_time() - begun, peak_memory() - before)
     return facts, sink.getvalue()
 
 
@@ -128,7 +139,7 @@ def _limits(stage: Stage) -> Limits:
 
 def _warm_up(process: Processor) -> None:
     """Puts a page through the stage, so that loading and compiling are nobody's CPU time."""
-    values = {"id": bytes(16), "source": "", "content_type": "text/html", "payload": _PAGE}
+    values = {"id": bytes(16), "source": "", "content_type": "text/html", "payload": PAGE}
     with contextlib.suppress(Exception):  # what is wrong is told with the first real batch
         process(pa.RecordBatch.from_pylist([values], schema=READ))
 

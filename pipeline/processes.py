@@ -7,7 +7,9 @@ import resource
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 import psutil
 
@@ -36,6 +38,27 @@ def follow(pid: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name=f"follow-{pid}").start()
+
+
+class Unfailing:
+    """A text stream that loses what it cannot write, in place of raising an OSError."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """The number of characters, written or not."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as it goes."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def peak_memory() -> int:

@@ -18,7 +18,7 @@ from pipeline.formats import FIELDS, FORMATS, FormatName, by_ending, missing
 from pipeline.settings import apply_change, explain, listed, load_yaml
 from pipeline.storage.address import is_remote, local_path, option_problems
 from stages.base import Stage
-from stages.registry import find, make
+from stages.registry import STAGES, find, make
 
 SURVIVOR_ORDERS = ("source", "length", "date", "id")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
@@ -223,25 +223,28 @@ class Recipe(Model):
         return [READ_LABEL, *(label for label, _ in self.chain()), DEDUP_LABEL]
 
 
-def read_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
-    """The recipe in a YAML file, with `--set` changes applied. Raises RecipeError naming every problem."""
+def read_recipe(path: Path, changes: list[str] | None = None, *, bind: bool = True) -> Recipe:
+    """The recipe in a YAML file, with `--set` changes applied. Raises RecipeError naming every problem.
+
+    Without `bind`, stages of ours are not tried on their files: the nursery of a run does it.
+    """
     data = load_yaml(path, "recipe")
     if not isinstance(data, dict):
         raise RecipeError(f"{path} is no recipe: it should be a mapping with `name`, `inputs` and `stages`")
     for change in changes or []:
         apply_change(data, change)
     data.setdefault("name", path.stem)
-    return check(data, str(path), path.parent)
+    return check(data, str(path), path.parent, bind=bind)
 
 
-def check(data: dict[str, Any], where: str, folder: Path) -> Recipe:
+def check(data: dict[str, Any], where: str, folder: Path, *, bind: bool = True) -> Recipe:
     """The recipe that `data` describes, its paths made absolute (relative to `folder`)."""
     problems: list[str] = []
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(listed(where, explain(error, Recipe))) from error
-    problems += _stage_problems(recipe, folder)
+    problems += _stage_problems(recipe, folder, bind=bind)
     if not problems:
         problems += _cross_problems(recipe)
     if problems:
@@ -249,7 +252,7 @@ def check(data: dict[str, Any], where: str, folder: Path) -> Recipe:
     return _absolute(recipe, folder)
 
 
-def _stage_problems(recipe: Recipe, folder: Path) -> list[str]:
+def _stage_problems(recipe: Recipe, folder: Path, *, bind: bool) -> list[str]:
     problems = []
     for number, item in enumerate(recipe.stages):
         if len(item) != 1:
@@ -261,12 +264,15 @@ def _stage_problems(recipe: Recipe, folder: Path) -> list[str]:
         except ValueError as error:
             problems.append(f"stages[{number}]: {error}")
             continue
-        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, settings or {}, folder)]
+        bound = bind or name not in STAGES
+        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, settings or {}, folder, bind=bound)]
     return problems
 
 
-def stage_problems(kind: type[Stage], name: str, settings: dict[str, Any], folder: Path) -> list[str]:
-    """What is wrong with the settings of one stage: fields, files, missing packages."""
+def stage_problems(
+    kind: type[Stage], name: str, settings: dict[str, Any], folder: Path, *, bind: bool = True
+) -> list[str]:
+    """What is wrong with the settings of one stage: fields, missing packages and, to `bind` it, files."""
     from importlib.metadata import PackageNotFoundError, version
 
     from pipeline.resources import load
@@ -282,7 +288,7 @@ def stage_problems(kind: type[Stage], name: str, settings: dict[str, Any], folde
         except PackageNotFoundError:
             extra = f"pip install 'corpusmill[{kind.extra}]'" if kind.extra else f"pip install {package}"
             problems.append(f"{name}: needs the package {package}, which is not installed: {extra}")
-    if not problems:
+    if bind and not problems:
         try:
             stage.bind(load(stage.files(), folder))
         except (RecipeError, ValueError) as error:

@@ -45,7 +45,12 @@ def load(files: dict[str, str], folder: Path) -> dict[str, bytes]:
 
 def digests(files: dict[str, str], folder: Path) -> dict[str, str]:
     """The digests of a stage's files by role."""
-    return {role: xxhash.xxh3_128_hexdigest(path.read_bytes()) for role, path in _places(files, folder).items()}
+    return {role: digest(path.read_bytes()) for role, path in _places(files, folder).items()}
+
+
+def digest(data: bytes) -> str:
+    """The digest of a file's contents."""
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 def _places(files: dict[str, str], folder: Path) -> dict[str, Path]:

@@ -41,6 +41,8 @@ class Order:
     options: list[str]
     desk: Path
     """The attempt's own folder, for messages between the processes."""
+    nursery: str | None = None
+    """Where workers are forked, if anywhere: see `pipeline.nursery`."""
 
 
 def main(path: str) -> int:
@@ -53,7 +55,12 @@ def main(path: str) -> int:
     data = json.loads(Path(path).read_text())
     follow(data["driver"])
     order = Order(
-        Context.from_json(data["context"]), data["workers"], data["runner"], data["options"], Path(path).parent
+        Context.from_json(data["context"]),
+        data["workers"],
+        data["runner"],
+        data["options"],
+        Path(path).parent,
+        data["nursery"],
     )
     threading.excepthook = functools.partial(_end_where_a_worker_died, order.desk)
     try:
@@ -191,7 +198,7 @@ def _do(phase: Phase, tasks: list[Task], order: Order, desk: Path) -> None:
     workers = 1 if amount < phase.parallel_from else min(order.workers, len(tasks))
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
 
-    made = run_units(tasks, order.context, workers, order.runner, order.options, desk)
+    made = run_units(tasks, order.context, workers, order.runner, order.options, desk, order.nursery)
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 

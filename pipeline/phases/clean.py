@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline import listing, measures, pins
+from pipeline import bound, listing, measures, pins
 from pipeline.errors import UserError
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
@@ -82,7 +82,7 @@ def tasks(context: Context) -> list[Task]:
 
 def chain_facts(context: Context) -> list[dict[str, Any]]:
     """What the outcome of each stage depends on: name, version, settings, packages, digests of its files."""
-    return [stage.fingerprint() | {"files": digests(stage.files(), context.folder)} for _, stage in context.chain]
+    return [bound.facts_of(stage, digests(stage.files(), context.folder)) for _, stage in context.chain]
 
 
 @once
@@ -137,10 +137,9 @@ class Chain:
         """The columns of the documents part: the document schema and the stages' scores."""
 
     def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
-        files = load(stage.files(), context.folder)
         if stage.limits() is None:
-            return stage.bind(files)
-        guard = self.guards[label] = Guard(stage, files)
+            return bound.kept(facts) or stage.bind(load(stage.files(), context.folder))
+        guard = self.guards[label] = Guard(stage, load(stage.files(), context.folder))
         step = pins.Obeying(guard, label, facts)
         if context.recipe.pins is not None:
             step.obey(pins.read(Path(context.recipe.pins)), whatever_made_them=True)

@@ -6,11 +6,14 @@ import gzip
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.nursery import Nursery
 from pipeline.recipe import read_recipe
 from pipeline.runner import Order, run
 from pipeline.work import Context, Trial
@@ -59,6 +62,22 @@ def contents(out: Path, *folders: str) -> dict[str, bytes]:
         for path in sorted((out / folder).rglob("*"))
         if path.is_file()
     }
+
+
+@contextmanager
+def a_nursery(folder: Path) -> Iterator[Nursery]:
+    """The nursery of a run with hardly any stages."""
+    path = folder / "one.yaml"
+    (folder / "a.jsonl").write_text('{"text": "a"}\n', "utf-8")
+    path.write_text(
+        yaml.safe_dump({"inputs": [{"source": "a", "path": "a.jsonl", "format": "jsonl"}], "stages": []}), "utf-8"
+    )
+    nursery = Nursery(Context(folder / "out", folder, read_recipe(path)))
+    try:
+        assert nursery.problems() == []
+        yield nursery
+    finally:
+        nursery.close()
 
 
 def run_here(recipe: Path, out: Path, *changes: str, trial: Trial | None = None) -> dict[str, int]:

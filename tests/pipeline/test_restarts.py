@@ -21,7 +21,9 @@ def lives(monkeypatch: pytest.MonkeyPatch, phases: list[str], done: dict[str, in
     """Has the working process die once in each of these phases; then, with `done`, it ends well."""
     left: Iterator[str] = iter(phases)
 
-    def attempt(context: Context, request: object, display: object, lock: object, desk: Path) -> dict[str, int] | None:
+    def attempt(
+        context: Context, request: object, display: object, lock: object, desk: Path, nurseries: object
+    ) -> dict[str, int] | None:
         desk.mkdir(parents=True)
         phase = next(left, None)
         if phase is None:
@@ -30,6 +32,7 @@ def lives(monkeypatch: pytest.MonkeyPatch, phases: list[str], done: dict[str, in
         return None
 
     monkeypatch.setattr(driver, "_attempt", attempt)
+    monkeypatch.setattr(driver.nursery, "available", lambda: False)  # nobody is forked here
 
 
 @pytest.mark.parametrize(

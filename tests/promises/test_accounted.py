@@ -171,7 +171,7 @@ sys.meta_path.insert(0, Finder())
 """,
     "call": """
 import sys
-if "pipeline.runner" in " ".join(sys.orig_argv) or "pipeline.guard_child" in " ".join(sys.orig_argv):
+if {"pipeline.runner", "pipeline.nursery", "pipeline.guard_child"} & {*sys.orig_argv}:
     import trafilatura
     def extract(*args, **settings):
         raise ImportError("No module named 'justext', which trafilatura needs")

@@ -100,6 +100,19 @@ def test_a_killed_worker_is_replaced(small: Small, tmp_path: Path, moment: str) 
     assert help.statistics(help.inspect(tmp_path / "out")) == small.statistics
 
 
+def test_a_killed_nursery_is_replaced(small: Small, tmp_path: Path) -> None:
+    """The system may take it in want of memory, as any worker: the run would hang, or lose what was done."""
+    process = help.start_held(tmp_path, "run", small.recipe, "--out", tmp_path / "out", "--workers", 2)
+    nursery = [one for one in help.processes_of(process.pid) if one.pid == os.getpgid(one.pid) != process.pid]
+    assert len(nursery) == 1
+    nursery[0].kill()
+    help.release(tmp_path)
+    status, output = help.finish(process)
+    assert status == 0, output
+    assert "A worker died" in output
+    assert help.shards(tmp_path / "out") == small.shards
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_by_a_signal(small: Small, tmp_path: Path, number: int, status: int) -> None:
     """Else Ctrl-C or a scheduler's stop would leave processes behind, or a folder that cannot go on."""

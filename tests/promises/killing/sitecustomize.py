@@ -55,9 +55,16 @@ def _arm(order):
         kill()
 
     if order["moment"] == "start":
-        if "sdk_worker" in " ".join(sys.orig_argv[:3]) and not os.path.exists(order["flag"]):
-            open(order["flag"], "w").close()
-            kill()
+
+        def kill_once():
+            if not os.path.exists(order["flag"]):
+                open(order["flag"], "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        if "pipeline.nursery" in sys.orig_argv:
+            os.register_at_fork(after_in_child=kill_once)
+        elif "sdk_worker" in " ".join(sys.orig_argv[:3]):
+            kill_once()
         return
     os.replace = killing
 

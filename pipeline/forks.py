@@ -1,0 +1,71 @@
+"""Asking the nursery (`pipeline.nursery`) for processes: what workers, and what Beam starts for them, need of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+SIZE = struct.Struct("<Q")
+"""In front of a request: its bytes. The descriptors come with it."""
+TOLD = struct.Struct("<i")
+"""A pid, then an exit status; negative: the signal that ended it."""
+DESCRIPTORS = 4
+"""Most descriptors that come with a request: standard input, output, error, shared memory."""
+WORKER, GUARDED = "worker", "guarded"
+"""What a process can be: a Beam worker, the child of a guarded stage."""
+
+nursery: str | None = None
+"""The address of the nursery that this process was forked from."""
+
+
+def worker_command(address: str) -> str:
+    """The command line with which Beam starts a worker."""
+    client = Path(__file__).with_name("nursery_client.py")
+    return f"exec {shlex.join([sys.executable, '-I', '-S', str(client), address])}"
+
+
+class Forked:
+    """A process that the nursery forked for this one, with the part of `subprocess.Popen` that guards use."""
+
+    def __init__(self, address: str, kind: str, descriptors: list[int]) -> None:
+        self._line = socket.socket(socket.AF_UNIX)
+        try:
+            self._line.connect(address)
+        except OSError:
+            os._exit(1)  # a worker without its nursery has died: the run begins again with both
+        ask = json.dumps({"kind": kind}).encode()
+        socket.send_fds(self._line, [SIZE.pack(len(ask))], descriptors)
+        self._line.sendall(ask)
+        (self.pid,) = TOLD.unpack(self._read())
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, negative where a signal ended it. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            self._line.settimeout(timeout)
+            try:
+                (self.returncode,) = TOLD.unpack(self._read())
+            except TimeoutError:
+                raise subprocess.TimeoutExpired("forked", timeout or 0) from None
+            self._line.close()
+        return self.returncode
+
+    def kill(self) -> None:
+        """Ends it: the nursery does so when it is not asked for any more."""
+        self._line.shutdown(socket.SHUT_WR)
+
+    def _read(self) -> bytes:
+        data = b""
+        while len(data) < TOLD.size:
+            piece = self._line.recv(TOLD.size - len(data))
+            if not piece:  # the nursery is gone, as by the system in want of memory
+                return TOLD.pack(-signal.SIGKILL)
+            data += piece
+        return data
