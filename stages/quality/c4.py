@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge
 
-from stages.base import Outcome, Rule, judged, with_column
+from stages.base import Outcome, Processor, Rule, judged, with_column
 from stages.kernels import inline, njit
 from stages.quality.fields import SENTENCES
-from stages.quality.fineweb import lines_longer_than
-from stages.quality.phrases import found_at, phrases
-from stages.quality.rules import Limit, QualityStage
+from stages.quality.lines import lines_longer_than
+from stages.quality.phrases import Phrases, found_at, phrases
+from stages.quality.rules import Limit, QualityStage, counts_of_cut, no_text, refuse_empty_phrases
 from stages.quality.statistics import counted
 from stages.text import characters
 from stages.text.characters import BLANK, FINAL, LETTER, NUMBER, SPACELESS, TERMINAL
@@ -68,9 +68,7 @@ class C4(QualityStage):
     """A page with one of these is dropped (`page_phrase`)."""
 
     def __post_init__(self) -> None:
-        for name in ("line_phrases", "page_phrases"):
-            if not all(phrase.strip() for phrase in getattr(self, name)):
-                raise ValueError(f"{name}: an empty phrase is in every line")
+        refuse_empty_phrases(self, "line_phrases", "page_phrases")
         super().__post_init__()
 
     @classmethod
@@ -83,28 +81,23 @@ class C4(QualityStage):
         place = ("min_line_words", "min_sentences").index(name)
         return replace(self, **{name: _THRESHOLDS[self.thresholds][place]}).limit(name, batch)  # type: ignore[arg-type]
 
-    def process(self, batch: pa.RecordBatch) -> Outcome:
-        text = batch.column("text")
-        spans, pages, cut = self._lines(texts(text), self.limit("min_line_words", batch))
-        new = edited(text, spans, [b"", b"\n"])
-        none = text.is_null().to_numpy(zero_copy_only=False)
-        if new is not text:
-            batch = with_column(batch, "text", new)
-        batch, counts = counted(batch)
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        return partial(self._process, phrases((*self.line_phrases, *self.page_phrases)))
+
+    def _process(self, listed: Phrases, batch: pa.RecordBatch) -> Outcome:
+        before = batch.column("text")
+        spans, pages, cut = self._lines(texts(before), self.limit("min_line_words", batch), listed)
+        after = edited(before, spans, [b"", b"\n"])
+        batch, counts = counted(with_column(batch, "text", after))
         rules = [
-            Rule("no_text", none),
+            no_text(batch),
             Rule("page_phrase", pages == _PAGE),
             Rule("curly_bracket", pages == _BRACKET),
             self.at_least("min_sentences", "few_sentences", counts[SENTENCES], batch),
         ]
-        kept = ~np.logical_or.reduce([rule.hit for rule in rules])
-        told = {f"lines_cut_{name}": int(cut[kept, number].sum()) for number, name in enumerate(_CUT) if name}
-        if new is not text:
-            lost = pc.subtract(pc.utf8_length(text), pc.utf8_length(new)).filter(pa.array(kept))
-            told["characters_cut"] = pc.sum(lost).as_py() or 0
-        return judged(batch, rules, {name: number for name, number in told.items() if number})
+        return judged(batch, rules, counts_of_cut(rules, _CUT, cut, before, after))
 
-    def _lines(self, view: Texts, least: Limit) -> tuple[Edits, Ints, Ints]:
+    def _lines(self, view: Texts, least: Limit, listed: Phrases) -> tuple[Edits, Ints, Ints]:
         """What to cut from each text, why its page goes (0 where it stays), and how many lines are cut by reason."""
         rows = len(view.valid)
         used = view.data[view.offsets[0] : view.offsets[-1]]
@@ -114,7 +107,7 @@ class C4(QualityStage):
             view.data, view.offsets, characters.classes(), characters.folds_alone(),
             np.broadcast_to(np.asarray(least, np.float64), rows), self.max_word_length,
             (self.end_marks, self.citations, self.curly_brackets), len(self.line_phrases),
-            *phrases((*self.line_phrases, *self.page_phrases)), pages, cut, spans,
+            *listed, pages, cut, spans,
         )  # fmt: skip
         return Edits(*spans[:, :number]), pages, cut
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge
 
-from stages.base import Outcome, Processor, Rule, judged
+from stages.base import Outcome, Processor, Rule
 from stages.quality.fields import (
     BULLET_LINES,
     ELLIPSES,
@@ -28,7 +28,6 @@ from stages.quality.fields import (
     WORDS,
 )
 from stages.quality.rules import QualityStage, Share, ratio
-from stages.quality.statistics import counted
 from stages.quality.stopwords import StopWords, read_stop_words
 from stages.text.column import Ints, texts
 
@@ -93,12 +92,9 @@ class GopherQuality(QualityStage):
         return partial(self._judge, lists)
 
     def _judge(self, lists: StopWords, batch: pa.RecordBatch) -> Outcome:
-        batch, counts = counted(batch)
-        none = batch.column("text").is_null().to_numpy(zero_copy_only=False)
         listed = lists.rows(batch.column("language"), self.fallback_language)
         number = np.where(listed >= 0, lists.count(texts(batch.column("text")), listed), np.nan)
-        stop = self.at_least("min_stop_words", "stop_words", number, batch)
-        return judged(batch, [Rule("no_text", none), *self.rules(counts, batch), stop])
+        return self.process(batch, [self.at_least("min_stop_words", "stop_words", number, batch)])
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
         if self.words == "blanks":

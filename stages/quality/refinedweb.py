@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge
 
-from stages.base import Outcome, Rule, judged, with_column
+from stages.base import Outcome, Processor, judged, with_column
 from stages.kernels import inline, njit
 from stages.quality.fields import WORDS
-from stages.quality.phrases import found_at, phrase_end, phrases
-from stages.quality.rules import Limit, QualityStage, Share, ratio
+from stages.quality.phrases import Phrases, found_at, phrase_end, phrases
+from stages.quality.rules import Limit, QualityStage, Share, counts_of_cut, no_text, ratio, refuse_empty_phrases
 from stages.quality.statistics import counted
 from stages.text import characters
 from stages.text.characters import BLANK, LETTER, NUMBER, SPACELESS, UPPER
@@ -65,34 +66,28 @@ class RefinedWebLines(QualityStage):
     """Greatest share of the document's words that may be cut (`flagged_words`)."""
 
     def __post_init__(self) -> None:
-        for name in ("counters", "first_phrases", "last_phrases", "phrases"):
-            if not all(phrase.strip() for phrase in getattr(self, name)):
-                raise ValueError(f"{name}: an empty phrase is in every line")
+        refuse_empty_phrases(self, "counters", "first_phrases", "last_phrases", "phrases")
         super().__post_init__()
 
     @classmethod
     def limits_of_rules(cls) -> list[str]:
         return ["short_line", "max_flagged_words"]
 
-    def process(self, batch: pa.RecordBatch) -> Outcome:
-        batch, counts = counted(batch)
-        text = batch.column("text")
-        spans, flagged, cut = self._spans(texts(text), self.limit("short_line", batch))
-        new = edited(text, spans)
-        share = ratio(flagged, counts[WORDS])
-        rules = [
-            Rule("no_text", text.is_null().to_numpy(zero_copy_only=False)),
-            self.at_most("max_flagged_words", "flagged_words", share, batch),
-        ]
-        kept = ~np.logical_or.reduce([rule.hit for rule in rules])
-        told = {f"lines_cut_{name}": int(cut[kept, number].sum()) for number, name in enumerate(_CUT) if name}
-        if new is not text:
-            lost = pc.subtract(pc.utf8_length(text), pc.utf8_length(new)).filter(pa.array(kept))
-            told["characters_cut"] = pc.sum(lost).as_py() or 0
-            batch = with_column(batch, "text", new)
-        return judged(batch, rules, {name: number for name, number in told.items() if number})
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        listed = phrases((*self.counters, *self.first_phrases, *self.last_phrases, *self.phrases))
+        return partial(self._process, listed)
 
-    def _spans(self, view: Texts, short: Limit) -> tuple[Edits, Ints, Ints]:
+    def _process(self, listed: Phrases, batch: pa.RecordBatch) -> Outcome:
+        batch, counts = counted(batch)
+        before = batch.column("text")
+        spans, flagged, cut = self._spans(texts(before), self.limit("short_line", batch), listed)
+        after = edited(before, spans)
+        share = ratio(flagged, counts[WORDS])
+        rules = [no_text(batch), self.at_most("max_flagged_words", "flagged_words", share, batch)]
+        batch = with_column(batch, "text", after)
+        return judged(batch, rules, counts_of_cut(rules, _CUT, cut, before, after))
+
+    def _spans(self, view: Texts, short: Limit, listed: Phrases) -> tuple[Edits, Ints, Ints]:
         """What to cut from each text, how many of its words that is, and how many lines by reason."""
         rows = len(view.valid)
         most = np.broadcast_to(np.asarray(short, np.int64), rows)
@@ -104,7 +99,7 @@ class RefinedWebLines(QualityStage):
         number = _scan(
             view.data, view.offsets, characters.classes(), characters.folds_alone(),
             (self.max_capitals, self.numbers, self.one_word), most, np.cumsum(np.array((0, *kinds))),
-            *phrases((*self.counters, *self.first_phrases, *self.last_phrases, *self.phrases)), flagged, cut, spans,
+            *listed, flagged, cut, spans,
         )  # fmt: skip
         return Edits(*spans[:, :number]), flagged, cut
 

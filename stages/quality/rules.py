@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from annotated_types import Ge, Le
 from pydantic import TypeAdapter, ValidationError
 
@@ -74,10 +75,38 @@ class QualityStage(Stage):
         """The rules in the order in which they are held against a text; `counts[FIELD]` is an array over the rows."""
         raise NotImplementedError
 
-    def process(self, batch: pa.RecordBatch) -> Outcome:
+    def process(self, batch: pa.RecordBatch, others: Sequence[Rule] = ()) -> Outcome:
+        """The batch held against `rules`, and then against `others`, which need more than the counts."""
         batch, counts = counted(batch)
-        none = batch.column("text").is_null().to_numpy(zero_copy_only=False)
-        return judged(batch, [Rule("no_text", none), *self.rules(counts, batch)])
+        return judged(batch, [no_text(batch), *self.rules(counts, batch), *others])
+
+
+def no_text(batch: pa.RecordBatch) -> Rule:
+    """The first rule of every stage: there is nothing to judge in a null."""
+    return Rule("no_text", batch.column("text").is_null().to_numpy(zero_copy_only=False))
+
+
+def refuse_empty_phrases(stage: Stage, *settings: str) -> None:
+    """Raises ValueError if one of these lists of phrases holds an empty one."""
+    for name in settings:
+        if not all(phrase.strip() for phrase in getattr(stage, name)):
+            raise ValueError(f"{name}: an empty phrase is in every line")
+
+
+def counts_of_cut(
+    rules: Sequence[Rule], reasons: Sequence[str], lines: Ints, before: pa.Array, after: pa.Array
+) -> dict[str, int]:
+    """What was cut from the texts that the rules keep: `lines_cut_REASON` and `characters_cut`, where it is any.
+
+    `lines` holds for each text how many of its lines were cut for each of `reasons`; an empty reason is none.
+    """
+    kept = ~np.logical_or.reduce([rule.hit for rule in rules])
+    totals = lines[kept].sum(axis=0).tolist()
+    counts = {f"lines_cut_{reason}": total for reason, total in zip(reasons, totals, strict=True) if reason}
+    if after is not before:
+        lost = pc.subtract(pc.utf8_length(before), pc.utf8_length(after)).filter(pa.array(kept))
+        counts["characters_cut"] = pc.sum(lost).as_py() or 0
+    return {name: count for name, count in counts.items() if count}
 
 
 def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
