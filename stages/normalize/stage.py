@@ -36,7 +36,7 @@ class Normalize(Stage):
     """
 
     name: ClassVar[str] = "normalize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     packages: ClassVar[tuple[str, ...]] = ("ftfy", "regex")
 
     fix_encoding: bool = True

@@ -48,9 +48,9 @@ def test_cjk_punctuation_and_quotes_stay() -> None:
 
 def test_lines_blanks_and_controls() -> None:
     """Tokens would be spent on invisible characters, and what was cut would not be counted."""
-    outcome = Normalize().process(batch(["\n\na \u3000\r\nb\x00\x07\u2028c\t\n\n\n\n\n\nd\ufeff  "]))
+    outcome = Normalize().process(batch(["\n\na \u3000\r\nb\x00\x07\u2028c\t\n\n\n\n\n\nd\ufeff\ufffc  "]))
     assert texts(outcome) == ["a\nb\nc\n\n\nd"]
-    assert outcome.counts == {"changed_documents": 1, "characters_cut": 13}
+    assert outcome.counts == {"changed_documents": 1, "characters_cut": 14}
     assert normalized("a\n\n\nb", max_blank_lines=0) == "a\nb"
 
 
