@@ -16,8 +16,9 @@ from stages.kernels import inline, njit
 from stages.quality.fields import SENTENCES
 from stages.quality.lines import lines_longer_than
 from stages.quality.phrases import Phrases, found_at, phrases
-from stages.quality.rules import Limit, QualityStage, counts_of_cut, no_text, refuse_empty_phrases
-from stages.quality.statistics import counted
+from stages.quality.rules import Limit, QualityStage, WordsStage, counts_of_cut, no_text, refuse_empty_phrases
+from stages.quality.statistics import cuts_of
+from stages.segmenters import Cuts, goes_on
 from stages.text import characters
 from stages.text.characters import BLANK, FINAL, LETTER, NUMBER, SPACELESS, TERMINAL
 from stages.text.column import Edits, Ints, Texts, edited, texts
@@ -30,14 +31,15 @@ _PAGE, _BRACKET = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class C4(QualityStage):
+class C4(WordsStage):
     """Cuts lines that are no sentences and drops pages with too few (Raffel et al. 2020, section 2.2, and its code).
 
     A line stays if it ends with a terminal mark of any script or a closing quote, has enough words, none
     longer than `max_word_length`, and none of the `line_phrases`. A page goes if such a line has one of the
     `page_phrases` or a curly bracket, or if too few sentences are left. Marks of citation are cut. The lines that stay
-    follow each other without empty ones. Characters of scripts without spaces are words. Phrases are compared without
-    regard to case and width. Counts `lines_cut_*` by reason and `characters_cut`.
+    follow each other without empty ones. Characters of scripts without spaces are words, unless a `segmenter` cuts
+    words there. Phrases are compared without regard to case and width. Counts `lines_cut_*` by reason and
+    `characters_cut`.
     """
 
     name: ClassVar[str] = "c4"
@@ -82,13 +84,15 @@ class C4(QualityStage):
         return replace(self, **{name: _THRESHOLDS[self.thresholds][place]}).limit(name, batch)  # type: ignore[arg-type]
 
     def bind(self, files: Mapping[str, bytes]) -> Processor:
+        super().bind(files)
         return partial(self._process, phrases((*self.line_phrases, *self.page_phrases)))
 
     def _process(self, listed: Phrases, batch: pa.RecordBatch) -> Outcome:
         before = batch.column("text")
-        spans, pages, cut = self._lines(texts(before), self.limit("min_line_words", batch), listed)
+        cuts = cuts_of(batch, self.segmenter)
+        spans, pages, cut = self._lines(texts(before), self.limit("min_line_words", batch), listed, cuts)
         after = edited(before, spans, [b"", b"\n"])
-        batch, counts = counted(with_column(batch, "text", after))
+        batch, counts = self.counted(with_column(batch, "text", after))
         rules = [
             no_text(batch),
             Rule("page_phrase", pages == _PAGE),
@@ -97,7 +101,7 @@ class C4(QualityStage):
         ]
         return judged(batch, rules, counts_of_cut(rules, _CUT, cut, before, after))
 
-    def _lines(self, view: Texts, least: Limit, listed: Phrases) -> tuple[Edits, Ints, Ints]:
+    def _lines(self, view: Texts, least: Limit, listed: Phrases, cuts: Cuts) -> tuple[Edits, Ints, Ints]:
         """What to cut from each text, why its page goes (0 where it stays), and how many lines are cut by reason."""
         rows = len(view.valid)
         used = view.data[view.offsets[0] : view.offsets[-1]]
@@ -107,7 +111,7 @@ class C4(QualityStage):
             view.data, view.offsets, characters.classes(), characters.folds_alone(),
             np.broadcast_to(np.asarray(least, np.float64), rows), self.max_word_length,
             (self.end_marks, self.citations, self.curly_brackets), len(self.line_phrases),
-            *listed, pages, cut, spans,
+            *listed, *cuts, pages, cut, spans,
         )  # fmt: skip
         return Edits(*spans[:, :number]), pages, cut
 
@@ -159,7 +163,7 @@ def _citation(data: Bytes, at: int, end: int) -> int:
 @njit
 def _scan(
     data: Bytes, offsets: Ints, classes: Any, folds: Any, least: Any, longest: int, flags: Any, of_lines: int,
-    codes: Any, starts: Ints, firsts: Any, pages: Ints, cut: Any, spans: Any,
+    codes: Any, starts: Ints, firsts: Any, cuts: Ints, cut_starts: Ints, pages: Ints, cut: Any, spans: Any,
 ) -> int:  # fmt: skip
     end_marks, citations, brackets = flags
     count = 0
@@ -167,6 +171,7 @@ def _scan(
         before = count
         begin, end = offsets[row], offsets[row + 1]
         at = begin
+        next_cut, last_cut = cut_starts[row], cut_starts[row + 1]
         behind = begin  # the end of the line that was kept last
         kept_any = False
         while at < end:
@@ -201,7 +206,8 @@ def _scan(
                         first = place
                     last = place + step
                     if kind & SPACELESS and kind & (LETTER | NUMBER):
-                        words += 1
+                        next_cut, onward = goes_on(cuts, next_cut, last_cut, place - begin)
+                        words += word != 2 or not onward
                         word, size = 2, 0
                     elif word == 0 or (word == 2 and kind & (LETTER | NUMBER)):
                         words += 1

@@ -20,12 +20,12 @@ from stages.quality.fields import (
     TERMS,
 )
 from stages.quality.lines import lines_longer_than
-from stages.quality.rules import QualityStage, Share, ratio
+from stages.quality.rules import Share, WordsStage, ratio
 from stages.text.column import Ints, texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineWebQuality(QualityStage):
+class FineWebQuality(WordsStage):
     """Drops documents by the lines that they are made of (Penedo et al. 2024, FineWeb, section 3.6).
 
     A line ends a sentence by a terminal mark of any script, before closing quotes and brackets. Lines are compared and
