@@ -28,22 +28,24 @@ _THRESHOLDS = {"c4": (5, 3), "datatrove": (3, 5)}
 _KEPT, _LONG_WORD, _NO_END, _FEW_WORDS, _PHRASE = range(5)
 _CUT = ("", "long_word", "no_end_mark", "few_words", "phrase")
 _PAGE, _BRACKET = 1, 2
+_ANGLES = (0xAB, 0xBB, 0x2039, 0x203A)
+"""`«»‹›`: quotes, and arrows as often (`Read more »`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class C4(WordsStage):
     """Cuts lines that are no sentences and drops pages with too few (Raffel et al. 2020, section 2.2, and its code).
 
-    A line stays if it ends with a terminal mark of any script or a closing quote, has enough words, none
-    longer than `max_word_length`, and none of the `line_phrases`. A page goes if such a line has one of the
-    `page_phrases` or a curly bracket, or if too few sentences are left. Marks of citation are cut. The lines that stay
-    follow each other without empty ones. Characters of scripts without spaces are words, unless a `segmenter` cuts
-    words there. Phrases are compared without regard to case and width. Counts `lines_cut_*` by reason and
-    `characters_cut`.
+    A line stays if it ends with a terminal mark of any script or a closing quote (of `»` and `«`, arrows as often,
+    what stands before them counts), has enough words, none longer than `max_word_length`, and none of the
+    `line_phrases`. A page goes if such a line has one of the `page_phrases` or a curly bracket, or if too few sentences
+    are left. Marks of citation are cut. The lines that stay follow each other without empty ones. Characters of scripts
+    without spaces are words, unless a `segmenter` cuts words there. Phrases are compared without regard to case and
+    width. Counts `lines_cut_*` by reason and `characters_cut`.
     """
 
     name: ClassVar[str] = "c4"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     thresholds: Literal["c4", "datatrove"] = "c4"
@@ -184,7 +186,7 @@ def _scan(
             word = words = size = too_long = 0
             said = count  # citations are cut only if the line stays
             place = line
-            final = dots = 0  # of the last character that is no blank and in no citation
+            final = dots = 0  # of the last character that is no blank, no angle quote and in no citation
             page = phrase = bracket = False
             while place < stop:
                 code = code_at(data, place)
@@ -214,8 +216,9 @@ def _scan(
                         word = 1
                     size += 1
                     too_long |= size > longest
-                    final = kind & (TERMINAL | FINAL)
-                    dots = dots + 1 if code == 46 else 0
+                    if code not in _ANGLES:
+                        final = kind & (TERMINAL | FINAL)
+                        dots = dots + 1 if code == 46 else 0
                     bracket |= code == 123
                     found = found_at(data, place, stop, folds, codes, starts, firsts, 0, len(starts) - 1)
                     if found >= 0:

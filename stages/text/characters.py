@@ -45,7 +45,7 @@ CLOSING = 1 << 16
 """Closing brackets and quotes, which may follow the end of a sentence; `"` and `'` too."""
 LOWER = 1 << 17
 FINAL = 1 << 18
-"""Closing quotes; `"` and `'` too."""
+"""Quotes that close in some language (`“` does in German); `"` and `'` too. Not those that are arrows as often: `»`."""
 
 _PROPERTIES = {
     LETTER: r"\p{L}",
@@ -65,7 +65,7 @@ _PROPERTIES = {
     TERMINAL: r"[\p{Sentence_Terminal}\u17d6\u17d9\u17da]",
     CLOSING: "[\\p{Pe}\\p{Pf}\"']",
     LOWER: r"\p{Ll}",
-    FINAL: "[\\p{Pf}\"'」』｣〞〟]",
+    FINAL: "[”’“‘\"'」』｣〞〟]",
 }
 
 
