@@ -145,8 +145,8 @@ RUDE = {
     "you dumb cunt, so go to hell and stay there.",
 }
 OFFENDING = (
-    "stupid", "stu\u0301pid", "bitch", "worthless", "piece of shit", "hate", "dumb cunt", "go to hell", "傻逼", "滚出去",
-    "你妈的", "垃圾", "脑残", "去死", "贱人", "恶心",
+    "stupid", "stu\u0301pid", "bitch", "worthless", "piece of shit", "hate", "dumb cunt", "go to hell", "傻逼",
+    "滚出去", "你妈的", "垃圾", "脑残", "去死", "贱人", "恶心",
 )  # fmt: skip
 CALM = (
     "今天天气很好👩\u200d👩\u200d👧\u200d👦，我们去公园散步，看到了许多人和一些小鸟。"
