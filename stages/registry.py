@@ -25,6 +25,7 @@ from stages.extract import Extract
 from stages.importing import imported
 from stages.language import Language
 from stages.normalize import Normalize
+from stages.perplexity import Perplexity
 from stages.pii import Pii
 from stages.quality.c4 import C4, C4Paragraphs
 from stages.quality.fineweb import FineWebQuality
@@ -41,7 +42,7 @@ STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Bias,
+        RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity, Bias,
         Decontaminate, Spelling,
     )
 }  # fmt: skip

@@ -1,0 +1,7 @@
+"""How likely a text is to an n-gram model of its language: CCNet's measure of quality (Wenzek et al. 2020).
+
+`normal` writes lines as CCNet's models know them, `model` opens KenLM's and SentencePiece's files, `stage` scores.
+"""
+
+from stages.perplexity.stage import LanguageModel as LanguageModel
+from stages.perplexity.stage import Perplexity as Perplexity
