@@ -33,7 +33,7 @@ class FineWebQuality(WordsStage):
     """
 
     name: ClassVar[str] = "fineweb_quality"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     min_terminal_lines: Share = 0.12

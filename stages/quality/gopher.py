@@ -47,7 +47,7 @@ class GopherQuality(WordsStage):
     """
 
     name: ClassVar[str] = "gopher_quality"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     words: Literal["blanks", "marks"] = "blanks"

@@ -10,9 +10,9 @@ import regex
 from stages.quality.fields import BULLETS, FIELDS
 from stages.words import _PIECE, _WORD
 
-_CLOSERS = regex.compile(r"[\p{Pe}\p{Pf}\"'\s\x1c-\x1f]+$")
+_CLOSERS = regex.compile(r"[\p{Pe}\p{Pf}\p{Pi}\"'\s\x1c-\x1f]+$")
 _TERMINAL = regex.compile(r"[\p{Sentence_Terminal}\u17d6\u17d9\u17da]")
-_CLOSING = regex.compile(r"[\p{Pe}\p{Pf}\"']")
+_CLOSING = regex.compile(r"[\p{Pe}\p{Pf}\p{Pi}\"']")
 _ALNUM = regex.compile(r"[\p{L}\p{N}]")
 
 

@@ -74,6 +74,7 @@ def test_what_is_said_once_is_no_repetition(text: str) -> None:
         ("\n\n\n\n\n\n\n\n".join(numbered(9, "{} is a line of thirty or more letters.")), "breaks"),
         (" \n \n", "empty"),
         ("He said: “This is a sentence that is long enough.”", None),
+        ("„Das ist ein Satz, der lang genug ist.“\n»Das ist noch ein Satz, der lang genug ist.«", None),
     ],
 )
 def test_fineweb(text: str, reason: str | None) -> None:
