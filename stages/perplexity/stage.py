@@ -53,7 +53,8 @@ class Perplexity(Stage):
     Writes `perplexity` (in tenths; null where the language has no model, and for blank texts), and `perplexity_bucket`
     where a language has `head` and `tail`. Texts like the model's (Wikipedia, in CCNet) score low,
     lists and garbage high; speech and poetry too, which is why CCNet keeps the buckets apart and drops none. It puts
-    its limits at the 30th and 60th percentile of each language: `corpusmill inspect --rules` shows them.
+    its limits at the 30th and 60th percentile of each language, as `corpusmill inspect --rules` shows them for a run
+    with `no_model: drop` and one model.
     """
 
     name: ClassVar[str] = "perplexity"
@@ -132,7 +133,8 @@ class Perplexity(Stage):
             ("min_perplexity", "low_perplexity", np.less),
             ("max_perplexity", "high_perplexity", np.greater),
         ):
-            if any(getattr(item, setting) is not None for item in (self, *self.models.values())):
+            named = any(getattr(item, setting) is not None for item in (self, *self.models.values()))
+            if named or setting == "max_perplexity":  # without a limit too, so that `inspect` shows the values
                 limit = self._limits(setting, languages)
                 rules.append(Rule(reason, told & hit(tenths, np.rint(limit * _UNIT)), value, limit, setting))
         return judged(batch, rules)

@@ -144,6 +144,7 @@ def test_limits_and_buckets() -> None:
     low = run(texts, min_perplexity=1.6, models=named)
     assert reasons(low) == [(0, "low_perplexity")]
     assert low.measures["min_perplexity"].tolist() == [1.5, 4.5, 13.3]
+    assert run(texts).measures["max_perplexity"].tolist() == [1.5, 4.5, 13.3]  # for `inspect --rules`
     assert "perplexity_bucket" not in run(texts).batch.schema.names
     limits = {"models": named, "max_perplexity": 5.0}
     whole, single = run(texts, **limits), [run([text], **limits) for text in texts]
