@@ -12,6 +12,7 @@ import regex
 
 from stages.kernels import inline
 from stages.normalize.kinds import DECOMPOSES, MEETS, NEVER
+from stages.text.search import first_at_least
 
 Form = Literal["NFC", "NFKC"]
 _APART: dict[Form, Literal["NFD", "NFKD"]] = {"NFC": "NFD", "NFKC": "NFKD"}
@@ -35,14 +36,8 @@ def disturbs(
     if above & DECOMPOSES or (0x1100 <= starter <= 0x1112 and 0x1161 <= code <= 0x1175):
         return True
     pair = starter << 21 | code
-    low, high = 0, len(pairs)
-    while low < high:
-        middle = (low + high) // 2
-        if pairs[middle] < pair:
-            low = middle + 1
-        else:
-            high = middle
-    return bool(low < len(pairs) and pairs[low] == pair)
+    place = first_at_least(pairs, pair, 0, len(pairs))
+    return bool(place < len(pairs) and pairs[place] == pair)
 
 
 def normalized(text: str, form: Form) -> str:
