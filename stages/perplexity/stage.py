@@ -15,7 +15,7 @@ from annotated_types import Ge
 from pydantic import ConfigDict
 
 from stages.base import Outcome, Processor, Rule, Stage, judged, with_column
-from stages.perplexity.model import EXTRA, Model, language_model, sentence_pieces
+from stages.perplexity.model import Model, language_model, sentence_pieces
 from stages.perplexity.normal import normal
 from stages.rows import strings, text_array
 
@@ -33,7 +33,7 @@ class LanguageModel:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     lm: str
-    """KenLM's file: binary, ARPA or gzipped ARPA."""
+    """KenLM's file: ARPA, or what `build_binary FILE.arpa FILE.bin` made of it (no trie); either may be gzipped."""
     sentencepiece: str = ""
     """SentencePiece's model whose pieces are the tokens; empty: what stands between blanks."""
     head: Limit | None = None
@@ -59,8 +59,7 @@ class Perplexity(Stage):
 
     name: ClassVar[str] = "perplexity"
     version: ClassVar[int] = 1
-    packages: ClassVar[tuple[str, ...]] = ("kenlm", "regex", "sentencepiece")
-    extra: ClassVar[str | None] = EXTRA
+    packages: ClassVar[tuple[str, ...]] = ("regex", "sentencepiece")
 
     models: Mapping[str, LanguageModel] = field(default_factory=dict)
     """By language (column `language`): `lm` and, each if wished, `sentencepiece`, `head` and `tail`, `min_perplexity`,
@@ -117,9 +116,12 @@ class Perplexity(Stage):
         texts = strings(batch, "text")
         languages = [(code or "").lower().replace("_", "-").partition("-")[0] for code in strings(batch, "language")]
         tenths = np.full(len(texts), -1, np.int64)
-        for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
-            if text and language in models:
-                tenths[row] = self._tenths(models[language], text)
+        for name, model in models.items():
+            rows = [row for row, language in enumerate(languages) if language == name]
+            lines = {row: found for row in rows if (found := self._lines(texts[row] or ""))}
+            sums, tokens = model.score(list(lines.values()))
+            exponents = np.fmin(-sums / np.maximum(tokens, 1), _MOST)
+            tenths[list(lines)] = [round(_UNIT * 10.0**exponent) for exponent in exponents.tolist()]
         told = tenths >= 0
         value = np.where(told, tenths / _UNIT, np.nan)
         batch = with_column(batch, "perplexity", pa.array(value, pa.float32(), mask=~told))
@@ -139,16 +141,12 @@ class Perplexity(Stage):
                 rules.append(Rule(reason, told & hit(tenths, np.rint(limit * _UNIT)), value, limit, setting))
         return judged(batch, rules)
 
-    def _tenths(self, model: Model, text: str) -> int:
-        """A text's perplexity in tenths, -1 where there is nothing to score."""
+    def _lines(self, text: str) -> list[str]:
+        """The sentences of a text."""
         lines = [text] if self.join_lines else text.split("\n")
         if self.normalize:
             lines = [normal(line, self.accents) for line in lines]
-        lines = [line.replace("\n", " ") for line in lines if line and not line.isspace()]
-        if not lines:
-            return -1
-        total, tokens = model.score(lines)
-        return int(np.rint(_UNIT * 10.0 ** min(-total / tokens, _MOST)))
+        return [line.replace("\n", " ") for line in lines if line and not line.isspace()]
 
     def _bucket(self, language: str, tenths: int) -> str | None:
         item = self.models.get(language)
