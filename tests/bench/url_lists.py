@@ -176,6 +176,9 @@ def main() -> None:
         path, addressed = Path(folder) / "list.txt", Path(folder) / "urls.txt"
         path.write_bytes(entries(ENTRIES))
         addressed.write_text("\n".join(addresses(path.read_bytes(), URLS)))
+        short = Path(folder) / "short.txt"
+        short.write_text("a.example\nb.example/page")
+        measure(ours, short, short)  # compiles, if need be: workers find the kernels on the disk
         found = {"corpusmill": measure(ours, path, addressed) | {"urls": URLS}}
         if not options.alone:
             found["datatrove"] = peer(path, addressed, peer_python(options.peer))
