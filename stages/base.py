@@ -49,6 +49,11 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     measures: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """For each of the n rows, dropped or not: the values that rules were held against, by setting, and `BROKEN`."""
+    findings: Mapping[str, pa.Array] = field(default_factory=dict)
+    """For each of the n rows, dropped or not: what else a report of the stage needs, kept beside the measures."""
+    groups: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    """Which of the n rows are in which group. Later stages' drops are counted by group, so that the report can say
+    whether a filter takes more of one than of another; the same names whatever the batch."""
 
 
 Processor = Callable[[pa.RecordBatch], Outcome]

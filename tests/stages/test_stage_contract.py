@@ -62,6 +62,11 @@ def check(name: str, whole: pa.RecordBatch) -> None:
     assert rows == outcome.batch.to_pylist()
     assert dropped == list(outcome.dropped)
     assert counts == dict(outcome.counts)
+    for kind in ("measures", "findings", "groups"):
+        for found, values in getattr(outcome, kind).items():
+            assert len(values) == whole.num_rows
+            alone = [getattr(one, kind)[found] for one in single]
+            assert repr([value for one in alone for value in one.tolist()]) == repr(values.tolist()), found
 
 
 @pytest.mark.parametrize("name", NAMES)
