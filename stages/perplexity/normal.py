@@ -25,4 +25,5 @@ def normal(line: str, accents: bool) -> str:
     line = line.strip().lower()
     if not accents and not line.isascii():
         line = _MARKS.sub("", unicodedata.normalize("NFD", line))
-    return str(_DIGITS.sub("0", line)).translate(_TABLE)
+    line = str(_DIGITS.sub("0", line))
+    return line if line.isascii() and line.isprintable() else line.translate(_TABLE)
