@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import unicodedata
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import regex
 
 from stages.kernels import inline
 from stages.normalize.kinds import DECOMPOSES, MEETS, NEVER
 from stages.text.search import first_at_least
 
 Form = Literal["NFC", "NFKC"]
-_APART: dict[Form, Literal["NFD", "NFKD"]] = {"NFC": "NFD", "NFKC": "NFKD"}
-_MANY_MARKS = regex.compile(r"\p{M}{32,}+")
 
 
 @inline
@@ -38,15 +33,3 @@ def disturbs(
     pair = starter << 21 | code
     place = first_at_least(pairs, pair, 0, len(pairs))
     return bool(place < len(pairs) and pairs[place] == pair)
-
-
-def normalized(text: str, form: Form) -> str:
-    """`unicodedata.normalize`, in linear time: that one orders long rows of marks by insertion, one by one."""
-    return unicodedata.normalize(form, _MANY_MARKS.sub(lambda marks: _ordered(marks[0], form), text))
-
-
-def _ordered(marks: str, form: Form) -> str:
-    """A row of marks in canonical order (UAX #15, D109), taken apart."""
-    parts = [part for mark in marks for part in unicodedata.normalize(_APART[form], mark)]
-    rows = itertools.groupby(parts, lambda mark: unicodedata.combining(mark) > 0)
-    return "".join("".join(sorted(row, key=unicodedata.combining) if marked else row) for marked, row in rows)

@@ -234,7 +234,8 @@ def merge(first: Any, second: Any, values: Any) -> int:
     """
     count = 0
     for at in range(len(first)):
-        flags, category = np.int64(values[at]) & FLAGS, np.int64(values[at]) >> CATEGORY
+        flags: Any = np.int64(values[at]) & FLAGS
+        category: Any = np.int64(values[at]) >> CATEGORY
         if not flags & BLOCK:
             category = NO_CATEGORY
         if count and first[count - 1] == first[at] and second[count - 1] == second[at]:
@@ -253,7 +254,8 @@ def _paths(
     second: Any, shift: int, gate: Any, values: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """What the table says of a path and of the paths above it: (flags, least category among the blocked)."""
-    said, category = 0, NO_CATEGORY
+    said: Any = 0
+    category: Any = NO_CATEGORY
     size = 0
     if path < end and data[path] == 63:
         one, two = step_1(one, 47), step_2(two, 47)

@@ -21,10 +21,10 @@ from stage_helpers import SHARED, batch, needs_shared, reasons, texts
 
 from stages.normalize import Normalize
 from stages.normalize.form import Form
-from stages.normalize.form import normalized as in_form
 from stages.normalize.mend import mended
 from stages.normalize.scan import FTFY, scan
 from stages.text.column import texts as column_texts
+from stages.text.forms import normalized as in_form
 
 
 def normalized(text: str, **fields: object) -> str:
