@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import regex
+
+from stages.text.forms import normalized
 
 _PUNCTUATION = {
     "，": ",", "。": ".", "、": ",", "„": '"', "”": '"', "“": '"', "«": '"', "»": '"', "」": '"', "「": '"', "《": '"',
@@ -24,6 +24,6 @@ def normal(line: str, accents: bool) -> str:
     """
     line = line.strip().lower()
     if not accents and not line.isascii():
-        line = _MARKS.sub("", unicodedata.normalize("NFD", line))
+        line = _MARKS.sub("", normalized(line, "NFD"))
     line = str(_DIGITS.sub("0", line))
     return line if line.isascii() and line.isprintable() else line.translate(_TABLE)
