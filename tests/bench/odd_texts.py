@@ -76,10 +76,10 @@ def main() -> int:
     for name in asked.stage or STAGES:
         try:
             stage = make(STAGES[name], {})
+            process = stage.bind(load(stage.files(), ROOT))
         except ValueError as error:
-            print(f"{name}: left out, for {error}")
+            print(f"{name}: left out: {error}")
             continue
-        process = stage.bind(load(stage.files(), ROOT))
         process(texts_of(name, "A word. ", 100))
         worst = (0.0, "")
         for told in asked.unit or UNITS:
