@@ -53,7 +53,7 @@ class Rules:
         self.paths = self.run.parts(FOLDER)
         self.names = [name for name in pq.read_schema(self.paths[0]).names if name != "id"] if self.paths else []
         if not self.settings():
-            raise UserError(f"no stage of the run in {folder} has limits whose values are kept")
+            raise UserError(f"no stage of the run in {folder} has limits whose values are kept; --scores shows columns")
         self.stages: dict[str, Stage] = dict(self.run.context.recipe.chain())
 
     def settings(self) -> dict[str, list[str]]:

@@ -32,6 +32,7 @@ TOPICS = {
     "computing": "the mouse is plugged into the port and its driver sends clicks to the program",
     "astronomy": "the telescope saw a nebula near the star whose light left it before the earth was",
 }
+URL = "https://zoo.example/3"
 FILLER = (
     "The river rose in the night and by morning the lower meadows lay under water, as it is with that of the hills. "
 )
@@ -197,15 +198,15 @@ def test_scores_are_spread_out(run: RunFolder, capsys: pytest.CaptureFixture[str
     assert "identity_subgroups has 22 fields" in shown
 
 
-def test_reports_do_not_hang_on_how_the_work_is_cut(tmp_path: Path) -> None:
+def test_reports_do_not_hang_on_how_the_work_is_cut(run: RunFolder, tmp_path: Path) -> None:
     """Two runs over the same documents would report different figures."""
-    found = []
-    for name, files in (("one", [notes()]), ("many", [notes()[::-2], notes()[-2::-2]])):
-        (tmp_path / name).mkdir()
-        run_here(recipe_in(tmp_path / name, files, pages=False), tmp_path / name / "run")
-        run = RunFolder(tmp_path / name / "run")
-        found.append([report(run) for report in (contamination.report, balance.report, topics.report)])
-    assert found[0] == found[1]
+    run_here(recipe_in(tmp_path, [notes()[::-2], notes()[-2::-2]], pages=False), tmp_path / "run")
+    one, other = (
+        [*contamination.report(a), balance.report(a), *topics.report(a)] for a in (run, RunFolder(tmp_path / "run"))
+    )
+    assert one[0]["items"] == other[0]["items"]
+    assert one[1]["sources"]["notes"] == other[1]["sources"]["notes"]
+    assert one[2]["sources"]["notes"] == other[2]["sources"]["notes"]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,14 @@ def test_parts_that_were_cleaned_away_are_named(run: RunFolder, tmp_path: Path) 
         what = "measures" if report == contamination.report else "documents"
         with pytest.raises(UserError, match=f"took the {what} out"):
             report(run)
+
+
+def test_a_document_shows_whom_it_names(run: RunFolder, corpusmill: Any) -> None:
+    """Two lines of zeros would hide what a document was tagged with."""
+    (example,) = (row["id"].hex() for row in pq.read_table(run.parts("documents")).to_pylist() if row["url"] == URL)
+    shown = corpusmill("trace", run.folder, "--doc", example).stdout
+    assert "identity_terms {gender 2}" in shown
+    assert "identity_subgroups {gender_female 1, gender_male 1}, stereotypes 0, topic biology" in shown
 
 
 def test_views_exclude_each_other(run: RunFolder, corpusmill: Any) -> None:
