@@ -30,6 +30,21 @@ Labelled = Annotated[
     Files, typer.Option("--labelled", metavar="FILE", help="Documents with labels, for several classes (repeatable).")
 ]
 LabelField = Annotated[str, typer.Option("--label-field", metavar="NAME", help="The field of the label.")]
+UrlField = Annotated[
+    str,
+    typer.Option(
+        "--url-field", metavar="NAME",
+        help="Take the label from the URL in this field instead: the first section of its path, as sport of "
+        "https://example.org/sport/a.html.",
+    ),
+]  # fmt: skip
+Least = Annotated[
+    int | None,
+    typer.Option(
+        "--least", metavar="N", min=1,
+        help="Leave out labels that fewer documents have. [default: 1; 10 with --url-field]",
+    ),
+]  # fmt: skip
 TextField = Annotated[str, typer.Option("--text-field", metavar="NAME", help="The field of the text.")]
 
 
@@ -40,6 +55,8 @@ def train_classifier(
     negative: Negative = None,
     labelled: Labelled = None,
     label_field: LabelField = "label",
+    url_field: UrlField = "",
+    least: Least = None,
     text_field: TextField = "text",
     kind: Annotated[
         Literal["quality", "topic", "toxicity"] | None,
@@ -75,22 +92,28 @@ def train_classifier(
     are left out before a share is held out for the figures. The same files, options and version give the same bytes.
 
     Examples: corpusmill classifier train quality.npz --positive good.jsonl --negative web.jsonl.gz;
-    corpusmill classifier train topics.npz --labelled pages.jsonl --label-field section
+    corpusmill classifier train topics.npz --labelled pages.jsonl --label-field section;
+    corpusmill classifier train topics.npz --labelled runs/demo/documents --url-field url
     """
     from pipeline.train_classifier import training as work
     from pipeline.train_classifier.documents import digests, read
     from stages.classifier.fit import Training
     from stages.classifier.model import ONE, dump
 
-    documents = _documents(read, work.NOT, positive, negative, labelled, label_field, text_field, name)
+    documents = _documents(read, work.NOT, positive, negative, labelled, label_field, url_field, text_field, name)
+    rare: dict[str, int] = {}
+    if labelled:
+        documents, rare = work.common(documents, least or (10 if url_field else 1))
     halves = work.parted(documents, held_out, seed)
     if not halves.train or not halves.held_out:
-        raise RecipeError("too few documents: there must be some to train on and some to hold out")
+        left = f"; {sum(rare.values()):,} are left out, for --least, with {len(rare):,} labels" if rare else ""
+        raise RecipeError(f"too few documents: there must be some to train on and some to hold out{left}")
     named = {document.label for document in halves.train}
     labels = sorted(named) if labelled else [name]
     training = Training(bits=bits, epochs=epochs, seed=seed)
     facts = {
         "documents": len(halves.train), "held_out": len(halves.held_out), "copies_left_out": halves.copies,
+        "labels_left_out": len(rare),
         "licence": licence, "files": digests([*(positive or []), *(negative or []), *(labelled or [])]),
         "training": training._asdict(),
     }  # fmt: skip
@@ -107,9 +130,10 @@ def train_classifier(
         print(json.dumps({"model": str(out), "bytes": len(data), "kind": model.kind, **facts, "figures": figures}))
         return
     screen = console()
+    left = f", and {sum(rare.values()):,} documents of {len(rare):,} rare labels" if rare else ""
     screen.print(
         f"{out}: {len(data):,} bytes, kind {model.kind}, trained on {len(halves.train):,} documents; "
-        f"{halves.copies:,} copies left out", markup=False, highlight=False,
+        f"{halves.copies:,} copies left out{left}", markup=False, highlight=False,
     )  # fmt: skip
     _print(figures, "documents that were held out")
 
@@ -121,6 +145,7 @@ def score_documents(
     negative: Negative = None,
     labelled: Labelled = None,
     label_field: LabelField = "label",
+    url_field: UrlField = "",
     text_field: TextField = "text",
     as_json: AsJson = False,
 ) -> None:
@@ -138,7 +163,11 @@ def score_documents(
         raise RecipeError(f"{error}" if isinstance(error, ValueError) else f"{path}: {error.strerror}") from error
     if positive and len(model.labels) > 1:
         raise RecipeError(f"{path} has the classes {', '.join(model.labels)}: give --labelled")
-    documents = _documents(read, work.NOT, positive, negative, labelled, label_field, text_field, model.labels[0])
+    documents = _documents(
+        read, work.NOT, positive, negative, labelled, label_field, url_field, text_field, model.labels[0]
+    )
+    if url_field:  # sections that the model was not trained on
+        documents = [document for document in documents if document.label in model.labels]
     figures = work.test(model, documents)
     if as_json:
         print(json.dumps(figures))
@@ -153,13 +182,16 @@ def _documents(
     negative: Files,
     labelled: Files,
     label_field: str,
+    url_field: str,
     text_field: str,
     name: str,
 ) -> Sequence[Any]:
     if bool(labelled) == bool(positive or negative) or bool(positive) != bool(negative):
         raise RecipeError("give --positive and --negative, or --labelled alone")
     if labelled:
-        return list(read(labelled, text_field, None, label_field))
+        return list(read(labelled, text_field, None, label_field, url_field))
+    if url_field:
+        raise RecipeError("--url-field gives labels: it goes with --labelled")
     return [*read(positive or [], text_field, name), *read(negative or [], text_field, f"{other} {name}")]
 
 
@@ -174,7 +206,8 @@ def _print(figures: dict[str, Any], what: str) -> None:
         if not isinstance(found, dict):
             continue
         for number, row in enumerate(found["at"]):
-            first = (label, f"{found['documents']:,}", f"{found['auc']:.4f}") if not number else ("", "", "")
+            area = "-" if found["auc"] is None else f"{found['auc']:.4f}"
+            first = ("", "", "") if number else (label, f"{found['documents']:,}", area)
             shares = (row["precision"], row["recall"], row["false_positives"])
             table.add_row(*first, f"{row['threshold']:.2f}", *("-" if x is None else f"{x:.1%}" for x in shares))
     screen.print(table)

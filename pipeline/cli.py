@@ -129,23 +129,54 @@ def inspect(
         list[str] | None,
         typer.Option("--what-if", metavar="STAGE.SETTING=VALUE", help="What another limit would keep, without a run."),
     ] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="How the columns that stages wrote are spread over the documents left.")
+    ] = False,
+    topics: Annotated[
+        bool, typer.Option("--topics", help="By label of `classify`: coverage, hosts, gaps, by source and language.")
+    ] = False,
+    bias: Annotated[
+        bool, typer.Option("--bias", help="By identity term of `bias`: balance, and whom filters drop more often.")
+    ] = False,
+    contamination: Annotated[
+        bool, typer.Option("--contamination", help="By benchmark item of `decontaminate`: documents that hold it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: the funnel with its reasons, sources, languages, gaps, duplicates, tokens, mixture, shards.
 
+    One view at a time; each option has its own.
+
     Example: corpusmill inspect runs/demo
     Example: corpusmill inspect runs/demo --rules
     Example: corpusmill inspect runs/demo --what-if gopher_quality.min_words=80
+    Example: corpusmill inspect runs/demo --contamination
     """
-    from pipeline.look import overview
+    from pipeline.look import balance, overview
+    from pipeline.look import contamination as items
     from pipeline.look import rules as look
+    from pipeline.look import scores as spread
+    from pipeline.look import topics as subjects
+    from pipeline.look.runfolder import RunFolder as Run
+
+    views = {
+        "--rules": (rules, lambda run: look.overview(run.folder), look.print_rules),
+        "--what-if": (what_if, lambda run: look.what_if(run.folder, what_if or []), look.print_what_if),
+        "--scores": (scores, spread.report, spread.print_report),
+        "--topics": (topics, subjects.report, subjects.print_report),
+        "--bias": (bias, balance.report, balance.print_report),
+        "--contamination": (contamination, items.report, items.print_report),
+    }
+    chosen = [name for name, (wanted, _, _) in views.items() if wanted]
+    if len(chosen) > 1:
+        raise RecipeError(f"{' and '.join(chosen)} are views of their own; give one")
 
     facts: Any
+    report: Any
     show: Any
-    if what_if:
-        facts, show = look.what_if(folder, what_if), look.print_what_if
-    elif rules:
-        facts, show = look.overview(folder), look.print_rules
+    if chosen:
+        _, report, show = views[chosen[0]]
+        facts = report(Run(folder))
     else:
         facts, show = overview.overview(folder), overview.print_overview
     if as_json:

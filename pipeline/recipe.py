@@ -122,11 +122,27 @@ class TokenizerTrain(Model):
     )
 
 
+class Prefix(Model):
+    """Lines `name: value` before each text, as tokens that a trainer can leave out of the loss (`prefix_tokens`)."""
+
+    columns: list[Pattern] = Field(
+        min_length=1,
+        description="what they tell, in this order: host, source, date, language, or a column that a stage wrote, "
+        "such as the topic of `classify`; a document without a value has no such line",
+    )
+
+
 class Tokenizer(Model):
     """A tokenizer: trained on this corpus, or a SentencePiece model by file."""
 
     train: TokenizerTrain | None = Field(None, description="train one on this corpus")
     file: str | None = Field(None, description="a SentencePiece .model file")
+    prefix: Prefix | None = Field(None, description="metadata before each text; left out: none")
+
+    @property
+    def prefix_columns(self) -> list[str]:
+        """The columns that stand before each text."""
+        return self.prefix.columns if self.prefix else []
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Tokenizer:

@@ -205,7 +205,11 @@ class Corpus:
         return lengths
 
     def documents(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
-        """The documents of a shard in order: id, copy, source, url, origin, language, token_start, token_end ..."""
+        """The documents of a shard in order: id, copy, source, url, origin, language, token_start, token_end ...
+
+        `prefix_tokens`: so many of them (behind the boundary token where that comes first) are no text of the document
+        but its metadata, which a trainer may leave out of the loss.
+        """
         return pq.read_table(shard.path(".docs.parquet"), columns=list(columns) if columns else None)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 VERSIONS = {
     "index": 2,
-    "clean": 3,
+    "clean": 4,
     "signatures": 2,
     "exact": 2,
     "bands": 2,
     "clusters": 2,
-    "documents": 2,
+    "documents": 3,
     "tokenizer": 2,
-    "tokenise": 2,
+    "tokenise": 3,
     "plan": 2,
-    "shard": 2,
+    "shard": 3,
 }
 """To be raised when a phase gives other results for equal inputs, or when its tables or the body of its manifest rows
 look otherwise (tests/pipeline/test_phase_formats.py notices the latter). It is part of the keys of units, and

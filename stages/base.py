@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import ConfigDict
 
+from stages import kernels
+
 BROKEN = "broken"
 """Which rules a row breaks, as bits: bit i for the i-th setting of `Outcome.measures`, the last for all other rules."""
 _OTHERS = 1 << 31
@@ -49,6 +51,11 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     measures: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """For each of the n rows, dropped or not: the values that rules were held against, by setting, and `BROKEN`."""
+    findings: Mapping[str, pa.Array] = field(default_factory=dict)
+    """For each of the n rows, dropped or not: what else a report of the stage needs, kept beside the measures."""
+    groups: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    """Which of the n rows are in which group. Later stages' drops are counted by group, so that the report can say
+    whether a filter takes more of one than of another; the same names whatever the batch."""
 
 
 Processor = Callable[[pa.RecordBatch], Outcome]
@@ -104,13 +111,15 @@ class Stage:
         return self.process
 
     def fingerprint(self) -> dict[str, object]:
-        """Everything but its files that the outcome depends on: name, version, settings, packages, Unicode data."""
+        """Everything but its files that the outcome depends on: name, version, settings, packages, Unicode data, and
+        the sources of all kernels."""
         return {
             "stage": self.name,
             "version": self.version,
             "settings": dataclasses.asdict(self),
             "packages": {package: importlib.metadata.version(package) for package in self.packages},
             "unicode": unicodedata.unidata_version,
+            "kernels": kernels.digest(),
         }
 
 

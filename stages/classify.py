@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from stages.schema import COLUMNS
 from stages.text.column import Edits, Texts, edited, texts
 
 Limit = Annotated[float, Ge(0), Le(1)]
+MOST_GROUPS = 100
+"""Labels whose documents are told apart in the counts of later stages, at most."""
 _WORST = round(0.2 * PARTS)  # as the stage `toxicity_model` has it
 
 
@@ -38,16 +40,17 @@ class Classify(Stage):
 
     A file made by `corpusmill classifier train`, or a fastText model (.bin, .ftz). With one class the score is
     written to `column`: 0 to 1, 0 for a text without words. With several the likeliest label goes to `column` and its
-    score to `column`_score, and documents are counted by label; where `label` names one, that label's score goes to
-    `column` alone. Long texts are judged in windows of some 75 words: their mean counts, or for a model of kind
-    `toxicity` what a fifth of the text reaches.
+    score to `column`_score, and documents are counted by label, as `inspect --topics` reports; where `label` names
+    one, that label's score goes to `column` alone. Long texts are judged in windows of some 75 words: their mean
+    counts, or for a model of kind `toxicity` what a fifth of the text reaches.
 
     A topic or domain tag tells the senses of a word apart (a mouse in biology and at a desk): as a column to mix and
-    report on and, with `prefix`, as the first words of the text, where the language model sees it.
+    report on and, with the recipe's `tokenizer.prefix`, as tokens in front of the text, where the language model sees
+    it. `prefix` writes it into the text itself, for documents that others tokenise.
     """
 
     name: ClassVar[str] = "classify"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     model: str = "builtin:toxicity.npz"
@@ -83,6 +86,10 @@ class Classify(Stage):
         if self.prefix and len(model.labels) == 1:
             raise ValueError(f"prefix: '{self.model}' has one class, so there is no label to put in front")
         return lambda batch: self._judge(batch, model, label)
+
+    def labels(self, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """The labels of the model in the contents of the stage's files. Raises ValueError where it is none."""
+        return tuple(self._read(files["model"]).labels)
 
     def _read(self, data: bytes) -> Model | fasttext.Model:
         if data[:2] == b"PK":  # as NumPy's archives begin
@@ -129,7 +136,10 @@ class Classify(Stage):
             batch = with_column(batch, "text", edited(column, Edits(rows, start, start, best[rows]), fronts))
         numbers = np.bincount(best[rows], minlength=len(model.labels)).tolist()
         counts = {f"{self.column} {name}": number for name, number in zip(model.labels, numbers, strict=True) if number}
-        return judged(batch, rules, counts)
+        done = judged(batch, rules, counts)
+        if len(model.labels) > MOST_GROUPS:
+            return done
+        return replace(done, groups={name: best == number for number, name in enumerate(model.labels)})
 
 
 def _verdicts(model: Model | fasttext.Model, view: Texts, label: int | None) -> Verdicts:

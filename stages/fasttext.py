@@ -19,6 +19,10 @@ _MAGIC, _VERSION = 793_712_314, 12
 _LOSSES = {1: "hierarchical softmax", 2: "negative sampling", 3: "softmax", 4: "one against all"}
 _SUPERVISED, _WORD, _LABEL = 3, 0, 1
 _EOS = b"</s>"
+_END = np.frombuffer(_EOS, np.uint8)
+_PREFIX = np.frombuffer(b"__label__", np.uint8)
+_MOST_BUCKETS = 1 << 26
+_LONGEST = 100
 Floats = npt.NDArray[np.float32]
 
 
@@ -86,7 +90,9 @@ class _Reader:
         return found
 
     def word(self) -> bytes:
-        end = self.data.index(b"\0", self.at)
+        end = self.data.find(b"\0", self.at)
+        if end < 0:
+            raise struct.error("cut off")
         found = self.data[self.at : end]
         self.at = end + 1
         return found
@@ -98,7 +104,8 @@ def read(data: bytes) -> Model:
     try:
         return _read(reader)
     except (struct.error, ValueError, IndexError) as error:
-        raise ValueError(f"this is no model that fastText wrote: {error}") from None
+        why = "it is cut off" if isinstance(error, struct.error) else error
+        raise ValueError(f"this is no model that fastText wrote: {why}") from None
 
 
 def _read(reader: _Reader) -> Model:
@@ -108,6 +115,10 @@ def _read(reader: _Reader) -> Model:
     size, _, _, _, _, ngrams, loss, kind, buckets, shortest, longest, _, _ = reader.values("12id")
     if kind != _SUPERVISED or loss not in _LOSSES:
         raise ValueError("it is no classifier, but word vectors")
+    if not (0 <= ngrams <= _LONGEST and 0 <= longest <= _LONGEST and 0 <= buckets <= _MOST_BUCKETS) or (
+        buckets == 0 and (ngrams > 1 or longest > 0)
+    ):
+        raise ValueError("its settings are none that fastText writes")
     _, words, labels, _, pruned = reader.values("3iqq")
     vocabulary: list[bytes] = []
     names: list[tuple[str, int]] = []
@@ -119,6 +130,10 @@ def _read(reader: _Reader) -> Model:
         else:
             vocabulary.append(word)
     pairs = reader.array("<i4", 2 * max(pruned, 0)).reshape(-1, 2)
+    if pruned < 0 and buckets > len(reader.data):
+        raise struct.error("cut off")
+    if len(pairs) and not 0 <= pairs[:, 0].min() <= pairs[:, 0].max() < buckets:
+        raise ValueError("its buckets do not fit its settings")
     kept = np.full(max(buckets, 1), -1, np.int32)
     if pruned < 0:
         kept[:] = np.arange(len(kept))
@@ -128,8 +143,12 @@ def _read(reader: _Reader) -> Model:
     rows = _quantised(reader) if quantised else _dense(reader)
     (quantised_output,) = reader.values("?")
     output = _quantised(reader) if quantised and quantised_output else _dense(reader)
-    if rows.shape[1] != size or output.shape != (len(names), size):
+    needed = len(vocabulary) + (buckets if pruned < 0 else int(pairs[:, 1].max(initial=-1)) + 1)
+    fit = rows.shape[1] == size and output.shape == (len(names), size) and len(rows) >= needed
+    if not fit or not names or pairs[:, 1].min(initial=0) < 0:
         raise ValueError("its matrices do not fit its vocabulary")
+    if not (np.isfinite(rows).all() and np.isfinite(output).all()):
+        raise ValueError("it holds numbers that are none")
     table = _vocabulary(vocabulary)
     end = vocabulary.index(_EOS) if _EOS in vocabulary else -1
     tree = _tree([count for _, count in names]) if loss == 1 else np.zeros((1, 2), np.int32)
@@ -223,6 +242,16 @@ def _splits(byte: int) -> bool:
 
 
 @inline
+def _begins(data: Bytes, start: int, end: int, text: Bytes) -> bool:
+    if start + len(text) > end:
+        return False
+    for index in range(len(text)):  # noqa: SIM110  (numba knows no generators)
+        if data[start + index] != text[index]:
+            return False
+    return True
+
+
+@inline
 def _add(row: int, rows: Floats, hidden: Floats) -> int:
     for index in range(len(hidden)):
         hidden[index] += rows[row, index]
@@ -279,6 +308,7 @@ def _score(
                 continue
             start = at
             value = np.uint32(2166136261)
+            over = True
             if at == end:  # what fastText puts behind each line
                 if seen == 0 and added == 0:
                     break
@@ -290,6 +320,11 @@ def _score(
                 while at < end and not _splits(data[at]):
                     value = _hash(value, data[at])
                     at += 1
+                if _begins(data, start, at, _PREFIX):
+                    continue  # a label, which is no word
+                over = at - start == len(_END) and _begins(data, start, at, _END)
+                if over and seen == 0 and added == 0:
+                    break
                 slot = np.int64(value) & mask
                 number = -1
                 while slots[slot] >= 0:
@@ -304,7 +339,7 @@ def _score(
                     slot = slot + 1 & mask
             if number >= 0:
                 added += _add(number, rows, hidden)
-            if longest > 0 and start < end:
+            if longest > 0 and not over:
                 added += _subwords(data, start, at, kept, buckets, shortest, longest, words, rows, hidden)
             if ngrams > 1:
                 for back in range(1, min(seen, ngrams - 1) + 1):
@@ -317,6 +352,8 @@ def _score(
                         added += _add(words + row, rows, hidden)
                 before[seen % ngrams] = np.int32(value)
             seen += 1
+            if over:
+                break
         if added == 0:
             continue
         for index in range(len(hidden)):

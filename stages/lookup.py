@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.kernels import inline
+from stages.kernels import inline, njit
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -63,20 +63,20 @@ class Sorted(NamedTuple):
 
 def keys(first: Hashes, second: Hashes) -> tuple[Keys, Sorted]:
     """The keys without repetitions. Takes the two arrays over: they are sorted in place, which saves memory."""
-    order = np.argsort(first).astype(np.uint32)
-    first[:] = first[order]
-    second[:] = second[order]
-    same = first[1:] == first[:-1]
-    if (same & (second[1:] != second[:-1])).any():  # one in millions of millions
-        again = np.lexsort((second, first))
-        first[:], second[:], order = first[again], second[again], order[again]
+    order = np.arange(len(first), dtype=np.uint32)
+    sort(first, second, order)
     new = np.ones(len(first), np.bool_)
-    new[1:] = ~(same & (second[1:] == second[:-1]))
+    new[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
     starts = np.flatnonzero(new).astype(np.uint32)
     if len(starts) < len(first):
         for values in (first, second):
             values[: len(starts)] = values[starts]
         first, second = first[: len(starts)], second[: len(starts)]
+    return directory(first, second), Sorted(order, starts)
+
+
+def directory(first: Hashes, second: Hashes) -> Keys:
+    """The keys of hashes that are in order, each once."""
     bits = max(min(len(first).bit_length() - 1, 28), 1)
     places = np.full((1 << bits) + 1, len(first), np.uint32)
     for begin in range(0, 1 << bits, 1 << 16):  # by pieces, which saves memory
@@ -86,7 +86,83 @@ def keys(first: Hashes, second: Hashes) -> tuple[Keys, Sorted]:
     for begin in range(0, len(first), 1 << 16):
         fine = first[begin : begin + (1 << 16)] >> np.uint64(60 - bits)
         np.bitwise_or.at(gate, fine >> np.uint64(3), np.uint8(1) << (fine & np.uint64(7)).astype(np.uint8))
-    return Keys(places, first, second, 64 - bits, gate), Sorted(order, starts)
+    return Keys(places, first, second, 64 - bits, gate)
+
+
+def sort(first: Hashes, second: Hashes, values: npt.NDArray[np.uint32]) -> None:
+    """Puts three arrays in the order of (first, second, value), in place: lists of millions need the memory."""
+    _sort(first, second, values, max(min(len(first).bit_length() - 4, 20), 1))
+
+
+@inline
+def _below(first: Any, second: Any, values: Any, at: int, one: Any, two: Any, value: Any) -> bool:
+    if first[at] != one:
+        return bool(first[at] < one)
+    return bool(second[at] < two or (second[at] == two and values[at] < value))
+
+
+@inline
+def _sift(first: Any, second: Any, values: Any, start: int, place: int, size: int) -> None:
+    """One step of a heap's repair: what stands at `place` goes down to where it belongs."""
+    one, two, value = first[start + place], second[start + place], values[start + place]
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        at = start + child
+        if child + 1 < size and _below(first, second, values, at, first[at + 1], second[at + 1], values[at + 1]):
+            at += 1
+        if _below(first, second, values, at, one, two, value):
+            break
+        first[start + place], second[start + place], values[start + place] = first[at], second[at], values[at]
+        place = at - start
+    first[start + place], second[start + place], values[start + place] = one, two, value
+
+
+@njit
+def _sort(first: Any, second: Any, values: Any, bits: int) -> None:
+    """By the first `bits` bits into buckets, each in its place (American flag sort), and then bucket by bucket."""
+    shift = np.uint64(64 - bits)
+    heads = np.zeros((1 << bits) + 1, np.uint32)
+    for one in first:
+        heads[np.int64(one >> shift) + 1] += np.uint32(1)
+    for bucket in range(1 << bits):
+        heads[bucket + 1] += heads[bucket]
+    ends = heads[1:].copy()
+    start = np.int64(0)
+    for bucket in range(1 << bits):
+        end = np.int64(ends[bucket])
+        for at in range(np.int64(heads[bucket]), end):
+            one, two, value = first[at], second[at], values[at]
+            to = np.int64(one >> shift)
+            while to != bucket:
+                place = heads[to]
+                heads[to] += np.uint32(1)
+                first[place], one = one, first[place]
+                second[place], two = two, second[place]
+                values[place], value = value, values[place]
+                to = np.int64(one >> shift)
+            first[at], second[at], values[at] = one, two, value
+            heads[bucket] = at + 1
+        size = end - start
+        if size > 64:  # one host with a million URLs
+            for place in range(size // 2 - 1, -1, -1):
+                _sift(first, second, values, start, place, size)
+            for last in range(size - 1, 0, -1):
+                for array in (first, second):
+                    array[start], array[start + last] = array[start + last], array[start]
+                values[start], values[start + last] = values[start + last], values[start]
+                _sift(first, second, values, start, 0, last)
+        else:
+            for at in range(start + 1, end):
+                one, two, value = first[at], second[at], values[at]
+                place = at
+                while place > start and not _below(first, second, values, place - 1, one, two, value):
+                    first[place], second[place] = first[place - 1], second[place - 1]
+                    values[place] = values[place - 1]
+                    place -= 1
+                first[place], second[place], values[place] = one, two, value
+        start = end
 
 
 @inline

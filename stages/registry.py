@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
-import importlib
 import inspect
 import itertools
 import json
@@ -23,8 +22,10 @@ from stages.classify import Classify
 from stages.decontaminate import Decontaminate
 from stages.emoji_names import Emoji
 from stages.extract import Extract
+from stages.importing import imported
 from stages.language import Language
 from stages.normalize import Normalize
+from stages.perplexity import Perplexity
 from stages.pii import Pii
 from stages.quality.c4 import C4, C4Paragraphs
 from stages.quality.fineweb import FineWebQuality
@@ -41,7 +42,7 @@ STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Bias,
+        RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity, Bias,
         Decontaminate, Spelling,
     )
 }  # fmt: skip
@@ -62,18 +63,7 @@ def find(name: str) -> type[Stage]:
         near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.5)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(STAGES)}, or an import path."
         raise ValueError(f"there is no stage '{name}'. {hint}")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"the stage '{name}' cannot be imported: {error}. Is it installed, or in the folder of the command?"
-        ) from error
-    except Exception as error:  # a user's module may fail in any way
-        raise ValueError(f"the stage '{name}' cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        near = difflib.get_close_matches(class_name, vars(module), n=1, cutoff=0.5)
-        raise ValueError(f"{module_name} has no '{class_name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+    found = imported(name, "stage")
     if not (isinstance(found, type) and issubclass(found, Stage) and dataclasses.is_dataclass(found)):
         raise ValueError(f"'{name}' is no stage: it should be a dataclass derived from stages.base.Stage")
     for attribute in ("name", "version"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
@@ -11,6 +10,7 @@ import regex
 import xxhash
 
 from stages.rows import strings
+from stages.text.forms import normalized
 from stages.words import fold, words
 
 KINDS = ("url", "text")
@@ -49,7 +49,7 @@ def exact_keys(batch: pa.RecordBatch, kinds: Sequence[str]) -> dict[str, pa.Arra
 def sound(text: str) -> str:
     """What two texts must have in common to be the same: NFKC, case folded, without blanks and punctuation."""
     # Composed once more: marks may meet letters where a blank went.
-    return unicodedata.normalize("NFKC", _SOUND.sub("", fold(text)))
+    return normalized(_SOUND.sub("", fold(text)), "NFKC")
 
 
 def canonical_url(url: str) -> str:
@@ -69,7 +69,7 @@ def canonical_url(url: str) -> str:
     scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
     if not host:
         return url
-    host = unicodedata.normalize("NFKC", host).casefold().removeprefix("www.")
+    host = normalized(host, "NFKC").casefold().removeprefix("www.")
     path = _escaped(parts.path).rstrip("/")
     pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
     kept = sorted(

@@ -7,9 +7,9 @@ UAX #14). Everywhere else blanks, and for `words` punctuation too, part words.
 
 from __future__ import annotations
 
-import unicodedata
-
 import regex
+
+from stages.text.forms import normalized
 
 _SCRIPTS = (
     "Han Hiragana Katakana Bopomofo Thai Lao Khmer Myanmar Tai_Le New_Tai_Lue Tai_Tham Tai_Viet Ahom Yi Nushu "
@@ -56,7 +56,7 @@ def tokens(text: str) -> tuple[list[str], list[str]]:
 
 def fold(text: str) -> str:
     """The text as two texts are compared: NFKC and case folded (nearly Unicode's NFKC_Casefold)."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return normalized(normalized(text, "NFKC").casefold(), "NFKC")
 
 
 def is_spaceless(text: str) -> bool:

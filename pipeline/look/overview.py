@@ -55,6 +55,7 @@ def overview(folder: Path) -> dict[str, Any]:
         "tokens": {
             "sources": _sums(ledger.rows("tokenise"), "sources", ("documents", "characters", "tokens")),
             "languages": _sums(ledger.rows("tokenise"), "languages", ("documents", "characters", "tokens")),
+            "prefix": sum(row.body["prefix_tokens"] for row in ledger.rows("tokenise")),
             "not_reversible": sum(row.body["not_reversible"] for row in ledger.rows("tokenise")),
         },
         "mixture": corpus["mixture"] if corpus else None,
@@ -203,6 +204,11 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
             f"tokenizer: {one['vocabulary']:,} pieces, digest {one['digest']}; texts that do not come back from their "
             f"tokens: {facts['tokens']['not_reversible']}", highlight=False,
         )  # fmt: skip
+        if facts["tokens"]["prefix"]:
+            console.print(
+                f"prefixes: {facts['tokens']['prefix']:,} tokens, counted with the others; where, says "
+                "`prefix_tokens` of a shard's documents", highlight=False,
+            )  # fmt: skip
     if facts["mixture"]:
         print_mixture(facts, console)
     seconds = ", ".join(f"{phase} {value:.1f}" for phase, value in facts["cpu_seconds"].items())

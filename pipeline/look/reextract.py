@@ -17,6 +17,7 @@ from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Row
 from pipeline.look.runfolder import RunFolder, origin_text
 from pipeline.phases import clean, tokenise, tokenizer
+from pipeline.prefix import encode
 from pipeline.readers.base import batches
 from pipeline.readers.cut import cut
 from pipeline.storage.address import is_remote, use
@@ -31,7 +32,7 @@ class Again:
     """Where the crawl file lies now."""
     text: str
     tokens: npt.NDArray[Any]
-    """(tokens,) without the boundary token."""
+    """(tokens,) with the prefix, without the boundary token."""
     other_versions: list[str]
     """Packages, stages and files that are not what the run recorded, each as a sentence."""
 
@@ -53,8 +54,9 @@ def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
     if record.reason is not None or not kept.num_rows:
         why = dropped[0]["reason"] if dropped else f"read.{record.reason}"
         raise DamageError(f"the run kept this document, but extracted again it is dropped: {why}.{also}")
-    text = kept.column("text")
-    return Again(path, text[0].as_py(), model_of(run).encode(text).values.to_numpy(), versions)
+    settings = context.recipe.tokenizer
+    tokens, _, _ = encode(model_of(run), kept, settings.prefix_columns if settings else [])
+    return Again(path, kept.column("text")[0].as_py(), tokens.values.to_numpy(), versions)
 
 
 def model_of(run: RunFolder) -> Tokenizer:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.look.runfolder import RunFolder
-from pipeline.measures import FOLDER
+from pipeline.measures import FOLDER, is_limit
 from pipeline.settings import explain
 from stages.base import BROKEN, Stage
 from stages.registry import make
@@ -51,9 +51,9 @@ class Rules:
                 f"`corpusmill clean` took the measures out of {folder}; running the recipe again brings them back"
             )
         self.paths = self.run.parts(FOLDER)
-        if not self.paths:
-            raise UserError(f"no stage of the run in {folder} has limits whose values are kept")
-        self.names = [name for name in pq.read_schema(self.paths[0]).names if name != "id"]
+        self.names = [name for name in pq.read_schema(self.paths[0]).names if name != "id"] if self.paths else []
+        if not self.settings():
+            raise UserError(f"no stage of the run in {folder} has limits whose values are kept; --scores shows columns")
         self.stages: dict[str, Stage] = dict(self.run.context.recipe.chain())
 
     def settings(self) -> dict[str, list[str]]:
@@ -61,7 +61,7 @@ class Rules:
         found: dict[str, list[str]] = {}
         for name in self.names:
             label, _, setting = name.rpartition(".")
-            if setting != BROKEN:
+            if is_limit(setting):
                 found.setdefault(label, []).append(setting)
         return found
 
@@ -173,8 +173,8 @@ def print_rules(rows: Sequence[dict[str, Any]], console: Console) -> None:
         ):
             table.add_column(name, justify="right")
         for row in mine:
-            spread = [_short(value) for value in row["quantiles"].values()] or [""] * len(QUANTILES)
-            limit = "" if row["limit"] is None else _short(row["limit"])
+            spread = [short(value) for value in row["quantiles"].values()] or [""] * len(QUANTILES)
+            limit = "" if row["limit"] is None else short(row["limit"])
             table.add_row(row["setting"], limit, f"{row['broken']:,}", f"{row['broken_alone']:,}", *spread)
         console.print(table)
 
@@ -182,14 +182,15 @@ def print_rules(rows: Sequence[dict[str, Any]], console: Console) -> None:
 def print_what_if(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """A line for each change."""
     for row in rows:
-        was = "its default" if row["limit"] is None else _short(row["limit"])
+        was = "its default" if row["limit"] is None else short(row["limit"])
         console.print(
-            f"{row['stage']}.{row['setting']} {was} -> {_short(row['changed_to'])}: of {row['reached']:,} documents "
+            f"{row['stage']}.{row['setting']} {was} -> {short(row['changed_to'])}: of {row['reached']:,} documents "
             f"that reached it {row['kept']:,} -> {row['would_keep']:,} are kept "
             f"({row['would_stay']:,} more would stay, {row['would_go']:,} more would go)", highlight=False,
         )  # fmt: skip
     console.print("Stages behind it have not seen what would stay.", highlight=False)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure in a table: whole numbers whole, others to three places."""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:.3g}"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Ledger, Row
+from pipeline.parts import read_batches
 from pipeline.work import Context
 
 SCORES_NOT = (
-    "id", "copy", "source", "url", "date", "origin", "title", "text", "language", "n_tokens", "tokens",
-    "token_start", "token_end",
+    "id", "copy", "source", "url", "date", "origin", "title", "text", "language", "characters", "n_tokens", "tokens",
+    "token_start", "token_end", "prefix_tokens",
 )  # fmt: skip
 """Columns of documents that are no scores."""
 
@@ -58,6 +62,22 @@ class RunFolder:
                     elif folder not in self.ledger.removed(row):
                         raise DamageError(f"{path} is missing; `corpusmill verify {self.folder}` says what else is")
         return sorted(paths)
+
+    def batches(self, folder: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns of the committed files in a folder, a row group at a time in memory.
+
+        Raises UserError where `corpusmill clean` took the files away, or a file has no such column.
+        """
+        if self.removed(folder):
+            raise UserError(
+                f"`corpusmill clean` took the {folder} out of {self.folder}; running the recipe again brings them back"
+            )
+        for path in self.parts(folder):
+            here = pq.read_schema(path).names
+            for name in columns:
+                if name not in here:
+                    raise UserError(f"{path} has no column {name}: the run is not complete. Run its recipe again")
+            yield from read_batches(path, columns)
 
     def removed(self, folder: str) -> bool:
         """Whether `corpusmill clean` took parts out of this folder."""

@@ -41,12 +41,16 @@ def print_document(document: dict[str, Any], console: Console) -> None:
     for name in ("source", "url", "date", "title", "language"):
         if document.get(name) is not None:
             _field(console, name, one_line(str(document[name])))
-    given = ", ".join(
-        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in document["scores"].items()
-    )
+    given = ", ".join(f"{name} {_value(value)}" for name, value in document["scores"].items())
     _field(console, "scores", given or "none")
     _field(console, "origin", origin_text(document["origin"]))
+
+
+def _value(value: Any) -> str:
+    """A score; of one with fields those that are not 0. One that was read from a page may hold anything."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} {_value(one)}" for name, one in value.items() if one) + "}"
+    return f"{value:.6g}" if isinstance(value, float) else one_line(str(value))
 
 
 def print_found(facts: dict[str, Any], console: Console) -> None:

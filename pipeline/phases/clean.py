@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline import bound, listing, measures, pins
+from pipeline import bound, groups, listing, measures, pins, prefix
 from pipeline.errors import UserError
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
@@ -108,6 +108,8 @@ class StageBook:
     counts: Counter[str] = field(default_factory=Counter)
     characters: int = 0
     """Characters of text that came out."""
+    groups: dict[str, groups.Tally] = field(default_factory=dict)
+    """What it did to the groups of the stages so far, by their labels."""
     seconds: float = 0.0
     """CPU time."""
     pinned: list[pins.Pin] = field(default_factory=list)
@@ -128,13 +130,14 @@ class Chain:
         batch = empty[0] if empty else pa.RecordBatch.from_pylist([], schema=READ)
         found = {}
         for label, _, step in self.steps:
-            outcome = step(batch)
-            batch = outcome.batch
-            found[label] = outcome.measures
+            found[label] = step(batch)
+            batch = found[label].batch
         self.measures = measures.schema_of(found)
         """The columns of the part of measures; nothing but the id where no stage measures."""
         self.schema = pa.schema([f.remove_metadata() for f in batch.schema if f.name not in NO_LONGER_NEEDED])
         """The columns of the documents part: the document schema and the stages' scores."""
+        if context.recipe.tokenizer is not None:
+            prefix.check(context.recipe.tokenizer.prefix_columns, self.schema)
 
     def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
         if stage.limits() is None:
@@ -160,7 +163,7 @@ class Chain:
     ) -> tuple[pa.RecordBatch, list[dict[str, Any]], pa.RecordBatch]:
         """A batch through all stages: the kept rows, a DROPPED row for each other one, and what rules measured."""
         dropped: list[dict[str, Any]] = []
-        measured = measures.Measured(self.measures, batch)
+        measured, grouped = measures.Measured(self.measures, batch), groups.Grouped()
         for (label, name, step), book in zip(self.steps, books, strict=True):
             begun = time.thread_time() + self.child_seconds
             try:
@@ -169,7 +172,9 @@ class Chain:
                 error.add_note(f"in stage {label}")
                 raise
             book.seconds += time.thread_time() + self.child_seconds - begun
-            measured.add(label, outcome.measures, check_outcome(label, batch, outcome))
+            kept = check_outcome(label, batch, outcome)
+            measured.add(label, outcome, kept)
+            grouped.add(label, outcome, kept, book.groups)
             book.entered += batch.num_rows
             book.counts.update(outcome.counts)
             if outcome.dropped:
@@ -333,6 +338,7 @@ def book_row(book: StageBook) -> dict[str, Any]:
         "dropped": dict(sorted(book.dropped.items())),
         "counts": dict(sorted(book.counts.items())),
         "characters": book.characters,
+        "groups": {label: tally.facts() for label, tally in sorted(book.groups.items())},
     }
 
 

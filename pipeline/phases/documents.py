@@ -1,6 +1,7 @@
 """Phase documents: the clean parts without the documents that deduplication took away.
 
-Here the corpus-level decisions become rows: losers go, survivors learn the size of their cluster.
+Here the corpus-level decisions become rows: losers go, survivors learn the size of their cluster. `characters` is the
+length of the text, so that reports need not read it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """The surviving documents of a part."""
     sizes = pq.read_table(context.out / task.spec["decisions"]).column("cluster_size").to_numpy()
     path = context.out / task.spec["path"]
-    schema = pq.read_schema(path).append(pa.field("cluster_size", pa.int32()))
+    schema = pq.read_schema(path)
+    for name in ("cluster_size", "characters"):
+        schema = schema.append(pa.field(name, pa.int32()))
     position = 0
     sources: dict[str, list[int]] = {}
     languages: dict[str, list[int]] = {}
@@ -45,8 +48,9 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             here = sizes[position : position + batch.num_rows].astype(np.int32)
             position += batch.num_rows
             batch = batch.append_column("cluster_size", pa.array(here)).filter(pa.array(here > 0))
-            out.write(batch)
-            lengths = pa.compute.utf8_length(batch.column("text")).to_pylist()
+            characters = pa.compute.utf8_length(batch.column("text"))
+            out.write(batch.append_column("characters", characters))
+            lengths = characters.to_pylist()
             for name, table in (("source", sources), ("language", languages)):
                 for value, length in zip(batch.column(name).to_pylist(), lengths, strict=True):
                     count = table.setdefault(value or "unknown", [0, 0])

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import prefix
 from pipeline.ledger import Staged
 from pipeline.mixture import shuffle_hashes
 from pipeline.parts import PartWriter, read_batches
@@ -33,36 +34,44 @@ def tasks(context: Context) -> list[Task]:
     if context.recipe.tokenizer is None:
         return []
     digest = tokenizer.committed(context).body["digest"]
+    columns = context.recipe.tokenizer.prefix_columns
     found = []
     for part in documents.parts(context):
-        facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed}
+        facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed, "prefix": columns}
         key = unit_key("tokenise", PACKAGES, facts)
         found.append(
-            Task("tokenise", key, part.bytes, {"path": part.path, "tokenizer": digest, "model": tokenizer.MODEL})
-        )
+            Task(
+                "tokenise", key, part.bytes,
+                {"path": part.path, "tokenizer": digest, "model": tokenizer.MODEL, "prefix": columns},
+            )
+        )  # fmt: skip
     return found
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
-    """Tokens of the documents of a part, with everything about them but the text."""
+    """Tokens of the documents of a part, with everything about them but the text.
+
+    The first `prefix_tokens` of the `n_tokens` are the prefix that the recipe asks for.
+    """
     model = tokenizer.opened(context.out / tokenizer.MODEL, task.spec["tokenizer"])
     path = context.out / task.spec["path"]
     source_schema = pq.read_schema(path)
     names = [name for name in source_schema.names if name not in ("text", "title")]
     kind = pa.list_(pa.from_numpy_dtype(token_dtype(model.vocabulary)))
-    schema = pa.schema(
-        [*(source_schema.field(n) for n in names), pa.field("n_tokens", pa.int64()), pa.field("tokens", kind)]
-    )
+    prefix.check(task.spec["prefix"], source_schema)
+    own = {"prefix_tokens": pa.int32(), "n_tokens": pa.int64(), "tokens": kind}
+    schema = pa.schema([*(source_schema.field(n) for n in names), *(pa.field(n, of) for n, of in own.items())])
     tables: list[pa.RecordBatch] = []
-    broken = 0
+    broken = heads = 0
     sources: dict[str, list[int]] = {}
     languages: dict[str, list[int]] = {}
     for batch in read_batches(path):
         text = batch.column("text")
-        tokens = model.encode(text)
-        broken += model.roundtrip_failures(text, tokens)
+        tokens, bare, sizes = prefix.encode(model, batch, task.spec["prefix"])
+        broken += model.roundtrip_failures(text, bare)
+        heads += int(sizes.sum())
         counts = pa.compute.list_value_length(tokens).cast(pa.int64())
-        columns = [*(batch.column(name) for name in names), counts, tokens.cast(kind)]
+        columns = [*(batch.column(name) for name in names), pa.array(sizes), counts, tokens.cast(kind)]
         tables.append(pa.RecordBatch.from_arrays(columns, schema=schema))
         lengths = pa.compute.utf8_length(text).to_pylist()
         for name, figures in (("source", sources), ("language", languages)):
@@ -80,7 +89,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                 out.write(batch)
     reporter.add(size=task.size)
     body = {"documents": table.num_rows, "tokens": sum(f[2] for f in sources.values()), "not_reversible": broken}
-    body["packages"] = packages()
+    body |= {"prefix_tokens": heads, "packages": packages()}
     body["sources"] = {name: sources[name] for name in sorted(sources)}
     body["languages"] = {name: languages[name] for name in sorted(languages)}
     return [Staged(folder / "out", f"tokens/{task.key[:20]}.parquet")], body

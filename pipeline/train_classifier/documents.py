@@ -7,9 +7,11 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import RecipeError
 
 csv.field_size_limit(1 << 26)
+_NO_SECTION = re.compile(r"[a-z]{2}(?:[-_][a-z]{2,4})?|[\d._-]+")
 _KINDS = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".txt")
 _PACKED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
@@ -28,12 +31,15 @@ class Document(NamedTuple):
     text: str
 
 
-def read(paths: Iterable[Path], text_field: str, label: str | None = None, label_field: str = "") -> Iterator[Document]:
+def read(
+    paths: Iterable[Path], text_field: str, label: str | None = None, label_field: str = "", url_field: str = ""
+) -> Iterator[Document]:
     """The documents of files, in the order of the files.
 
-    JSON lines, Parquet, CSV and TSV hold the text in `text_field`, and the label in `label_field` where `label` is not
-    given; of a plain text file each line is a document. Files may be packed (.gz, .zst, .bz2, .lz4); of a folder, such
-    as the documents of a run, all such files are read. Documents without text or label are passed over.
+    JSON lines, Parquet, CSV and TSV hold the text in `text_field`, and where `label` is not given the label in
+    `label_field`, or in the `section` of the URL in `url_field`; of a plain text file each line is a document. Files
+    may be packed (.gz, .zst, .bz2, .lz4); of a folder, such as the documents of a run, all such files are read.
+    Documents without text or label are passed over.
 
     Raises RecipeError where a file is not there, of another kind, damaged, or has no such field.
     """
@@ -41,8 +47,11 @@ def read(paths: Iterable[Path], text_field: str, label: str | None = None, label
         found = 0
         for file in _files(path):
             try:
-                for row in _rows(file, text_field, label_field):
-                    named = label if label is not None else row.get(label_field)
+                for row in _rows(file, text_field, url_field or label_field):
+                    if label is not None:
+                        named: object = label
+                    else:
+                        named = section(row.get(url_field)) if url_field else row.get(label_field)
                     text = row.get(text_field)
                     if isinstance(text, str) and text.strip() and named is not None:
                         found += 1
@@ -50,8 +59,26 @@ def read(paths: Iterable[Path], text_field: str, label: str | None = None, label
             except (OSError, ValueError, pa.ArrowException, EOFError, csv.Error) as error:
                 raise RecipeError(f"{file} cannot be read: {error}") from error
         if not found:
+            if label is None and url_field:
+                raise RecipeError(
+                    f"{path} has no document with the field '{text_field}' and a URL with a section in '{url_field}'; "
+                    "see --text-field and --url-field"
+                )
             fields = f"'{text_field}'" + (f" and '{label_field}'" if label is None else "")
             raise RecipeError(f"{path} has no document with the field {fields}; see --text-field and --label-field")
+
+
+def section(url: object) -> str | None:
+    """The first part of a URL's path that is a folder and neither a language nor a number: `sport` of
+    `https://example.org/en/2024/Sport/a.html`; None where there is none."""
+    if not isinstance(url, str):
+        return None
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return None
+    folders = (unquote(part).strip().lower() for part in path.split("/")[1:-1])
+    return next((part for part in folders if part and not _NO_SECTION.fullmatch(part)), None)
 
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:

@@ -49,7 +49,7 @@ def card(labels: Sequence[str], scores: Scores, classes: npt.NDArray[np.int64], 
         column = scores[:, number]
         made[label] = {
             "documents": int(truth.sum()),
-            "auc": auc(column, truth),
+            "auc": auc(column, truth) if truth.any() and not truth.all() else None,
             "at": [at(column, truth, threshold) for threshold in thresholds],
         }
     return made

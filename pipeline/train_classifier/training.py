@@ -58,6 +58,13 @@ def parted(documents: Iterable[Document], share: float, seed: int) -> Parted:
     return made._replace(copies=number - len(made.train) - len(made.held_out))
 
 
+def common(documents: Sequence[Document], least: int) -> tuple[list[Document], dict[str, int]]:
+    """The documents whose label at least so many have, and how many documents each other label has."""
+    counts = Counter(document.label for document in documents)
+    rare = {label: count for label, count in sorted(counts.items()) if count < least}
+    return [document for document in documents if document.label not in rare], rare
+
+
 def train(
     documents: Sequence[Document], kind: str, labels: Sequence[str], training: Training, facts: dict[str, Any]
 ) -> Model:

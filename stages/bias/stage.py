@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from annotated_types import Ge, Le
 
@@ -19,6 +20,8 @@ from stages.rows import Drop, outcome, strings
 from stages.text.column import Edits, edited
 
 _BUILTIN = "builtin:identity_terms.json"
+WITH_LIST, NOBODY, STEREOTYPES = "with_list", "nobody", "stereotypes"
+"""Groups of documents: those in a language that has lists, and of them those that name nobody, or stereotype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +31,14 @@ class Bias(Stage):
     Writes `identity_terms`: how many terms of each group the text has (gender, race, religion, nationality, age,
     disability, orientation, class, appearance: those of CrowS-Pairs, Nangia et al. 2020), and `stereotypes`: phrases
     that are commonly said of a group (`lazy`, `good at math`) within `reach` words of a term of that group; who says
-    it, and whether the text agrees, is not looked at. Counts the terms of each subgroup (`gender_female`), so that a
-    corpus's balance shows in the report. A document is held against the lists of its own language (column
-    `language`): English, Chinese, German, French, Spanish; others count as `documents_without_list`.
+    it, and whether the text agrees, is not looked at. `identity_subgroups` has the terms of each side of a group
+    (`gender_female`, `age_old`); they are counted, too. A document is held against the lists of its own language
+    (column `language`): English, Chinese, German, French, Spanish; others have nulls, and count as
+    `documents_without_list`. `inspect --bias` reports the balance, and whom the stages behind this one drop more often.
     """
 
     name: ClassVar[str] = "bias"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex", "xxhash")
 
     mode: Literal["tag", "drop", "swap"] = "tag"
@@ -86,17 +90,24 @@ class Bias(Stage):
         for group in GROUPS:
             bits = sum(1 << bit for bit, name in enumerate(lists.names) if name.partition(".")[0] == group)
             by_group[group] = np.bincount(hits.rows[masks & bits != 0], minlength=number).astype(np.int32)
-        for bit, name in enumerate(lists.names):
-            counts[name.replace(".", "_")] += int((masks >> bit & 1).sum())
+        listed = (languages >= 0) & valid
+        terms_of = {
+            name: np.bincount(hits.rows[masks >> bit & 1 != 0], minlength=number).astype(np.int32)
+            for bit, name in enumerate(lists.names)
+        }
+        counts.update({name.replace(".", "_"): int(found.sum()) for name, found in terms_of.items()})
         said = stereotypes(hits, lists, self.reach, number)
         if self.mode == "drop":
             rows = np.flatnonzero(said > self.max_stereotypes).tolist()
             drops += [(row, "stereotypes", float(said[row]), float(self.max_stereotypes)) for row in rows]
-        columns["identity_terms"] = pa.StructArray.from_arrays(
-            [pa.array(values) for values in by_group.values()], names=list(by_group)
+        columns["identity_terms"] = _struct(by_group, listed)
+        columns["identity_subgroups"] = _struct(
+            {name.replace(".", "_"): found for name, found in terms_of.items()}, listed
         )
-        columns["stereotypes"] = pa.array(said)
-        return outcome(batch, drops, columns, counts)
+        columns["stereotypes"] = pa.array(said, mask=~listed)
+        groups = {WITH_LIST: listed, NOBODY: listed & (np.bincount(hits.rows[masks != 0], minlength=number) == 0)}
+        groups |= {name: found > 0 for name, found in terms_of.items()} | {STEREOTYPES: said > 0}
+        return replace(outcome(batch, drops, columns, counts), groups=groups)
 
     def _swapped(
         self, batch: pa.RecordBatch, column: pa.Array, hits: Hits, lists: Lists
@@ -124,3 +135,9 @@ class Bias(Stage):
         swapped[[row for row, *_ in edits]] = True
         places = Edits(*np.array(edits, np.int64).T)
         return edited(column, places, [word.encode() for word in pool]), len(edits), swapped
+
+
+def _struct(fields: Mapping[str, npt.NDArray[np.int32]], valid: npt.NDArray[np.bool_]) -> pa.StructArray:
+    """A struct column, null where not `valid`."""
+    mask = pa.array(~valid)
+    return pa.StructArray.from_arrays([pa.array(values) for values in fields.values()], list(fields), mask=mask)

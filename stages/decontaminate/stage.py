@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict
 
-from stages.base import Outcome, Processor, Stage
-from stages.decontaminate.benchmarks import Item, items
+from stages.base import Outcome, Processor, Rule, Stage, judged
+from stages.decontaminate.benchmarks import Item, items, names
 from stages.decontaminate.index import Grams, Index, grams, index, size
 from stages.decontaminate.spans import characters, sentences
-from stages.rows import Drop, outcome, text_array
+from stages.listfiles import bare
+from stages.rows import outcome, text_array
 
 _PARTS = 1000
+_FOUND = pa.list_(pa.struct([pa.field("item", pa.string()), pa.field("share", pa.float32())]))
+
+
+class Sought(NamedTuple):
+    """The items of all benchmarks, ready to be looked for."""
+
+    items: list[Item]
+    names: list[str]
+    table: Index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +40,7 @@ class Benchmark:
 
     path: str
     """A file of JSON lines or of text with an item a line, also as .gz, .bz2, .xz, .zst or .tar; or a folder of such
-    files."""
+    files, of which README, LICENSE and Markdown are passed over."""
     fields: tuple[str, ...] = ()
     """Fields of JSON lines that are joined to an item; empty: all that hold strings."""
     name: str = ""
@@ -44,11 +55,12 @@ class Decontaminate(Stage):
     Words are compared after NFKC and case folding, without punctuation; in scripts without spaces each character
     counts as `words / characters` of a word. N-grams are compared by 128-bit hashes. Writes `contamination`: the
     share of the document's words that lie in n-grams of items (in thousandths), and `contaminated_by`: the items, as
-    `benchmark:line`. Counts the documents by benchmark (`contaminated_gsm8k`), and `characters_cut`.
+    `benchmark:line` (`benchmark/file:line` where it has several files). Counts the documents by benchmark
+    (`contaminated_gsm8k`), and `characters_cut`. `inspect --contamination` reports by item.
     """
 
     name: ClassVar[str] = "decontaminate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     benchmarks: tuple[Benchmark, ...] = ()
@@ -80,17 +92,23 @@ class Decontaminate(Stage):
         return {f"benchmarks/{number}/": benchmark.path for number, benchmark in enumerate(self.benchmarks)}
 
     def bind(self, files: Mapping[str, bytes]) -> Processor:
+        sought = self.sought(files)
+        return lambda batch: self._judge(batch, sought)
+
+    def sought(self, files: Mapping[str, bytes]) -> Sought:
+        """The items in the contents of the stage's files. Raises ValueError where a benchmark has none to look for."""
         found: list[Item] = []
         ends: list[tuple[int, str]] = []
         for number, benchmark in enumerate(self.benchmarks):
             role = f"benchmarks/{number}/"
             for key in sorted(key for key in files if key.startswith(role)):
                 inner = key.removeprefix(role)
-                if inner.rpartition("/")[2].partition(".")[0] in ("README", "LICENSE"):
+                if inner.rpartition("/")[2].partition(".")[0] in ("README", "LICENSE") or bare(inner).endswith(".md"):
                     continue
                 shown = benchmark.path if benchmark.path.endswith(inner) else f"{benchmark.path}/{inner}"
-                found += items(shown, files[key], benchmark.name, benchmark.fields)
+                found += items(shown, inner, files[key], benchmark.name, benchmark.fields)
             ends.append((len(found), benchmark.path))
+        _check_names(found, [end for end, _ in ends])
         table = index(
             [item.text for item in found], size(self.words, self.characters, self.short_words), self.max_items
         )
@@ -102,21 +120,20 @@ class Decontaminate(Stage):
                     f"{self.max_items} items"
                 )
             begin = end
-        names = [(item.benchmark, f"{item.benchmark}:{item.number}") for item in found]
-        return lambda batch: self._judge(batch, table, names)
+        return Sought(found, names(found), table)
 
-    def _judge(self, batch: pa.RecordBatch, table: Index, names: Sequence[tuple[str, str]]) -> Outcome:
+    def _judge(self, batch: pa.RecordBatch, sought: Sought) -> Outcome:
+        table = sought.table
         column = batch.column("text")
         number = batch.num_rows
         found = grams(column, size(self.words, self.characters, self.short_words), table)
         shares = np.zeros(number, np.int64)
         by: list[list[str]] = [[] for _ in range(number)]
         counts: Counter[str] = Counter()
-        drops: list[Drop] = [
-            (row, "no_text", None, None)
-            for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist()
-        ]
+        overlaps: list[list[dict[str, object]] | None] = [None] * number
+        left_empty = np.zeros(number, np.bool_)
         texts: dict[int, str] = {}
+        limit = round(self.max_share * _PARTS)
         bounds = np.searchsorted(found.rows, np.arange(number + 1))
         for row in np.unique(found.rows).tolist():
             spans, which = self._items(found, table, int(bounds[row]), int(bounds[row + 1]))
@@ -127,13 +144,10 @@ class Decontaminate(Stage):
                 covered += max(end - max(start, reach), 0)
                 reach = max(reach, end)
             shares[row] = -(-covered * _PARTS // int(found.weight[row]))  # upwards: what is there is not nothing
-            by[row] = [names[item][1] for item in which[: self.max_named]]
-            counts.update({f"contaminated_{names[item][0]}" for item in which})
-            beyond = shares[row] > round(self.max_share * _PARTS)
-            verdict = (row, "contaminated", int(shares[row]) / _PARTS, self.max_share)
-            if self.mode == "drop" and beyond:
-                drops.append(verdict)
-            elif self.mode == "cut" and beyond:
+            by[row] = [sought.names[item] for item in list(which)[: self.max_named]]
+            overlaps[row] = [{"item": sought.names[item], "share": part / _PARTS} for item, part in which.items()]
+            counts.update({f"contaminated_{sought.items[item].benchmark}" for item in which})
+            if self.mode == "cut" and shares[row] > limit:
                 text = column[row].as_py()
                 places = characters(text, [(start, end) for start, end, _, _ in spans], bool(found.refolded[row]))
                 left, at = "", 0
@@ -145,32 +159,53 @@ class Decontaminate(Stage):
                 if left.strip():
                     texts[row] = left
                 else:
-                    drops.append(verdict)
+                    left_empty[row] = True
         columns = {
             "contamination": pa.array(shares.astype(np.float32) / np.float32(_PARTS)),
             "contaminated_by": pa.array(by, pa.list_(pa.string())),
         }
         if texts:
             columns["text"] = text_array([texts.get(row, value) for row, value in enumerate(column.to_pylist())])
-        return outcome(batch, drops, columns, counts)
+        written = outcome(batch, [], columns, counts)
+        hit = left_empty if self.mode == "cut" else (shares > limit) & (self.mode == "drop")
+        setting = "max_share" if self.mode == "drop" else None
+        rules = [
+            Rule("no_text", column.is_null().to_numpy(zero_copy_only=False)),
+            Rule("contaminated", hit, shares / _PARTS, self.max_share, setting),
+        ]
+        done = judged(written.batch, rules, written.counts)
+        findings = {"contamination": columns["contamination"], "items": pa.array(overlaps, _FOUND)}
+        return replace(done, findings=findings)
 
-    def _items(self, found: Grams, table: Index, begin: int, end: int) -> tuple[list[list[int]], list[int]]:
-        """Of one document's n-grams: the spans of those of items that count, by place, and these items."""
+    def _items(self, found: Grams, table: Index, begin: int, end: int) -> tuple[list[list[int]], dict[int, int]]:
+        """Of one document's n-grams: the spans of those of items that count, by place, and these items with the share
+        of each one's n-grams that are there, in 1/_PARTS."""
         numbers = np.unique(found.numbers[begin:end])
         there: Counter[int] = Counter()
         for gram in numbers.tolist():
             there.update(table.items[table.bounds[gram] : table.bounds[gram + 1]].tolist())
         least = round(self.min_item_share * _PARTS)
         which = {
-            item
-            for item, count in there.items()
+            item: count * _PARTS // int(table.sizes[item])
+            for item, count in sorted(there.items())
             if count * _PARTS >= (_PARTS if table.short[item] else least) * int(table.sizes[item])
         }
         spans = [
             found.spans[place].tolist()
             for place in range(begin, end)
-            if which.intersection(
+            if not which.keys().isdisjoint(
                 table.items[table.bounds[found.numbers[place]] : table.bounds[found.numbers[place] + 1]].tolist()
             )
         ]
-        return sorted(spans, key=lambda span: (span[2], span[3])), sorted(which)
+        return sorted(spans, key=lambda span: (span[2], span[3])), which
+
+
+def _check_names(found: Sequence[Item], ends: Sequence[int]) -> None:
+    """Raises ValueError where two of the benchmarks, which end at `ends`, have files of one name."""
+    known: dict[tuple[str, str], int] = {}
+    for number, (begin, end) in enumerate(itertools.pairwise((0, *ends))):
+        for item in found[begin:end]:
+            if known.setdefault((item.benchmark, item.file), number) != number:
+                raise ValueError(
+                    f"benchmarks: two have a file {item.file} and would be called {item.benchmark!r}; give one a `name`"
+                )

@@ -11,6 +11,7 @@ from stages.emoji_names.table import EMOTICON, LEFT, Bools, Numbers, Trie
 from stages.kernels import inline, njit
 from stages.text.characters import BLANK, LETTER, NUMBER, PUNCTUATION, SPACELESS, classes
 from stages.text.column import Ints, Texts
+from stages.text.search import first_at_least
 from stages.text.utf8 import Bytes, before, code_at, width
 
 _ZWJ = 0x200D
@@ -66,15 +67,9 @@ def _longest(
         if at >= end:
             break
         code = code_at(data, at)
-        low, high = np.int64(edges[node]), np.int64(edges[node + 1])
-        last = high
-        while low < high:
-            middle = (low + high) // 2
-            if codes[middle] < code:
-                low = middle + 1
-            else:
-                high = middle
-        node = np.int64(targets[low]) if low < last and codes[low] == code else np.int64(0)
+        last = np.int64(edges[node + 1])
+        edge = first_at_least(codes, code, np.int64(edges[node]), last)
+        node = np.int64(targets[edge]) if edge < last and codes[edge] == code else np.int64(0)
     return entry, close
 
 

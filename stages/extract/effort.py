@@ -12,28 +12,70 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stages.extract.formatting import (
+    CELL,
+    COLUMNS,
+    FOREIGN,
+    HIDDEN,
+    KIND,
+    LISTED,
+    POINT,
+    REOPENED,
+    ROW,
+    ROWS,
+    SCOPE,
+    SELECT,
+    SLOT,
+    TABLE,
+    WALLS,
+    WRITTEN,
+    build,
+    end_of_wall,
+    nothing_listed,
+    pull_down,
+    push,
+    table_tag,
+    take,
+)
 from stages.kernels import inline, njit
 
 Bytes = npt.NDArray[np.uint8]
 
 MOST_WORK = 250_000_000
 """Steps of at most some 10 ns each. Measured with lexbor: what is below takes under 3 s of CPU."""
-_REOPENED = 100
-"""Steps that one formatting element costs, opened again: it takes memory as well."""
 
-_VOID, _IMPLIED, _FORMATTING, _RAW, _FOREIGN, _OPTION, _SELECT, _ROOT = range(1, 9)
+_VOID, _IMPLIED, _FORMATTING, _ANCHOR, _RAW, _FOREIGN, _OPTION, _SELECT, _ROOT, _TABLE, _ROW, _CELL, _SCOPE = range(
+    1, 14
+)
+_OF_SVG, _OF_MATH, _ROWS, _COLUMNS = range(14, 18)
 _KINDS = {
-    _VOID: "area base basefont bgsound br col embed frame hr img input keygen link meta param source track wbr image",
+    _VOID: "area base basefont bgsound br embed frame hr img input keygen link meta param source track wbr image",
     # closed by what follows them, or never nested within their like
-    _IMPLIED: "p li dd dt tr td th thead tbody tfoot caption colgroup rb rp rt rtc a nobr button form head optgroup "
-    "h1 h2 h3 h4 h5 h6",
+    _IMPLIED: "p li dd dt rb rp rt rtc button form head optgroup h1 h2 h3 h4 h5 h6",
     _FORMATTING: "b big code em font i s small strike strong tt u",
-    _RAW: "script style title textarea xmp iframe noembed noframes",
+    _ANCHOR: "a nobr",  # formatting elements as well, but the next one takes the place of the last
+    _RAW: "script style title textarea xmp iframe noembed noframes plaintext",
     _FOREIGN: "svg math",
     _OPTION: "option",
     _SELECT: "select",
     _ROOT: "html body",
+    _TABLE: "table",
+    _ROW: "tr",
+    _ROWS: "thead tbody tfoot",
+    _COLUMNS: "col colgroup",
+    _CELL: "td th caption",
+    _SCOPE: "template object applet marquee",
+    # HTML may stand in them
+    _OF_SVG: "foreignobject desc",
+    _OF_MATH: "mi mo mn ms mtext annotation-xml",
 }
+_ENDS_FOREIGN = (
+    "b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li listing menu meta "
+    "nobr ol p pre ruby s small span strong strike sub sup table tt u ul var font"
+)
+"""Elements that close the drawings and formulas that they are in (HTML standard, 13.2.6.5)."""
+_ENDS = 32
+"""Set in the kind of those."""
 _SLOTS = 4096
 
 
@@ -44,14 +86,21 @@ def _hash(name: bytes) -> int:
     return value
 
 
+def _slot_of(name: str) -> int:
+    value = _hash(name.encode())
+    return (value ^ value >> 12) % _SLOTS
+
+
 _KIND = np.zeros(_SLOTS, np.uint8)
 _NAME = np.zeros(_SLOTS, np.uint32)  # which name the slot is for: another one that falls into it has no kind
-for _kind, _names in _KINDS.items():
-    for _name in _names.split():
-        _value = _hash(_name.encode())
-        _slot = (_value ^ _value >> 12) % _SLOTS
-        assert not _KIND[_slot], _name
-        _KIND[_slot], _NAME[_slot] = _kind, _value
+_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+for _name in {*_KIND_OF, *_ENDS_FOREIGN.split()}:
+    assert not _NAME[_slot_of(_name)], _name
+    _NAME[_slot_of(_name)] = _hash(_name.encode())
+    _KIND[_slot_of(_name)] = _KIND_OF.get(_name, 0) | (_ENDS if _name in _ENDS_FOREIGN.split() else 0)
+_A, _CAPTION, _FONT, _SVG, _MATH, _TITLE, _SCRIPT, _PLAINTEXT = (
+    _slot_of(name) for name in "a caption font svg math title script plaintext".split()
+)
 
 
 class Effort(NamedTuple):
@@ -98,14 +147,42 @@ def _raw_end(html: Bytes, at: int, name: int, name_end: int) -> int:
     return size
 
 
+@inline
+def _holds_script(html: Bytes, at: int, end: int) -> bool:
+    """Whether `<!--` and then `<script` begin between two places: behind them, an end tag does not end a script."""
+    comment = False
+    while at + 6 < end:
+        byte = html[at]
+        if byte == 60:
+            if html[at + 1] == 33 and html[at + 2] == 45 and html[at + 3] == 45:
+                comment = True
+            elif comment and html[at + 1] | 32 == 115 and html[at + 2] | 32 == 99:  # <sc
+                return True
+        elif byte == 62 and html[at - 1] == 45 and html[at - 2] == 45:
+            comment = False
+        at += 1
+    return False
+
+
+@inline
+def _end_foreign(listed: Any) -> None:
+    while listed.walls[listed.now[WALLS], KIND] == FOREIGN:
+        pull_down(listed)
+
+
 @njit
 def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
     size = len(html)
     open_of = np.zeros(_SLOTS, np.int32)  # elements that are open, by the hash of their name
-    bytes_of = np.zeros(_SLOTS, np.int64)  # and of formatting ones the bytes of their tags
     work = unclosed = deepest = most = at = 0
-    formatting = foreign = options = roots = 0
-    written = 0  # bytes of the formatting elements that are open: all are written again where they are opened again
+    foreign = options = roots = implied = 0
+    tags = 0
+    for place in range(size):
+        tags += html[place] == 60
+    listed = nothing_listed(tags, _SLOTS)
+    data_end = 0
+    raw_ends = np.full(_SLOTS, -1, np.int64)
+    quiet = 0  # what may be text ends here: its start tags count, its end tags do not
     while at < size:
         if html[at] != 60:
             at += 1
@@ -133,6 +210,14 @@ def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
         if closing:
             at += 1
         if at >= size or not _is_letter(html[at]):
+            if (
+                at + 1 < size and html[at] == 33 and html[at + 1] == 91 and listed.now[HIDDEN] > 0
+            ):  # to a drawing this is text
+                while data_end < size and not (
+                    data_end > at and html[data_end] == 62 and html[data_end - 1] == 93 and html[data_end - 2] == 93
+                ):
+                    data_end += 1
+                quiet = max(quiet, data_end)
             if at < size and (closing or html[at] == 33 or html[at] == 63):  # a bogus comment, a doctype
                 while at < size and html[at] != 62:
                     at += 1
@@ -179,45 +264,81 @@ def _effort(html: Bytes, kinds: Bytes, names: npt.NDArray[np.uint32]) -> Any:
         at += 1
         most = max(most, attributes)
         work += attributes * attributes + unclosed
-        kind = kinds[slot] if names[slot] == value else 0
-        if kind == _VOID:
-            work += formatting * _REOPENED + written
-            continue
+        kind = np.int64(kinds[slot]) if names[slot] == value else 0
+        ends_foreign = kind >= _ENDS and (slot != _FONT or attributes > 0)
+        kind %= _ENDS
         if kind == _ROOT:
             roots += attributes
             work += attributes * roots
             continue
+        if closing or kind != _FORMATTING:
+            work += listed.now[LISTED] * REOPENED + listed.now[WRITTEN]
+        sure = name >= quiet
+        if kind in (_TABLE, _CELL, _ROW, _ROWS, _COLUMNS):
+            if ends_foreign and sure and not closing:
+                _end_foreign(listed)
+            part = COLUMNS
+            for known, other in ((_TABLE, TABLE), (_CELL, CELL), (_ROW, ROW), (_ROWS, ROWS)):
+                if kind == known:
+                    part = other
+            caption = listed.walls[listed.now[WALLS], SLOT] == _CAPTION
+            table_tag(listed, part, slot, closing, sure and listed.now[HIDDEN] == 0, caption, unclosed + implied)
         if closing:
-            if kind in (_IMPLIED, _OPTION):
-                continue
-            if open_of[slot] > 0:
-                if kind == _FORMATTING:
-                    formatting -= 1
-                    size_of_one = bytes_of[slot] // open_of[slot]
-                    bytes_of[slot] -= size_of_one
-                    written -= size_of_one
+            implied -= kind == _IMPLIED
+            if sure and kind in (_FORMATTING, _ANCHOR):
+                work += take(listed, slot, unclosed, False)
+            elif sure and kind not in (_TABLE, _CELL):
+                end_of_wall(listed, slot, unclosed + implied)
+            if kind not in (_VOID, _IMPLIED, _ANCHOR, _OPTION, _ROW, _ROWS, _COLUMNS, _CELL) and open_of[slot] > 0:
                 open_of[slot] -= 1
                 unclosed -= 1
-                if kind == _FOREIGN:
-                    foreign -= 1
+                foreign -= kind == _FOREIGN
             continue
-        if kind != _FORMATTING:
-            work += formatting * _REOPENED + written
+        if ends_foreign and sure:
+            _end_foreign(listed)
+        if kind in (_FORMATTING, _ANCHOR):
+            if kind == _ANCHOR and sure:  # the next one closes it
+                work += take(listed, slot, unclosed, slot == _A)
+            if kind == _FORMATTING:
+                open_of[slot] += 1
+                unclosed += 1
+                deepest = max(deepest, unclosed)
+            push(listed, slot, at - name, unclosed)
+            continue
         if kind == _OPTION:
             options += 1
             work += options
-        elif kind == _RAW and foreign == 0:
-            at = _raw_end(html, at, name, name_end)
-        elif kind != _IMPLIED and not (slash and foreign > 0):
+        within = listed.walls[listed.now[WALLS], SLOT]
+        point = not slash and ((within == _SVG and kind == _OF_SVG) or (within == _MATH and kind == _OF_MATH))
+        if within == _SVG and slot == _TITLE:
+            point = not slash
+        elif kind == _RAW:
+            if slot == _PLAINTEXT:
+                raw_ends[slot] = size
+            elif raw_ends[slot] < at:
+                raw_ends[slot] = _raw_end(html, at, name, name_end)
+            end = raw_ends[slot]
+            quiet = max(quiet, end)
+            if slot != _PLAINTEXT and listed.now[HIDDEN] == 0:
+                if slot == _SCRIPT and _holds_script(html, at, end):
+                    quiet = max(quiet, _raw_end(html, end + 1, name, name_end))
+                at = end
+        implied += kind == _IMPLIED
+        if (
+            kind not in (_VOID, _IMPLIED, _OPTION, _ROW, _ROWS, _COLUMNS, _CELL)
+            and not (slash and foreign > 0)
+            and (kind != _RAW or foreign > 0)
+        ):
             if kind == _SELECT:
                 options = 0
             open_of[slot] += 1
             unclosed += 1
             deepest = max(deepest, unclosed)
-            if kind == _FORMATTING:
-                formatting += 1
-                bytes_of[slot] += at - name
-                written += at - name
-            elif kind == _FOREIGN:
-                foreign += 1
+            foreign += kind == _FOREIGN
+        if kind == _SELECT:
+            if sure and listed.walls[listed.now[WALLS], KIND] == SELECT:
+                pull_down(listed)
+            build(listed, SELECT, slot, unclosed + implied)
+        elif kind == _SCOPE or point or (kind == _FOREIGN and not slash):
+            build(listed, SCOPE if kind == _SCOPE else POINT if point else FOREIGN, slot, unclosed + implied)
     return work, deepest, most

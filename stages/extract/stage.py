@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import pyarrow as pa
 from annotated_types import Ge, Le
 
-from stages import kernels
 from stages.base import Limits, Outcome, Processor, Stage
 from stages.decode import control_share, decode
 from stages.extract import blocks, metadata
@@ -126,9 +125,6 @@ class Extract(Stage):
         with suppress(_Dropped):  # compiles the kernels now, not at a page's expense
             self.page(_ANY_PAGE, "text/html", None, chooser, Counter())
         return functools.partial(self._process, chooser=chooser)
-
-    def fingerprint(self) -> dict[str, object]:
-        return super().fingerprint() | {"kernels": kernels.digest()}
 
     def process(self, batch: pa.RecordBatch) -> Outcome:
         if self.files():

@@ -7,9 +7,10 @@ The heading is taken if it shares half its words with one of the others; else th
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from urllib.parse import urlsplit
+
+from stages.text.forms import normalized
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 _MARK = r"(?:\s+[|\-–—―·•»«:/~\\›]+\s+|\s*[|｜»«]+\s*|\s*::\s*|(?<=[\u3040-\u9fff])_|_(?=[\u3040-\u9fff]))"
@@ -40,7 +41,7 @@ def _words(text: str) -> set[str]:
 
 
 def _letters(text: str) -> str:
-    return "".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+    return "".join(_WORD.findall(normalized(text, "NFKC").casefold()))
 
 
 def _is_site(text: str, site: str, url: str | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import unicodedata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from stages.kernels import njit
 from stages.text.column import Ints
+from stages.text.forms import normalized
 from stages.text.utf8 import Bytes
 
 _LOGS = np.array([math.log1p(count) for count in range(4096)])
@@ -62,7 +62,7 @@ def model() -> NaiveBayes:
 
 def encoded(text: str) -> bytes:
     """The bytes that the model was trained on: NFC, capitals alone made small."""
-    return unicodedata.normalize("NFC", text.lower() if text.isupper() else text).encode("utf-8", "surrogatepass")
+    return normalized(text.lower() if text.isupper() else text, "NFC").encode("utf-8", "surrogatepass")
 
 
 @njit

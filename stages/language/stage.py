@@ -55,7 +55,7 @@ class Language(Stage):
     """
 
     name: ClassVar[str] = "language"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     packages: ClassVar[tuple[str, ...]] = ("py3langid", "regex")
 
     model: str = "py3langid"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import unicodedata
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import regex
 
 from stages.kernels import inline
 from stages.normalize.kinds import DECOMPOSES, MEETS, NEVER
+from stages.text.search import first_at_least
 
 Form = Literal["NFC", "NFKC"]
-_APART: dict[Form, Literal["NFD", "NFKD"]] = {"NFC": "NFD", "NFKC": "NFKD"}
-_MANY_MARKS = regex.compile(r"\p{M}{32,}+")
 
 
 @inline
@@ -35,23 +31,5 @@ def disturbs(
     if above & DECOMPOSES or (0x1100 <= starter <= 0x1112 and 0x1161 <= code <= 0x1175):
         return True
     pair = starter << 21 | code
-    low, high = 0, len(pairs)
-    while low < high:
-        middle = (low + high) // 2
-        if pairs[middle] < pair:
-            low = middle + 1
-        else:
-            high = middle
-    return bool(low < len(pairs) and pairs[low] == pair)
-
-
-def normalized(text: str, form: Form) -> str:
-    """`unicodedata.normalize`, in linear time: that one orders long rows of marks by insertion, one by one."""
-    return unicodedata.normalize(form, _MANY_MARKS.sub(lambda marks: _ordered(marks[0], form), text))
-
-
-def _ordered(marks: str, form: Form) -> str:
-    """A row of marks in canonical order (UAX #15, D109), taken apart."""
-    parts = [part for mark in marks for part in unicodedata.normalize(_APART[form], mark)]
-    rows = itertools.groupby(parts, lambda mark: unicodedata.combining(mark) > 0)
-    return "".join("".join(sorted(row, key=unicodedata.combining) if marked else row) for marked, row in rows)
+    place = first_at_least(pairs, pair, 0, len(pairs))
+    return bool(place < len(pairs) and pairs[place] == pair)

@@ -60,7 +60,7 @@ STEM = 1 << 20
 ORDER = NEVER | MARK | MEETS
 
 _HYPHENS = "-\u00ad\u058a\u2010"
-_CONTROL = "[^\\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffb]"  # as ftfy, and the rest of Cc
+_CONTROL = "[^\\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffc]"  # as ftfy, and the rest of Cc
 _BLANKS = "[\t \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 _CASED = "Latin Greek Cyrillic Armenian Coptic"
 _JOINING = (

@@ -14,13 +14,14 @@ from annotated_types import Ge
 from ftfy import TextFixerConfig
 
 from stages.base import Outcome, Processor, Stage
-from stages.normalize.form import Form, normalized
+from stages.normalize.form import Form
 from stages.normalize.kinds import Kinds, kinds_of
 from stages.normalize.mend import mended
 from stages.normalize.scan import FTFY, TAGGED, Lines, scan
 from stages.normalize.tidy import tidied
 from stages.rows import Drop, outcome
 from stages.text.column import Edits, Ints, Texts, edited, texts
+from stages.text.forms import normalized
 
 _BREAKS = regex.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
 
@@ -36,7 +37,7 @@ class Normalize(Stage):
     """
 
     name: ClassVar[str] = "normalize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     packages: ClassVar[tuple[str, ...]] = ("ftfy", "regex")
 
     fix_encoding: bool = True

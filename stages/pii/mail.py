@@ -15,7 +15,7 @@ _OWN = frozenset({"example.com", "example.net", "example.org", "example.edu"})
 _SPECIAL = frozenset({"example", "test", "invalid", "localhost"})
 _ASCII_LOCAL = regex.compile(r"[A-Za-z0-9\p{Latin}._%+'&~#=/-]{1,64}$")
 _OTHER_LOCAL = regex.compile(r"[\p{L}\p{M}\p{N}._-]{1,64}$")
-_FIRST = regex.compile(r"^[^\p{L}\p{N}_]+|^.*[=/#&](?=.)")
+_FIRST = regex.compile(r"^[^\p{L}\p{N}_]+|^.*(?:[=/#&]|\.\.)(?=.)")
 _LABEL = regex.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?|[\p{L}\p{N}][\p{L}\p{M}\p{N}-]{0,62}")
 _ASCII_LABEL = regex.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _WIDE_LABEL = regex.compile(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}-]{0,62}")
@@ -56,7 +56,7 @@ def mail(text: str, at: int) -> Found | None:
     while cut and cut.end():
         local = local[cut.end() :]
         cut = _FIRST.match(local)
-    if not local or local[-1] in ".&=/#" or ".." in local or local.lower() in _SERVICES:
+    if not local or local[-1] in ".&=/#" or local.lower() in _SERVICES:
         return None
     start = at - len(local)
     domain = text[at + 1 : stop].lower()

@@ -117,6 +117,16 @@ def _code(data: Bytes, at: int, first: int, end: int) -> Any:
     return start, stop if numbers >= 4 and size >= 7 else 0
 
 
+@inline
+def _roomy(out: Ints, count: int) -> Ints:
+    """Rows of which the first `count` are in use, with room for two more."""
+    if count + 2 <= len(out):
+        return out
+    larger = np.empty((len(out) * 2, 4), np.int64)
+    larger[:count] = out[:count]
+    return larger
+
+
 @njit
 def _places(data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32]) -> Ints:
     stops = np.zeros(256, np.bool_)
@@ -158,10 +168,7 @@ def _places(data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32]) -> Ints
                 kind = CODE
                 coded = max(coded, stop)
             if stop:
-                if count + 2 > len(out):
-                    larger = np.empty((len(out) * 2, 4), np.int64)
-                    larger[:count] = out[:count]
-                    out = larger
+                out = _roomy(out, count)
                 chars += _characters(data, known, at)
                 known = at
                 begin = chars - (at - start)  # what stands before is ASCII
@@ -194,10 +201,7 @@ def _places(data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32]) -> Ints
             decimal = parts == 1 and dots == 1
             long = parts == 0 and digits > _MOST_DIGITS
             if dots >= 3 or (digits >= _MIN_DIGITS and not decimal and not long):
-                if count + 2 > len(out):
-                    larger = np.empty((len(out) * 2, 4), np.int64)
-                    larger[:count] = out[:count]
-                    out = larger
+                out = _roomy(out, count)
                 chars += _characters(data, known, at)
                 known = at
                 out[count] = row, chars, chars + _characters(data, at, last), NUMBER

@@ -38,7 +38,7 @@ class Pii(Stage):
     """
 
     name: ClassVar[str] = "pii"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("phonenumbers", "regex", "tldextract")
 
     types: tuple[str, ...] = TYPES

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge
 
-from stages.base import Outcome, Rule, judged, with_column
+from stages.base import Outcome, Processor, Rule, judged, with_column
 from stages.kernels import inline, njit
 from stages.quality.fields import SENTENCES
-from stages.quality.fineweb import lines_longer_than
-from stages.quality.phrases import found_at, phrases
-from stages.quality.rules import Limit, QualityStage
-from stages.quality.statistics import counted
+from stages.quality.lines import lines_longer_than
+from stages.quality.phrases import Phrases, found_at, phrases
+from stages.quality.rules import Limit, QualityStage, WordsStage, counts_of_cut, no_text, refuse_empty_phrases
+from stages.quality.statistics import cuts_of
+from stages.segmenters import Cuts, goes_on
 from stages.text import characters
 from stages.text.characters import BLANK, FINAL, LETTER, NUMBER, SPACELESS, TERMINAL
 from stages.text.column import Edits, Ints, Texts, edited, texts
@@ -27,21 +28,24 @@ _THRESHOLDS = {"c4": (5, 3), "datatrove": (3, 5)}
 _KEPT, _LONG_WORD, _NO_END, _FEW_WORDS, _PHRASE = range(5)
 _CUT = ("", "long_word", "no_end_mark", "few_words", "phrase")
 _PAGE, _BRACKET = 1, 2
+_ANGLES = (0xAB, 0xBB, 0x2039, 0x203A)
+"""`«»‹›`: quotes, and arrows as often (`Read more »`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class C4(QualityStage):
+class C4(WordsStage):
     """Cuts lines that are no sentences and drops pages with too few (Raffel et al. 2020, section 2.2, and its code).
 
-    A line stays if it ends with a terminal mark of any script or a closing quote, has enough words, none
-    longer than `max_word_length`, and none of the `line_phrases`. A page goes if such a line has one of the
-    `page_phrases` or a curly bracket, or if too few sentences are left. Marks of citation are cut. The lines that stay
-    follow each other without empty ones. Characters of scripts without spaces are words. Phrases are compared without
-    regard to case and width. Counts `lines_cut_*` by reason and `characters_cut`.
+    A line stays if it ends with a terminal mark of any script or a closing quote (of `»` and `«`, arrows as often,
+    what stands before them counts), has enough words, none longer than `max_word_length`, and none of the
+    `line_phrases`. A page goes if such a line has one of the `page_phrases` or a curly bracket, or if too few sentences
+    are left. Marks of citation are cut. The lines that stay follow each other without empty ones. Characters of scripts
+    without spaces are words, unless a `segmenter` cuts words there. Phrases are compared without regard to case and
+    width. Counts `lines_cut_*` by reason and `characters_cut`.
     """
 
     name: ClassVar[str] = "c4"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     thresholds: Literal["c4", "datatrove"] = "c4"
@@ -68,9 +72,7 @@ class C4(QualityStage):
     """A page with one of these is dropped (`page_phrase`)."""
 
     def __post_init__(self) -> None:
-        for name in ("line_phrases", "page_phrases"):
-            if not all(phrase.strip() for phrase in getattr(self, name)):
-                raise ValueError(f"{name}: an empty phrase is in every line")
+        refuse_empty_phrases(self, "line_phrases", "page_phrases")
         super().__post_init__()
 
     @classmethod
@@ -83,28 +85,25 @@ class C4(QualityStage):
         place = ("min_line_words", "min_sentences").index(name)
         return replace(self, **{name: _THRESHOLDS[self.thresholds][place]}).limit(name, batch)  # type: ignore[arg-type]
 
-    def process(self, batch: pa.RecordBatch) -> Outcome:
-        text = batch.column("text")
-        spans, pages, cut = self._lines(texts(text), self.limit("min_line_words", batch))
-        new = edited(text, spans, [b"", b"\n"])
-        none = text.is_null().to_numpy(zero_copy_only=False)
-        if new is not text:
-            batch = with_column(batch, "text", new)
-        batch, counts = counted(batch)
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        super().bind(files)
+        return partial(self._process, phrases((*self.line_phrases, *self.page_phrases)))
+
+    def _process(self, listed: Phrases, batch: pa.RecordBatch) -> Outcome:
+        before = batch.column("text")
+        cuts = cuts_of(batch, self.segmenter)
+        spans, pages, cut = self._lines(texts(before), self.limit("min_line_words", batch), listed, cuts)
+        after = edited(before, spans, [b"", b"\n"])
+        batch, counts = self.counted(with_column(batch, "text", after))
         rules = [
-            Rule("no_text", none),
+            no_text(batch),
             Rule("page_phrase", pages == _PAGE),
             Rule("curly_bracket", pages == _BRACKET),
             self.at_least("min_sentences", "few_sentences", counts[SENTENCES], batch),
         ]
-        kept = ~np.logical_or.reduce([rule.hit for rule in rules])
-        told = {f"lines_cut_{name}": int(cut[kept, number].sum()) for number, name in enumerate(_CUT) if name}
-        if new is not text:
-            lost = pc.subtract(pc.utf8_length(text), pc.utf8_length(new)).filter(pa.array(kept))
-            told["characters_cut"] = pc.sum(lost).as_py() or 0
-        return judged(batch, rules, {name: number for name, number in told.items() if number})
+        return judged(batch, rules, counts_of_cut(rules, _CUT, cut, before, after))
 
-    def _lines(self, view: Texts, least: Limit) -> tuple[Edits, Ints, Ints]:
+    def _lines(self, view: Texts, least: Limit, listed: Phrases, cuts: Cuts) -> tuple[Edits, Ints, Ints]:
         """What to cut from each text, why its page goes (0 where it stays), and how many lines are cut by reason."""
         rows = len(view.valid)
         used = view.data[view.offsets[0] : view.offsets[-1]]
@@ -114,7 +113,7 @@ class C4(QualityStage):
             view.data, view.offsets, characters.classes(), characters.folds_alone(),
             np.broadcast_to(np.asarray(least, np.float64), rows), self.max_word_length,
             (self.end_marks, self.citations, self.curly_brackets), len(self.line_phrases),
-            *phrases((*self.line_phrases, *self.page_phrases)), pages, cut, spans,
+            *listed, *cuts, pages, cut, spans,
         )  # fmt: skip
         return Edits(*spans[:, :number]), pages, cut
 
@@ -166,7 +165,7 @@ def _citation(data: Bytes, at: int, end: int) -> int:
 @njit
 def _scan(
     data: Bytes, offsets: Ints, classes: Any, folds: Any, least: Any, longest: int, flags: Any, of_lines: int,
-    codes: Any, starts: Ints, firsts: Any, pages: Ints, cut: Any, spans: Any,
+    codes: Any, starts: Ints, firsts: Any, cuts: Ints, cut_starts: Ints, pages: Ints, cut: Any, spans: Any,
 ) -> int:  # fmt: skip
     end_marks, citations, brackets = flags
     count = 0
@@ -174,6 +173,7 @@ def _scan(
         before = count
         begin, end = offsets[row], offsets[row + 1]
         at = begin
+        next_cut, last_cut = cut_starts[row], cut_starts[row + 1]
         behind = begin  # the end of the line that was kept last
         kept_any = False
         while at < end:
@@ -186,7 +186,7 @@ def _scan(
             word = words = size = too_long = 0
             said = count  # citations are cut only if the line stays
             place = line
-            final = dots = 0  # of the last character that is no blank and in no citation
+            final = dots = 0  # of the last character that is no blank, no angle quote and in no citation
             page = phrase = bracket = False
             while place < stop:
                 code = code_at(data, place)
@@ -208,15 +208,17 @@ def _scan(
                         first = place
                     last = place + step
                     if kind & SPACELESS and kind & (LETTER | NUMBER):
-                        words += 1
+                        next_cut, onward = goes_on(cuts, next_cut, last_cut, place - begin)
+                        words += word != 2 or not onward
                         word, size = 2, 0
                     elif word == 0 or (word == 2 and kind & (LETTER | NUMBER)):
                         words += 1
                         word = 1
                     size += 1
                     too_long |= size > longest
-                    final = kind & (TERMINAL | FINAL)
-                    dots = dots + 1 if code == 46 else 0
+                    if code not in _ANGLES:
+                        final = kind & (TERMINAL | FINAL)
+                        dots = dots + 1 if code == 46 else 0
                     bracket |= code == 123
                     found = found_at(data, place, stop, folds, codes, starts, firsts, 0, len(starts) - 1)
                     if found >= 0:

@@ -43,6 +43,7 @@ from stages.quality.fields import (
     TOP_2,
     WORDS,
 )
+from stages.segmenters import Cuts, goes_on, none
 from stages.slots import Hashes, slot_of
 from stages.text import characters
 from stages.text.characters import (
@@ -75,10 +76,13 @@ _NO_WORD, _SPACED, _SINGLE, _ODD = 0, 1, 2, 3
 _NO_TERM, _RUN, _ONE = 0, 1, 2
 
 
-def count(view: Texts) -> Ints:
-    """The table of counts: a row for each of n texts, a column for each of `FIELDS`; zeros for nulls."""
+def count(view: Texts, cuts: Cuts | None = None) -> Ints:
+    """The table of counts: a row for each of n texts, a column for each of `FIELDS`; zeros for nulls.
+
+    `cuts` says where words end in scripts without spaces; without it each character is one.
+    """
     table = np.zeros((len(view.valid), len(FIELDS)), np.int64)
-    _count(view.data, view.offsets, characters.classes(), table)
+    _count(view.data, view.offsets, characters.classes(), *(cuts or none(len(view.valid))), table)
     return table
 
 
@@ -183,7 +187,7 @@ def _line_end(data: Bytes, start: int, end: int, classes: Any, row: Ints) -> Non
 @inline
 def _scan(
     data: Bytes, at: int, end: int, classes: Any, row: Ints, hashes: Hashes, starts: Ints, ends: Ints, lines: Hashes,
-    line_lengths: Ints, paragraphs: Hashes, paragraph_lengths: Ints,
+    line_lengths: Ints, paragraphs: Hashes, paragraph_lengths: Ints, cuts: Ints, cut: int, last_cut: int,
 ) -> None:  # fmt: skip
     """Counts what needs no memory, and lists terms, lines and paragraphs by hash and length.
 
@@ -201,16 +205,20 @@ def _scan(
     paragraph_hash = START
     paragraph_length, paragraph_lines = 0, 0
     said, pending, blank_behind, single = False, 0, False, False
+    begin = at
     while at <= end:
         over = at == end
         code = 10 if over else code_at(data, at)
         kind = classes[code]
         step = 0 if over else width(data[at])
         blank = kind & BLANK
+        onward = False
+        if cut < last_cut and kind & SPACELESS and kind & (LETTER | NUMBER):
+            cut, onward = goes_on(cuts, cut, last_cut, at - begin)
         # words
         if word == _SPACED and (blank or kind & SPACELESS):
             word = -_SPACED
-        elif word == _SINGLE and (blank or kind & (LETTER | NUMBER)):
+        elif word == _SINGLE and (blank or (kind & (LETTER | NUMBER) and not onward)):
             word = -_SINGLE
         elif word == _ODD:
             word = -_ODD
@@ -233,7 +241,7 @@ def _scan(
         if term == _RUN:
             inside = kind & (LETTER | NUMBER | CONNECTOR | MARK | JOINER) and not (kind & SPACELESS and kind & LETTER)
         else:
-            inside = term == _ONE and kind & MARK
+            inside = term == _ONE and (kind & MARK or onward)
         if term != _NO_TERM and (over or not inside):
             hashes[terms] = term_hash
             starts[terms], ends[terms] = term_start, position
@@ -328,7 +336,7 @@ def _scan(
 
 
 @njit
-def _count(data: Bytes, offsets: Ints, classes: Any, table: Ints) -> None:
+def _count(data: Bytes, offsets: Ints, classes: Any, cuts: Ints, cut_starts: Ints, table: Ints) -> None:
     most = 1
     for number in range(len(offsets) - 1):
         most = max(most, offsets[number + 1] - offsets[number] + 1)
@@ -343,7 +351,7 @@ def _count(data: Bytes, offsets: Ints, classes: Any, table: Ints) -> None:
         row = table[number]
         _scan(
             data, offsets[number], offsets[number + 1], classes, row, hashes, starts, ends, lines, line_lengths,
-            paragraphs, paragraph_lengths,
+            paragraphs, paragraph_lengths, cuts, cut_starts[number], cut_starts[number + 1],
         )  # fmt: skip
         row[REPEATED_LINES], row[REPEATED_LINE_LENGTH] = _repeated(lines, line_lengths, row[LINES], keys, counts)
         row[REPEATED_PARAGRAPHS], row[REPEATED_PARAGRAPH_LENGTH] = _repeated(

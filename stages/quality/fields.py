@@ -3,7 +3,8 @@
 A *line* is what stands between line breaks, less the blanks around it, where anything is left; a *paragraph* the
 lines between empty ones. A *word* is what stands between blanks, or one character (with what follows that is no
 letter) of a script without spaces (`stages.words.tokens`); a *term* is a run of letters, digits and marks, or one such
-character (`stages.words.words`). Lengths are code points.
+character (`stages.words.words`). Where a segmenter is named for the text's language (`stages.segmenters`), the
+characters of such a script that it leaves together are one word and one term. Lengths are code points.
 """
 
 from __future__ import annotations

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from annotated_types import Ge
 
 from stages.base import Rule
-from stages.kernels import njit
 from stages.quality.fields import (
     BREAKS,
     CHARACTERS,
@@ -22,15 +19,13 @@ from stages.quality.fields import (
     TERMINAL_LINES,
     TERMS,
 )
-from stages.quality.rules import Limit, QualityStage, Share, ratio
-from stages.text import characters
-from stages.text.characters import BLANK
-from stages.text.column import Ints, Texts, texts
-from stages.text.utf8 import Bytes, code_at, width
+from stages.quality.lines import lines_longer_than
+from stages.quality.rules import Share, WordsStage, ratio
+from stages.text.column import Ints, texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineWebQuality(QualityStage):
+class FineWebQuality(WordsStage):
     """Drops documents by the lines that they are made of (Penedo et al. 2024, FineWeb, section 3.6).
 
     A line ends a sentence by a terminal mark of any script, before closing quotes and brackets. Lines are compared and
@@ -38,7 +33,7 @@ class FineWebQuality(QualityStage):
     """
 
     name: ClassVar[str] = "fineweb_quality"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     min_terminal_lines: Share = 0.12
@@ -63,34 +58,3 @@ class FineWebQuality(QualityStage):
             self.at_most("max_repeated_characters", "repeated_characters", repeated, batch),
             self.at_most("max_breaks", "breaks", ratio(counts[BREAKS], counts[TERMS] + counts[MARKS]), batch),
         ]
-
-
-def lines_longer_than(view: Texts, limit: Limit) -> Ints:
-    """How many lines of each text have more characters than the limit, blanks around them apart."""
-    found = np.zeros(len(view.valid), np.int64)
-    limits = np.broadcast_to(np.asarray(limit, np.float64), len(found))
-    _longer(view.data, view.offsets, characters.classes(), limits, found)
-    return found
-
-
-@njit
-def _longer(
-    data: Bytes, offsets: Ints, classes: npt.NDArray[np.uint32], limits: npt.NDArray[np.float64], found: Ints
-) -> None:
-    for row in range(len(found)):
-        at, end = offsets[row], offsets[row + 1]
-        length = kept = 0  # up to here; up to the last character that is no blank
-        while at < end:
-            byte = data[at]
-            if byte == 10:
-                found[row] += kept > limits[row]
-                length = kept = 0
-                at += 1
-                continue
-            if not classes[code_at(data, at)] & BLANK:
-                length += 1
-                kept = length
-            elif length:
-                length += 1
-            at += width(byte)
-        found[row] += kept > limits[row]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge
 
-from stages.base import Outcome, Processor, Rule, judged
+from stages.base import Outcome, Processor, Rule
 from stages.quality.fields import (
     BULLET_LINES,
     ELLIPSES,
@@ -27,25 +27,27 @@ from stages.quality.fields import (
     TERMS,
     WORDS,
 )
-from stages.quality.rules import QualityStage, Share, ratio
-from stages.quality.statistics import counted
+from stages.quality.rules import Share, WordsStage, ratio
+from stages.quality.statistics import cuts_of
 from stages.quality.stopwords import StopWords, read_stop_words
 from stages.text.column import Ints, texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class GopherQuality(QualityStage):
+class GopherQuality(WordsStage):
     """Drops documents that fail Gopher's quality rules (Rae et al. 2021, appendix A.1.1).
 
     Words are what stands between blanks, as in the paper. In scripts without spaces (Chinese, Japanese,
     Thai, Lao, Khmer, Burmese ...) each character is a word; the rule on word length then looks at the words
     between blanks alone, and only where they are at least half of all words, for a length of single
-    characters says nothing. The rule on stop words asks for those of the document's language (column
-    `language`); it is not applied to a language for which the list has none.
+    characters says nothing. With a `segmenter` it cuts their words; as the paper's limits on their length are
+    those of English, they are held against limits that `by_language` sets for the language, and no others.
+    The rule on stop words asks for those of the document's language (column `language`); it is not applied to a
+    language for which the list has none.
     """
 
     name: ClassVar[str] = "gopher_quality"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     packages: ClassVar[tuple[str, ...]] = ("regex",)
 
     words: Literal["blanks", "marks"] = "blanks"
@@ -84,6 +86,7 @@ class GopherQuality(QualityStage):
         return {"stop_words": self.stop_words}
 
     def bind(self, files: Mapping[str, bytes]) -> Processor:
+        super().bind(files)
         lists = read_stop_words(files["stop_words"])
         if self.fallback_language and self.fallback_language not in lists.languages:
             raise ValueError(
@@ -93,12 +96,11 @@ class GopherQuality(QualityStage):
         return partial(self._judge, lists)
 
     def _judge(self, lists: StopWords, batch: pa.RecordBatch) -> Outcome:
-        batch, counts = counted(batch)
-        none = batch.column("text").is_null().to_numpy(zero_copy_only=False)
+        batch, _ = self.counted(batch)
+        cuts = cuts_of(batch, self.segmenter)
         listed = lists.rows(batch.column("language"), self.fallback_language)
-        number = np.where(listed >= 0, lists.count(texts(batch.column("text")), listed), np.nan)
-        stop = self.at_least("min_stop_words", "stop_words", number, batch)
-        return judged(batch, [Rule("no_text", none), *self.rules(counts, batch), stop])
+        number = np.where(listed >= 0, lists.count(texts(batch.column("text")), listed, cuts), np.nan)
+        return self.process(batch, [self.at_least("min_stop_words", "stop_words", number, batch)])
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
         if self.words == "blanks":
@@ -109,6 +111,10 @@ class GopherQuality(QualityStage):
             spaced, length = counts[TERMS], counts[TERM_LENGTH]
         # A rule is not held against what is no number.
         mean = np.where((2 * counts[SPACED_WORDS] >= counts[WORDS]) & (spaced > 0), ratio(length, spaced), np.nan)
+        if self.segmenter:
+            asked = {"min_word_length", "max_word_length"}
+            rows = self.segmented(batch, [language for language, own in self.by_language.items() if own.keys() & asked])
+            mean = np.where(rows & (counts[TERMS] > 0), ratio(counts[TERM_LENGTH], counts[TERMS]), mean)
         alphabetic = np.where(all_words > 0, ratio(letters, all_words), np.nan)
         symbols = ratio(np.maximum(counts[HASHES], counts[ELLIPSES]), all_words)
         return [

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge
 
-from stages.base import Outcome, Rule, judged, with_column
+from stages.base import Outcome, Processor, judged, with_column
 from stages.kernels import inline, njit
 from stages.quality.fields import WORDS
-from stages.quality.phrases import found_at, phrase_end, phrases
-from stages.quality.rules import Limit, QualityStage, Share, ratio
-from stages.quality.statistics import counted
+from stages.quality.phrases import Phrases, found_at, phrase_end, phrases
+from stages.quality.rules import Limit, Share, WordsStage, counts_of_cut, no_text, ratio, refuse_empty_phrases
+from stages.quality.statistics import cuts_of
+from stages.segmenters import Cuts, goes_on
 from stages.text import characters
 from stages.text.characters import BLANK, LETTER, NUMBER, SPACELESS, UPPER
 from stages.text.column import Edits, Ints, Texts, edited, texts
@@ -26,7 +28,7 @@ _KEPT, _CAPITALS, _NUMBERS, _COUNTER, _ONE_WORD, _PHRASE = range(6)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefinedWebLines(QualityStage):
+class RefinedWebLines(WordsStage):
     """Cuts lines that are no text, and drops documents that have many (Penedo et al. 2023, RefinedWeb, appendix G.2).
 
     A line goes if it is mostly capitals, nothing but numbers, a counter (`3 likes`) or a single word; in a line of at
@@ -44,7 +46,7 @@ class RefinedWebLines(QualityStage):
     numbers: bool = True
     """Cut lines that hold numbers and no letters."""
     one_word: bool = True
-    """Cut lines of a single word, or a single character of a script without spaces."""
+    """Cut lines of a single word, or a single character of a script without spaces (with a `segmenter`: word)."""
     counters: tuple[str, ...] = (
         "likes", "like", "comments", "comment", "shares", "share", "views", "view", "replies", "reply", "retweets",
         "followers", "following", "votes", "vote", "points", "reviews", "ratings", "tweets", "posts", "photos",
@@ -52,7 +54,8 @@ class RefinedWebLines(QualityStage):
     )  # fmt: skip
     """What a number at the start of a line may count, if nothing follows."""
     short_line: Annotated[int, Ge(0)] = 10
-    """Most words of a line in which phrases are cut; characters are words in scripts without spaces."""
+    """Most words of a line in which phrases are cut; characters are words in scripts without spaces, unless a
+    `segmenter` cuts words there."""
     first_phrases: tuple[str, ...] = ("sign in", "sign-in", "log in", "sign up", "登录", "注册")
     """Cut at the beginning of a line."""
     last_phrases: tuple[str, ...] = (
@@ -65,34 +68,30 @@ class RefinedWebLines(QualityStage):
     """Greatest share of the document's words that may be cut (`flagged_words`)."""
 
     def __post_init__(self) -> None:
-        for name in ("counters", "first_phrases", "last_phrases", "phrases"):
-            if not all(phrase.strip() for phrase in getattr(self, name)):
-                raise ValueError(f"{name}: an empty phrase is in every line")
+        refuse_empty_phrases(self, "counters", "first_phrases", "last_phrases", "phrases")
         super().__post_init__()
 
     @classmethod
     def limits_of_rules(cls) -> list[str]:
         return ["short_line", "max_flagged_words"]
 
-    def process(self, batch: pa.RecordBatch) -> Outcome:
-        batch, counts = counted(batch)
-        text = batch.column("text")
-        spans, flagged, cut = self._spans(texts(text), self.limit("short_line", batch))
-        new = edited(text, spans)
-        share = ratio(flagged, counts[WORDS])
-        rules = [
-            Rule("no_text", text.is_null().to_numpy(zero_copy_only=False)),
-            self.at_most("max_flagged_words", "flagged_words", share, batch),
-        ]
-        kept = ~np.logical_or.reduce([rule.hit for rule in rules])
-        told = {f"lines_cut_{name}": int(cut[kept, number].sum()) for number, name in enumerate(_CUT) if name}
-        if new is not text:
-            lost = pc.subtract(pc.utf8_length(text), pc.utf8_length(new)).filter(pa.array(kept))
-            told["characters_cut"] = pc.sum(lost).as_py() or 0
-            batch = with_column(batch, "text", new)
-        return judged(batch, rules, {name: number for name, number in told.items() if number})
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        super().bind(files)
+        listed = phrases((*self.counters, *self.first_phrases, *self.last_phrases, *self.phrases))
+        return partial(self._process, listed)
 
-    def _spans(self, view: Texts, short: Limit) -> tuple[Edits, Ints, Ints]:
+    def _process(self, listed: Phrases, batch: pa.RecordBatch) -> Outcome:
+        batch, counts = self.counted(batch)
+        cuts = cuts_of(batch, self.segmenter)
+        before = batch.column("text")
+        spans, flagged, cut = self._spans(texts(before), self.limit("short_line", batch), listed, cuts)
+        after = edited(before, spans)
+        share = ratio(flagged, counts[WORDS])
+        rules = [no_text(batch), self.at_most("max_flagged_words", "flagged_words", share, batch)]
+        batch = with_column(batch, "text", after)
+        return judged(batch, rules, counts_of_cut(rules, _CUT, cut, before, after))
+
+    def _spans(self, view: Texts, short: Limit, listed: Phrases, cuts: Cuts) -> tuple[Edits, Ints, Ints]:
         """What to cut from each text, how many of its words that is, and how many lines by reason."""
         rows = len(view.valid)
         most = np.broadcast_to(np.asarray(short, np.int64), rows)
@@ -104,7 +103,7 @@ class RefinedWebLines(QualityStage):
         number = _scan(
             view.data, view.offsets, characters.classes(), characters.folds_alone(),
             (self.max_capitals, self.numbers, self.one_word), most, np.cumsum(np.array((0, *kinds))),
-            *phrases((*self.counters, *self.first_phrases, *self.last_phrases, *self.phrases)), flagged, cut, spans,
+            *listed, *cuts, flagged, cut, spans,
         )  # fmt: skip
         return Edits(*spans[:, :number]), flagged, cut
 
@@ -120,15 +119,16 @@ def _tail(data: Bytes, at: int, stop: int, classes: Any) -> bool:
 
 
 @inline
-def _words(data: Bytes, at: int, stop: int, classes: Any) -> int:
-    """Words between blanks and characters of scripts without spaces."""
+def _words(data: Bytes, at: int, stop: int, classes: Any, cuts: Ints, cut: int, last_cut: int, begin: int) -> int:
+    """Words between blanks and characters, or cut words, of scripts without spaces."""
     words = word = 0
     while at < stop:
         kind = classes[code_at(data, at)]
         if kind & BLANK:
             word = 0
         elif kind & SPACELESS and kind & (LETTER | NUMBER):
-            words += 1
+            cut, onward = goes_on(cuts, cut, last_cut, at - begin)
+            words += word != 2 or not onward
             word = 2
         elif word == 0 or (word == 2 and kind & (LETTER | NUMBER)):
             words += 1
@@ -149,12 +149,13 @@ def _ends_word(data: Bytes, at: int, stop: int, classes: Any) -> bool:
 @njit
 def _scan(
     data: Bytes, offsets: Ints, classes: Any, folds: Any, settings: Any, short: Ints, kinds: Ints, codes: Any,
-    starts: Ints, firsts: Any, flagged: Ints, cut: Any, spans: Any,
+    starts: Ints, firsts: Any, cuts: Ints, cut_starts: Ints, flagged: Ints, cut: Any, spans: Any,
 ) -> int:  # fmt: skip
     max_capitals, cut_numbers, cut_single = settings
     count = 0
     for row in range(len(flagged)):
         begin, end = offsets[row], offsets[row + 1]
+        next_cut, last_cut = cut_starts[row], cut_starts[row + 1]
         at = begin
         while at < end:
             line = stop = place = at
@@ -173,7 +174,9 @@ def _scan(
                 place += width(data[place])
             if letters + numbers == 0:
                 continue
-            words = _words(data, line, stop, classes)
+            while next_cut < last_cut and cuts[next_cut] < line - begin:
+                next_cut += 1
+            words = _words(data, line, stop, classes, cuts, next_cut, last_cut, begin)
             why = _KEPT
             if capitals > max_capitals * letters:
                 why = _CAPITALS
@@ -220,7 +223,7 @@ def _scan(
                         if _ends_word(data, last, stop, classes):
                             if kinds[2] <= found < kinds[3]:
                                 last = stop
-                            flagged[row] += _words(data, place, last, classes)
+                            flagged[row] += _words(data, place, last, classes, cuts, next_cut, last_cut, begin)
                             first = place
                             while last == stop and first > line and data[first - 1] == 32:
                                 first -= 1

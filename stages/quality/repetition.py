@@ -20,16 +20,17 @@ from stages.quality.fields import (
     REPEATED_PARAGRAPHS,
     TOP_2,
 )
-from stages.quality.rules import QualityStage, Share, ratio
+from stages.quality.rules import Share, WordsStage, ratio
 from stages.text.column import Ints
 
 
 @dataclass(frozen=True, kw_only=True)
-class GopherRepetition(QualityStage):
+class GopherRepetition(WordsStage):
     """Drops documents that repeat themselves (Rae et al. 2021, appendix A.1.1, table A1).
 
     A line, a paragraph or an n-gram is repeated where it stood before; the first time does not count. n-grams are
-    of terms: runs of letters and digits, and single characters in scripts without spaces. Shares are of the document's
+    of terms: runs of letters and digits, and single characters in scripts without spaces, or the words that a
+    `segmenter` cuts there. Shares are of the document's
     characters. The most frequent n-gram counts with all its occurrences, if it has two; of the n-grams of 5
     to 10 terms all that stood before, no term twice.
     """

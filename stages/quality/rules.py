@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from annotated_types import Ge, Le
 from pydantic import TypeAdapter, ValidationError
 
-from stages.base import Outcome, Rule, Stage, judged
+from stages import segmenters
+from stages.base import Outcome, Processor, Rule, Stage, judged
 from stages.quality.statistics import counted
 from stages.rows import strings
 from stages.text.column import Ints
@@ -74,10 +76,73 @@ class QualityStage(Stage):
         """The rules in the order in which they are held against a text; `counts[FIELD]` is an array over the rows."""
         raise NotImplementedError
 
-    def process(self, batch: pa.RecordBatch) -> Outcome:
-        batch, counts = counted(batch)
-        none = batch.column("text").is_null().to_numpy(zero_copy_only=False)
-        return judged(batch, [Rule("no_text", none), *self.rules(counts, batch)])
+    def counted(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Ints]:
+        """The batch with its counts beside it, and the counts."""
+        return counted(batch)
+
+    def process(self, batch: pa.RecordBatch, others: Sequence[Rule] = ()) -> Outcome:
+        """The batch held against `rules`, and then against `others`, which need more than the counts."""
+        batch, counts = self.counted(batch)
+        return judged(batch, [no_text(batch), *self.rules(counts, batch), *others])
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsStage(QualityStage):
+    """Base of the stages that count words."""
+
+    segmenter: Mapping[str, str] = field(default_factory=dict)
+    """What cuts words in scripts without spaces, by language (column `language`): `icu` (zh, yue, wuu, ja, th, lo, km,
+    my), `jieba` (zh, yue, wuu), both of the extra `segmenters`, or the import path of your own function from a text to
+    its words (`package.module:function`). Without one each character is a word, and what it leaves out or changes is
+    cut so too. Stages that name the same share its work."""
+
+    def __post_init__(self) -> None:
+        segmenters.check(self.segmenter)
+        super().__post_init__()
+
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        segmenters.ready(self.segmenter)
+        return super().bind(files)
+
+    def fingerprint(self) -> dict[str, object]:
+        found = super().fingerprint()
+        packages = cast(dict[str, str], found["packages"])
+        return found | {"packages": packages | segmenters.versions(self.segmenter)}
+
+    def counted(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Ints]:
+        return counted(batch, self.segmenter)
+
+    def segmented(self, batch: pa.RecordBatch, languages: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Which rows have a segmenter and are in one of these languages."""
+        return np.array([language in languages for _, language in segmenters.names(batch, self.segmenter)], np.bool_)
+
+
+def no_text(batch: pa.RecordBatch) -> Rule:
+    """The first rule of every stage: there is nothing to judge in a null."""
+    return Rule("no_text", batch.column("text").is_null().to_numpy(zero_copy_only=False))
+
+
+def refuse_empty_phrases(stage: Stage, *settings: str) -> None:
+    """Raises ValueError if one of these lists of phrases holds an empty one."""
+    for name in settings:
+        if not all(phrase.strip() for phrase in getattr(stage, name)):
+            raise ValueError(f"{name}: an empty phrase is in every line")
+
+
+def counts_of_cut(
+    rules: Sequence[Rule], reasons: Sequence[str], lines: Ints, before: pa.Array, after: pa.Array
+) -> dict[str, int]:
+    """What was cut from the texts that the rules keep: `lines_cut_REASON` and `characters_cut`, where it is any.
+
+    `lines` holds for each text how many of its lines were cut for each of `reasons`; an empty reason is none.
+    """
+    kept = ~np.logical_or.reduce([rule.hit for rule in rules])
+    totals = lines[kept].sum(axis=0).tolist()
+    counts = {f"lines_cut_{reason}": total for reason, total in zip(reasons, totals, strict=True) if reason}
+    if after is not before:
+        lost = pc.subtract(pc.utf8_length(before), pc.utf8_length(after)).filter(pa.array(kept))
+        counts["characters_cut"] = pc.sum(lost).as_py() or 0
+    return {name: count for name, count in counts.items() if count}
 
 
 def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

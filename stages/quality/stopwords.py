@@ -13,6 +13,7 @@ import pyarrow as pa
 from stages.kernels import inline, njit
 from stages.quality.count import START, mixed
 from stages.quality.phrases import folded_codes
+from stages.segmenters import Cuts, goes_on, none
 from stages.slots import slot_of, table
 from stages.text import characters
 from stages.text.characters import CONNECTOR, JOINER, LETTER, MARK, NUMBER, SPACELESS
@@ -38,8 +39,8 @@ class StopWords:
     """Lists of stop words by language.
 
     A word between blanks is a term (`stages.words.words`) of the text; one in a script without spaces is looked for at
-    each character. Both sides are folded code point by code point (NFKC and case; what only folds together
-    with its neighbours stays).
+    each character, or as whole words where a segmenter cut them. Both sides are folded code point by code point (NFKC
+    and case; what only folds together with its neighbours stays).
     """
 
     def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
@@ -62,13 +63,14 @@ class StopWords:
             cache[language] = self.languages.get(base, -1)
         return np.array([cache[language] for language in languages.to_pylist()], np.int64)
 
-    def count(self, view: Texts, lists: Ints) -> Ints:
+    def count(self, view: Texts, lists: Ints, cuts: Cuts | None = None) -> Ints:
         """Different stop words of each text; 0 where there is no list. `lists` as `rows` gives them."""
         found = np.zeros(len(lists), np.int64)
         most = int(self._tables.numbers.max(initial=0)) + 1
         _count(
-            view.data, view.offsets, characters.classes(), characters.folds_alone(), lists, *self._tables, most, found
-        )
+            view.data, view.offsets, characters.classes(), characters.folds_alone(), lists,
+            *(cuts or none(len(lists))), *self._tables, most, found,
+        )  # fmt: skip
         return found
 
 
@@ -110,8 +112,8 @@ def _is_new(keys: Any, numbers: Any, first: int, size: int, key: Any, seen: Ints
 
 @njit
 def _count(
-    data: Bytes, offsets: Ints, classes: Any, folds: Any, lists: Ints, keys: Any, numbers: Any, first: Ints, size: Ints,
-    longest: Ints, most: int, found: Ints,
+    data: Bytes, offsets: Ints, classes: Any, folds: Any, lists: Ints, cuts: Ints, cut_starts: Ints, keys: Any,
+    numbers: Any, first: Ints, size: Ints, longest: Ints, most: int, found: Ints,
 ) -> None:  # fmt: skip
     seen = np.zeros(most, np.int64)  # the row in which a word was last seen, plus one
     for row in range(len(lists)):
@@ -119,7 +121,10 @@ def _count(
         if language < 0:
             continue
         reach = longest[language]
-        at, end = offsets[row], offsets[row + 1]
+        begin, end = offsets[row], offsets[row + 1]
+        at = begin
+        cut, last_cut = cut_starts[row], cut_starts[row + 1]
+        joined = False  # the character before belongs to a word of a script without spaces
         inside = False
         value = START
         while at <= end:
@@ -137,13 +142,25 @@ def _count(
                 value = mixed(START, folded)
             if at == end:
                 break
-            if reach and kind & SPACELESS:
+            onward = False
+            if joined and cut < last_cut and kind & SPACELESS and kind & (LETTER | NUMBER):
+                cut, onward = goes_on(cuts, cut, last_cut, at - begin)
+            joined = (kind & SPACELESS != 0 and kind & (LETTER | NUMBER) != 0) or (joined and kind & MARK != 0)
+            if reach and kind & SPACELESS and not onward:
                 ahead = at
+                further = cut
                 inner = START
                 for _ in range(reach):
                     if ahead == end:
                         break
                     inner = mixed(inner, folds[code_at(data, ahead)])
                     ahead += width(data[ahead])
+                    if further < last_cut and ahead < end:
+                        follows = classes[code_at(data, ahead)]
+                        if follows & SPACELESS and follows & (LETTER | NUMBER):
+                            further, onward = goes_on(cuts, further, last_cut, ahead - begin)
+                        if onward or follows & MARK:
+                            onward = False
+                            continue
                     found[row] += _is_new(keys, numbers, first[language], size[language], inner, seen, row)
             at += width(data[at])

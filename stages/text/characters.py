@@ -42,10 +42,11 @@ KATAKANA = 1 << 14
 TERMINAL = 1 << 15
 """Ends a sentence, in any script."""
 CLOSING = 1 << 16
-"""Closing brackets and quotes, which may follow the end of a sentence; `"` and `'` too."""
+"""Closing brackets and quotes, which may follow the end of a sentence: all but `„` and its like, for what opens a quote
+in English (`“`) closes it in German. `"` and `'` too."""
 LOWER = 1 << 17
 FINAL = 1 << 18
-"""Closing quotes; `"` and `'` too."""
+"""Quotes that close in some language (`“` does in German); `"` and `'` too. Not those that are arrows as often: `»`."""
 
 _PROPERTIES = {
     LETTER: r"\p{L}",
@@ -63,9 +64,9 @@ _PROPERTIES = {
     HANGUL: r"\p{Hangul}",
     KATAKANA: r"[\p{Katakana}\u30fc\uff70]",
     TERMINAL: r"[\p{Sentence_Terminal}\u17d6\u17d9\u17da]",
-    CLOSING: "[\\p{Pe}\\p{Pf}\"']",
+    CLOSING: "[\\p{Pe}\\p{Pf}\\p{Pi}\"']",
     LOWER: r"\p{Ll}",
-    FINAL: "[\\p{Pf}\"'」』｣〞〟]",
+    FINAL: "[”’“‘\"'」』｣〞〟]",
 }
 
 

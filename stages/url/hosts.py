@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-import unicodedata
 
 import idna
 import numpy as np
 import numpy.typing as npt
+
+from stages.text.forms import normalized
 
 _PARTS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*:(?=//))?(?://)?(?P<authority>[^/?#\\]*)(?P<path>[^#]*)", re.S)
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
@@ -66,7 +67,7 @@ def bare_www(host: str) -> str:
 
 def ascii_host(host: str) -> str:
     """The host name as DNS has it: `bücher.example.` and `XN--Bcher-KVA.example` become `xn--bcher-kva.example`."""
-    host = unicodedata.normalize("NFKC", host).lower() if not host.isascii() else host.lower()
+    host = normalized(host, "NFKC").lower() if not host.isascii() else host.lower()
     for dot in "。．｡":
         host = host.replace(dot, ".")
     host = host.strip().rstrip(".")

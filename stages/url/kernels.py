@@ -27,6 +27,9 @@ PLAIN, HOSTS, ADBLOCK, SPELLED = 0, 1, 2, 3
 
 SUFFIX, WILD, EXCEPT = 1, 2, 4
 NO_CATEGORY = 0xFFFF
+CATEGORY = 8
+"""A value of the table: its flags, and from this bit on the number of a category (NO_CATEGORY: it does not block)."""
+FLAGS = (1 << CATEGORY) - 1
 
 
 @inline
@@ -146,13 +149,13 @@ def _line(data: Any, at: int, end: int, form: int) -> tuple[int, int, bool]:
 
 @njit
 def scan(
-    data: Any, at: int, end: int, form: int, first: Any, second: Any, kinds: Any, odd: Any, line: int, flag: int,
+    data: Any, at: int, end: int, form: int, first: Any, second: Any, values: Any, odd: Any, line: int, value: int,
     places: Any, suffix_1: Any, suffix_2: Any, shift: int, gate: Any, suffix_kinds: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Hashes the entries of whole lines: (entries, odd lines, lines).
 
-    `first`, `second`, `kinds`: room for two entries a line. `odd`: (line number, start, end) of what Python must read,
-    such as a public suffix. Comments and empty lines are passed over.
+    `first`, `second`, `values`: room for two entries a line, which get `value`. `odd`: (line number, start, end) of
+    what Python must read, such as a public suffix. Comments and empty lines are passed over.
     """
     found = odds = 0
     while at < end:
@@ -204,10 +207,10 @@ def scan(
             odds += 1
             continue
         if whole:
-            first[found], second[found], kinds[found] = one, two, flag
+            first[found], second[found], values[found] = one, two, value
             found += 1
             continue
-        first[found], second[found], kinds[found] = one, two, PATHS
+        first[found], second[found], values[found] = one, two, PATHS
         found += 1
         if port < port_end:
             one, two = step_1(one, 58), step_2(two, 58)
@@ -218,18 +221,41 @@ def scan(
         while path < path_end:
             byte, path = plain_byte(data, path, path_end)
             one, two = step_1(one, byte), step_2(two, byte)
-        first[found], second[found], kinds[found] = one, two, flag | (BELOW if form == ADBLOCK else 0)
+        first[found], second[found], values[found] = one, two, value | (BELOW if form == ADBLOCK else 0)
         found += 1
     return found, odds, line
+
+
+@njit
+def merge(first: Any, second: Any, values: Any) -> int:
+    """Makes entries that are in order one for each key, in place: flags OR-ed, the least category that blocks.
+
+    Gives the number of keys.
+    """
+    count = 0
+    for at in range(len(first)):
+        flags: Any = np.int64(values[at]) & FLAGS
+        category: Any = np.int64(values[at]) >> CATEGORY
+        if not flags & BLOCK:
+            category = NO_CATEGORY
+        if count and first[count - 1] == first[at] and second[count - 1] == second[at]:
+            flags |= np.int64(values[count - 1]) & FLAGS
+            category = min(category, np.int64(values[count - 1]) >> CATEGORY)
+        else:
+            first[count], second[count] = first[at], second[at]
+            count += 1
+        values[count - 1] = flags | category << CATEGORY
+    return count
 
 
 @inline
 def _paths(
     data: Any, path: int, end: int, one: Any, two: Any, exact: bool, bare_host: bool, places: Any, first: Any,
-    second: Any, shift: int, gate: Any, flags: Any, categories: Any,
+    second: Any, shift: int, gate: Any, values: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """What the table says of a path and of the paths above it: (flags, least category among the blocked)."""
-    said, category = 0, NO_CATEGORY
+    said: Any = 0
+    category: Any = NO_CATEGORY
     size = 0
     if path < end and data[path] == 63:
         one, two = step_1(one, 47), step_2(two, 47)
@@ -240,10 +266,9 @@ def _paths(
             byte == 0 or byte == 47 or byte == 63 or byte == 38 or byte == 59
         ):
             number = find(places, first, second, shift, gate, one, two)
-            if number >= 0 and (exact or flags[number] & BELOW):
-                said |= flags[number]
-                if flags[number] & BLOCK:
-                    category = min(category, categories[number])
+            if number >= 0 and (exact or values[number] & BELOW):
+                said |= np.int64(values[number]) & FLAGS
+                category = min(category, np.int64(values[number]) >> CATEGORY)
         one, two = step_1(one, byte), step_2(two, byte)
         size += 1
         path = after
@@ -252,8 +277,8 @@ def _paths(
 
 @njit
 def judge(
-    data: Any, offsets: Any, places: Any, first: Any, second: Any, shift: int, gate: Any, flags: Any,
-    categories: Any, rooted: bool, hosts_said: Any, paths_said: Any, category: Any, odd: Any,
+    data: Any, offsets: Any, places: Any, first: Any, second: Any, shift: int, gate: Any, values: Any,
+    rooted: bool, hosts_said: Any, paths_said: Any, category: Any, odd: Any,
 ) -> None:  # fmt: skip
     """For each URL what the table says of its host and the domains above it, and of its path: flags OR-ed.
 
@@ -275,7 +300,7 @@ def judge(
         own = bare(data, host, host_end)
         if rooted:
             said, least = _paths(
-                data, path, path_end, SEED_1, SEED_2, True, True, places, first, second, shift, gate, flags, categories
+                data, path, path_end, SEED_1, SEED_2, True, True, places, first, second, shift, gate, values
             )
             paths_said[row] |= said
             category[row] = min(category[row], least)
@@ -288,14 +313,13 @@ def judge(
             number = find(places, first, second, shift, gate, one, two)
             if number < 0:
                 continue
-            said = flags[number]
+            said = np.int64(values[number]) & FLAGS
             hosts_said[row] |= said
-            if said & BLOCK:
-                category[row] = min(category[row], categories[number])
+            category[row] = min(category[row], np.int64(values[number]) >> CATEGORY)
             if not said & PATHS:
                 continue
             said, least = _paths(
-                data, path, path_end, one, two, mark == own, True, places, first, second, shift, gate, flags, categories
+                data, path, path_end, one, two, mark == own, True, places, first, second, shift, gate, values
             )
             paths_said[row] |= said
             category[row] = min(category[row], least)
@@ -305,7 +329,7 @@ def judge(
                     one_port, two_port = step_1(one_port, data[place]), step_2(two_port, data[place])
                 said, least = _paths(
                     data, path, path_end, one_port, two_port, mark == own, False, places, first, second, shift,
-                    gate, flags, categories,
+                    gate, values,
                 )  # fmt: skip
                 paths_said[row] |= said
                 category[row] = min(category[row], least)

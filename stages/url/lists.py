@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.listfiles import opened
-from stages.lookup import SEED_1, SEED_2, Hashes, Keys, keys
+from stages.lookup import SEED_1, SEED_2, Hashes, Keys, directory, keys, sort
 from stages.url import kernels
 from stages.url.forms import Suffixes, detected, spellings
 from stages.url.hosts import packed, public_suffixes
@@ -27,10 +27,8 @@ class Table(NamedTuple):
     """The entries of all lists."""
 
     keys: Keys
-    flags: npt.NDArray[np.uint8]
-    """What each key means: the bits of `kernels`."""
-    categories: npt.NDArray[np.uint16]
-    """Number of the first category that blocks it."""
+    values: npt.NDArray[np.uint32]
+    """What each key means: the bits of `kernels`, and the number of the first category that blocks it."""
     rooted: bool
     """Whether some entries are paths on any host."""
     names: tuple[str, ...]
@@ -45,8 +43,7 @@ class _Room:
 
     first: Hashes
     second: Hashes
-    kinds: npt.NDArray[np.uint8]
-    category: int
+    values: npt.NDArray[np.uint32]
     used: int = 0
 
 
@@ -104,44 +101,41 @@ class Reader:
         found, self._found = self._found, []
         number = sum(part.used for part in found)
         if len(found) == 1:  # its arrays serve as they are
-            one = found[0]
-            places = np.full(number, one.category, np.uint16)
-            return self._made(one.first[:number], one.second[:number], one.kinds[:number], places)
+            return self._made(found[0].first[:number], found[0].second[:number], found[0].values[:number])
         first, second = np.empty(number, np.uint64), np.empty(number, np.uint64)
-        kinds, places = np.empty(number, np.uint8), np.empty(number, np.uint16)
+        values = np.empty(number, np.uint32)
         while found:  # from the end, so that each part's memory is given back
             part = found.pop()
             place = slice(number - part.used, number)
             first[place], second[place] = part.first[: part.used], part.second[: part.used]
-            kinds[place], places[place] = part.kinds[: part.used], part.category
+            values[place] = part.values[: part.used]
             number -= part.used
             del part
-        return self._made(first, second, kinds, places)
+        return self._made(first, second, values)
 
-    def _made(
-        self, first: Hashes, second: Hashes, kinds: npt.NDArray[np.uint8], places: npt.NDArray[np.uint16]
-    ) -> Table:
-        rooted = bool(((first == SEED_1) & (second == SEED_2)).any())
-        table, (order, starts) = keys(first, second)
-        places[kinds & kernels.BLOCK == 0] = kernels.NO_CATEGORY
-        flags = np.bitwise_or.reduceat(kinds[order], starts) if len(starts) else kinds
-        categories = np.minimum.reduceat(places[order], starts) if len(starts) else places
-        return Table(table, flags, categories, rooted, tuple(self.names), tuple(self.expressions))
+    def _made(self, first: Hashes, second: Hashes, values: npt.NDArray[np.uint32]) -> Table:
+        sort(first, second, values)
+        count = kernels.merge(first, second, values)
+        table = directory(first[:count], second[:count])
+        same = np.searchsorted(first[:count], [SEED_1, SEED_1 + np.uint64(1)])
+        rooted = bool((second[same[0] : same[1]] == SEED_2).any())
+        return Table(table, values[:count], rooted, tuple(self.names), tuple(self.expressions))
 
     def _entries(self, shown: str, data: bytes, form: str, flag: int, place: int) -> None:
+        category = place << kernels.CATEGORY
         number = {"hosts": kernels.HOSTS, "adblock": kernels.ADBLOCK}.get(form, kernels.PLAIN)
         buffer = np.frombuffer(data, np.uint8)
         begin = 3 if data.startswith(b"\xef\xbb\xbf") else 0
         line = 0
         most = 2 * (data.count(b"\n") + 1)
-        room = _Room(np.empty(most, np.uint64), np.empty(most, np.uint64), np.empty(most, np.uint8), place)
+        room = _Room(np.empty(most, np.uint64), np.empty(most, np.uint64), np.empty(most, np.uint32))
         self._found.append(room)
         spelled: dict[int, list[bytes]] = {}
         while begin < len(buffer):
             end = min(begin + _CHUNK, len(buffer))
             stop = data.find(b"\n", end - 1)
             end = len(buffer) if stop < 0 else stop + 1
-            odd, line = self._scan(buffer, begin, end, number, line, flag, room)
+            odd, line = self._scan(buffer, begin, end, number, line, flag | category, room)
             begin = end
             for at, start, finish in odd.tolist():
                 text = data[start:finish].decode("utf-8", "replace")
@@ -153,23 +147,24 @@ class Reader:
         for meaning, lines in spelled.items():
             again, _ = packed([entry + b"\n" for entry in lines])
             most = 2 * len(lines)
-            room = _Room(np.empty(most, np.uint64), np.empty(most, np.uint64), np.empty(most, np.uint8), place)
-            self._scan(again, 0, len(again), kernels.SPELLED, 0, meaning, room)
+            room = _Room(np.empty(most, np.uint64), np.empty(most, np.uint64), np.empty(most, np.uint32))
+            self._scan(again, 0, len(again), kernels.SPELLED, 0, meaning | category, room)
             if form == "adblock":
-                room.kinds[: room.used][room.kinds[: room.used] != kernels.PATHS] |= kernels.BELOW
+                values = room.values[: room.used]
+                values[values != kernels.PATHS] |= kernels.BELOW
             self._found.append(room)
 
     def _scan(
-        self, data: npt.NDArray[np.uint8], begin: int, end: int, form: int, line: int, flag: int, room: _Room,
+        self, data: npt.NDArray[np.uint8], begin: int, end: int, form: int, line: int, value: int, room: _Room,
     ) -> tuple[npt.NDArray[np.int64], int]:  # fmt: skip
         lines = int(np.count_nonzero(data[begin:end] == 10)) + 1
         odd = np.empty((lines, 3), np.int64)
-        first, second, kinds = (part[room.used :] for part in (room.first, room.second, room.kinds))
+        first, second, values = (part[room.used :] for part in (room.first, room.second, room.values))
         suffixes, suffix_kinds = self._suffixes
         if form == kernels.SPELLED:
             suffix_kinds = suffix_kinds[:0]
         count, odds, line = kernels.scan(
-            data, begin, end, form, first, second, kinds, odd, line, flag, *suffixes, suffix_kinds
+            data, begin, end, form, first, second, values, odd, line, value, *suffixes, suffix_kinds
         )
         room.used += count
         return odd[:odds], line
@@ -195,9 +190,9 @@ def _suffix_table() -> tuple[Keys, npt.NDArray[np.uint8]]:
         for name in group:
             names[name] = names.get(name, 0) | bit
     first, second = np.empty(len(names) * 2, np.uint64), np.empty(len(names) * 2, np.uint64)
-    kinds, odd = np.empty(len(names) * 2, np.uint8), np.empty((len(names), 3), np.int64)
+    values, odd = np.empty(len(names) * 2, np.uint32), np.empty((len(names), 3), np.int64)
     data, _ = packed([name.encode() + b"\n" for name in names])
     none, _ = keys(first[:0], second[:0])
-    kernels.scan(data, 0, len(data), kernels.SPELLED, first, second, kinds, odd, 0, 1, *none, np.zeros(0, np.uint8))
+    kernels.scan(data, 0, len(data), kernels.SPELLED, first, second, values, odd, 0, 1, *none, np.zeros(0, np.uint8))
     table, (order, _) = keys(first[: len(names)], second[: len(names)])
     return table, np.array(list(names.values()), np.uint8)[order]

@@ -188,7 +188,7 @@ def _look(
     number = len(offsets) - 1
     hosts, paths = np.zeros(number, np.uint8), np.zeros(number, np.uint8)
     category, odd = np.zeros(number, np.uint16), np.zeros(number, np.bool_)
-    kernels.judge(data, offsets, *table.keys, table.flags, table.categories, table.rooted, hosts, paths, category, odd)
+    kernels.judge(data, offsets, *table.keys, table.values, table.rooted, hosts, paths, category, odd)
     return hosts, paths, category, odd
 
 

@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 sys.path.append(str(Path(__file__).parents[1] / "stages"))
 
 import quality_reference as reference
+from hypothesis import strategies as st
 from test_quality_count import ANY, LIKELY, one
+from test_segmenters import MIXED
+from test_segmenters import one as cut_one
 
 
 def main() -> int:
@@ -35,6 +38,19 @@ def main() -> int:
 
         equal()
         print(f"{name}: {options.texts:,} texts, all counts equal")
+
+    @seed(options.seed)
+    @settings(
+        max_examples=options.texts, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(MIXED, st.sets(st.integers(0, 60), max_size=20))
+    def equal_cut(text: str, places: set[int]) -> None:
+        places = {place for place in places if place <= len(text)}
+        assert cut_one(text, places) == reference.counts(text, places)
+
+    equal_cut()
+    print(f"cut by a segmenter: {options.texts:,} texts, all counts equal")
     return 0
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "stages"))
-
-from stage_helpers import SHARED, batch, bound, needs_shared
+from peer_helpers import PEERS, agree, batch, bound, dolma_pages, needs_shared
 
 from stages.base import Stage
 from stages.quality.c4 import C4, C4Paragraphs
 from stages.quality.fineweb import FineWebQuality
 from stages.quality.gopher import GopherQuality
 from stages.quality.repetition import GopherRepetition
-
-PEERS = SHARED / "peers"
-PAGES = ("multiple_files/cc_en_head-0091.jsonl", "multiple_files/cc_en_head-0174.jsonl", "provided/documents/000.json")
 
 STAGES: dict[str, tuple[Stage, ...]] = {
     "gopher_quality": (GopherQuality(), GopherQuality(words="marks")),
@@ -63,35 +54,25 @@ DIFFERENT = {
 """Stage, page and setting: the rule of the paper that we follow where datatrove does not."""
 
 
-def pages() -> dict[tuple[str, str], str]:
-    found = {}
-    for name in PAGES:
-        with gzip.open(PEERS / "dolma" / "data" / f"{name}.gz", "rt", encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                found[name.removeprefix("multiple_files/").rsplit(".", 1)[0], row["id"]] = row["text"]
-    return found
-
-
-def verdicts() -> Iterator[tuple[str, str, int, bool, bool]]:
-    """Stage, page, number of the setting, whether datatrove keeps it and whether we do."""
-    texts = pages()
+def verdicts() -> Iterator[tuple[tuple[str, str, int], tuple[bool, bool]]]:
+    """Stage, page and number of the setting: whether datatrove keeps the page, and whether we do."""
+    texts = dolma_pages()
     for line in (PEERS / "datatrove" / "oracle_verdicts.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         text = texts[row["source"], row["id"]]
         for name, stages in STAGES.items():
             for number, stage in enumerate(stages):
                 outcome = bound(stage)(batch([text], language=["en"]))
-                yield name, row["id"], number, row[name]["keep"], not outcome.dropped
+                yield (name, row["id"], number), (row[name]["keep"], not outcome.dropped)
 
 
 @needs_shared
 def test_datatrove_s_verdicts_on_real_pages() -> None:
     """A user who comes from datatrove would get another corpus, and not know why."""
-    found = list(verdicts())
-    different = {(name, page, number) for name, page, number, theirs, ours in found if theirs != ours}
-    assert different == set(DIFFERENT)
-    first = [row for row in found if row[2] == 0]
-    assert sum(theirs == ours for *_, theirs, ours in first) >= 0.95 * len(first)
+    found = dict(verdicts())
+    agree(found, DIFFERENT, equal=174)
+    first = {case: pair for case, pair in found.items() if case[2] == 0}
+    agree(first, {case: why for case, why in DIFFERENT.items() if case[2] == 0}, equal=146)
 
 
 REPETITION = {

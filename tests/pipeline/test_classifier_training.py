@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.train_classifier.documents import Document, read
+from pipeline.train_classifier.documents import Document, read, section
 from pipeline.train_classifier.figures import at, auc
 from pipeline.train_classifier.training import parted, train
 from stages.classifier.fit import Training
@@ -58,6 +58,43 @@ def test_several_classes_make_a_topic_model(files: Path) -> None:
     process = Classify(model="t.npz", column="topic").bind({"model": dump(model)})
     outcome = process(pa.RecordBatch.from_pydict({"text": ["the budget of the committee", "casino bonus"]}))
     assert outcome.batch.column("topic").to_pylist() == ["council", "shop"]
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://example.org/Sport/a.html", "sport"),
+        ("https://example.org/en-GB/2024/05/k%C3%BCche/x/y", "küche"),
+        ("https://example.org/sport", None),
+        ("https://example.org/", None),
+        ("https://example.org//sport/", "sport"),
+        ("http://[broken/sport/x", None),
+        ("", None),
+        (None, None),
+        (3, None),
+    ],
+)
+def test_sections_of_urls(url: object, found: str | None) -> None:
+    """A topic model would learn languages, years and single pages as topics, or fail on a broken URL."""
+    assert section(url) == found
+
+
+def test_sections_of_urls_are_labels(tmp_path: Path, corpusmill: Corpusmill) -> None:
+    """A user with a crawl, but no labels, could make no topic model."""
+    rows = [{"text": text, "url": f"https://a.example/council/{n}.html"} for n, text in enumerate(GOOD)]
+    rows += [{"text": text, "url": f"https://b.example/en/shop/{n}.html"} for n, text in enumerate(BAD)]
+    rows += [{"text": "A rare page of its own.", "url": "https://b.example/rare/x"}, {"text": "No URL."}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pages.parquet")
+    given = (tmp_path / "t.npz", "--labelled", tmp_path, "--url-field", "url")
+    made = json.loads(corpusmill("classifier", "train", *given, "--bits", 12, "--json").stdout)
+    assert (made["labels_left_out"], made["documents"] + made["held_out"]) == (1, len(GOOD) + len(BAD))
+    assert load((tmp_path / "t.npz").read_bytes(), "t").labels == ("council", "shop")
+    tested = json.loads(corpusmill("classifier", "test", *given, "--json").stdout)
+    assert tested["documents"] == len(GOOD) + len(BAD)
+    few = corpusmill("classifier", "train", *given, "--least", 100, check=False)
+    assert (few.returncode, "53 are left out, for --least, with 3 labels" in few.stderr) == (2, True)
+    wrong = corpusmill("classifier", "train", *given[:3], "--url-field", "link", check=False)
+    assert "a URL with a section in 'link'" in wrong.stderr
 
 
 def test_every_form_of_file_is_read(tmp_path: Path) -> None:

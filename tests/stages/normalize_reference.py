@@ -11,7 +11,7 @@ from stages.normalize import Normalize
 from stages.normalize import kinds as k
 
 BREAKS = regex.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-CONTROL = regex.compile(r"[^\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffb]")
+CONTROL = regex.compile(r"[^\P{Cc}\n\t]|[\ufeff\u206a-\u206f\ufff9-\ufffc]")
 TRAILING = regex.compile(r"(?<![^\S\n])[^\S\n]++$", regex.M)
 BLANKS = "[\t \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 CASED = r"[\p{scx=Latin}\p{scx=Greek}\p{scx=Cyrillic}\p{scx=Armenian}\p{scx=Coptic}&&\p{%s}]"

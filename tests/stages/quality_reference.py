@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import regex
 
 from stages.quality.fields import BULLETS, FIELDS
-from stages.words import _WORD, tokens
+from stages.words import _PIECE, _WORD
 
-_CLOSERS = regex.compile(r"[\p{Pe}\p{Pf}\"'\s\x1c-\x1f]+$")
+_CLOSERS = regex.compile(r"[\p{Pe}\p{Pf}\p{Pi}\"'\s\x1c-\x1f]+$")
 _TERMINAL = regex.compile(r"[\p{Sentence_Terminal}\u17d6\u17d9\u17da]")
-_CLOSING = regex.compile(r"[\p{Pe}\p{Pf}\"']")
+_CLOSING = regex.compile(r"[\p{Pe}\p{Pf}\p{Pi}\"']")
 _ALNUM = regex.compile(r"[\p{L}\p{N}]")
 
 
@@ -48,6 +48,42 @@ def repeated(words: Sequence[str], size: int) -> int:
     return total
 
 
+def goes_on(cuts: Collection[int], place: int) -> bool:
+    """Whether a segmenter left a character together with the one before it; behind the last cut it does not."""
+    return place not in cuts and any(cut > place for cut in cuts)
+
+
+def terms(text: str, cuts: Collection[int] = ()) -> list[tuple[int, int]]:
+    """Terms as (start, end); `cuts` are the places, in characters, where a segmenter ends words."""
+    found: list[tuple[int, int]] = []
+    last = -1  # end of the last one, if of a script without spaces
+    for match in _WORD.finditer(text):
+        if match["one"] and last == match.start() and goes_on(cuts, last):
+            found[-1] = (found[-1][0], match.end())
+        else:
+            found.append(match.span())
+        last = match.end() if match["one"] else -1
+    return found
+
+
+def words(text: str, cuts: Collection[int] = ()) -> tuple[list[str], list[str]]:
+    """What `stages.words.tokens` gives, with the characters put together that a segmenter left together."""
+    spaced: list[str] = []
+    single: list[str] = []
+    at = 0
+    for token in text.split():
+        at = start = text.index(token, at)
+        at += len(token)
+        last = False
+        for match in _PIECE.finditer(token):
+            if last and match["one"] and goes_on(cuts, start + match.start()):
+                single[-1] += match.group()
+            else:
+                (single if match["one"] else spaced).append(match.group())
+            last = match["one"] is not None
+    return spaced, single
+
+
 def sentences(line: str) -> int:
     """Ends of sentences: a terminal mark with something said before it, closing marks, and a blank that no small
     letter follows (no blank is needed behind the marks of East Asia); a single letter's full stop is an initial's."""
@@ -78,10 +114,10 @@ def sentences(line: str) -> int:
     return found + said
 
 
-def counts(text: str) -> dict[str, int]:
-    spaced, single = tokens(text)
-    spans = [match.span() for match in _WORD.finditer(text)]
-    terms = [text[a:b] for a, b in spans]
+def counts(text: str, cuts: Collection[int] = ()) -> dict[str, int]:
+    spaced, single = words(text, cuts)
+    spans = terms(text, cuts)
+    said = [text[a:b] for a, b in spans]
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     paragraphs = [""]
     for line in text.split("\n"):
@@ -106,9 +142,9 @@ def counts(text: str) -> dict[str, int]:
         "spaced_length": sum(map(len, spaced)),
         "letter_words": sum(number(r"\p{Alphabetic}", word) > 0 for word in spaced + single),
         "longest_word": max(map(len, spaced), default=0),
-        "terms": len(terms),
-        "term_length": sum(map(len, terms)),
-        "letter_terms": sum(number(r"\p{Alphabetic}", term) > 0 for term in terms),
+        "terms": len(said),
+        "term_length": sum(map(len, said)),
+        "letter_terms": sum(number(r"\p{Alphabetic}", term) > 0 for term in said),
         "sentences": sum(map(sentences, text.split("\n"))),
         "lines": len(lines),
         "line_length": sum(map(len, lines)),
@@ -123,5 +159,5 @@ def counts(text: str) -> dict[str, int]:
         "repeated_paragraph_length": repeats(paragraphs)[1],
     }
     values |= {f"top_{size}": top(text, spans, size) for size in (2, 3, 4)}
-    values |= {f"repeated_{size}": repeated(terms, size) for size in range(5, 11)}
+    values |= {f"repeated_{size}": repeated(said, size) for size in range(5, 11)}
     return {field: values[field] for field in FIELDS}

@@ -123,7 +123,9 @@ def test_benchmarks_come_in_many_files() -> None:
     files = {"benchmarks/0/x.jsonl.gz": gzip.compress(data), "benchmarks/1/y.txt.bz2": bz2.compress(CHINESE.encode()),
              "benchmarks/1/README.md": ITEM.encode(), "benchmarks/1/sub/z.txt": f"\n{ITEM}\n".encode()}  # fmt: skip
     outcome = stage.bind(files)(batch([ITEM, CHINESE, SHORT]))
-    assert outcome.batch.column("contaminated_by").to_pylist() == [["x:1", "named:2"], ["named:1"], ["x:2"]]
+    assert outcome.batch.column("contaminated_by").to_pylist() == [
+        ["x:1", "named/sub/z.txt:2"], ["named/y.txt:1"], ["x:2"],
+    ]  # fmt: skip
     assert outcome.counts == {"contaminated_x": 2, "contaminated_named": 2}
     assert stage.files() == {"benchmarks/0/": "a/x.jsonl.gz", "benchmarks/1/": "lines"}
 
@@ -144,6 +146,27 @@ def test_benchmarks_that_cannot_be_used_stop_before_work(data: str, fields: tupl
     stage = Decontaminate(benchmarks=(Benchmark(path="b.txt", fields=fields),))
     with pytest.raises(ValueError, match=message):
         stage.bind({"benchmarks/0/b.txt": data.encode()})
+
+
+def test_two_benchmarks_of_one_name_stop_before_work() -> None:
+    """A report would take items of one for items of the other."""
+    stage = Decontaminate(benchmarks=(Benchmark(path="a/test.txt"), Benchmark(path="b/test.txt")))
+    files = {"benchmarks/0/test.txt": ITEM.encode(), "benchmarks/1/test.txt": THAI.encode()}
+    with pytest.raises(ValueError, match=r"two have a file test\.txt and would be called 'test'; give one a `name`"):
+        stage.bind(files)
+
+
+def test_what_a_report_by_item_needs() -> None:
+    """Nobody could tell how much of an item leaked, or of what was dropped."""
+    half = f"{CLEAN}{' '.join(ITEM.split()[:14])} and other things."
+    outcome = judged([ITEM], [half, CLEAN, ITEM, None], mode="drop")
+    assert reasons(outcome) == [(0, "contaminated"), (2, "contaminated"), (3, "no_text")]
+    first, second, third, fourth = outcome.findings["items"].to_pylist()
+    assert (second, fourth) == (None, None)
+    assert third == [{"item": "b:1", "share": 1.0}]
+    assert 0.1 < first[0]["share"] < 0.5
+    assert outcome.findings["contamination"].to_pylist()[2] == 1.0
+    assert outcome.measures["max_share"].tolist()[1:] == [0.0, 1.0, 0.0]
 
 
 def test_settings() -> None:

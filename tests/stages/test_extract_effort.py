@@ -13,6 +13,7 @@ from stage_helpers import bound, pages, reasons
 
 from stages.extract import Extract
 from stages.extract.effort import MOST_WORK, effort
+from stages.extract.scan import canonical
 
 CRAWL = Path(__file__).parents[1] / "data" / "crawl"
 
@@ -26,6 +27,10 @@ HOSTILE = {
     "formatting": "".join(f"<b c={i}>" for i in range(40_000)),
     "formatting opened again": "<p>" + "".join(f"<b c={i}>" for i in range(180)) + "</p>" + "<p>x</p>" * 48_000,
     "formatting of a megabyte opened again": f"<p><code a='{'x' * 1_000_000}'></p>" + "<p>x</p>" * 400,
+    "formatting of a megabyte behind that of a few bytes": f"<p><code a='{'x' * 1_000_000}'></p>"
+    + "<p><code>x</code></p>" * 400,
+    "anchors opened again": f"<p><a href='{'x' * 1_000_000}'></p>" + "<p>x</p>" * 400,
+    "anchors opened again where blocks end": "<div>" * 400 + f"<a href='{'x' * 1_000_000}'>" + "</div>x" * 400,
     "tables": "<table><tr><td>" * 45_000,
     "unknown": "<x>" * 140_000,
     "drawings": "<svg><desc>" + "<g>" * 140_000,
@@ -39,6 +44,53 @@ def test_markup_that_takes_a_parser_minutes_is_dropped_unparsed(name: str) -> No
     assert effort(page).work > MOST_WORK
     ((_, reason),) = reasons(bound(Extract())(pages([page])))
     assert reason in ("too_complex", "too_deep")
+
+
+BIG = f"<code a='{'x' * 20_000}'>"
+KEPT = {
+    "its like is closed in its place": f"{BIG}<code></code>",
+    "a cell": f"{BIG}<table><tr><td></code></td></tr></table>",
+    "in front of the table": f"<table>{BIG}<tr><td></code></table>",
+    "a caption": f"{BIG}<table><caption></code></caption></table>",
+    "an object": f"{BIG}<object></code></object>",
+    "a template": f"{BIG}<template></code></template>",
+    "a drawing's title": f"{BIG}<svg><title></code></title></svg>",
+    "a formula's text": f"{BIG}<math><mtext></code></mtext></math>",
+    "a drawing's data": f"{BIG}<svg><![CDATA[></code>]]></svg>",
+    "a script in a script": f"{BIG}<script><!--<script></script></code>--></script>",
+    "a script": f"{BIG}<script></code></script>",
+    "an attribute": f"{BIG}<b a='</code>'></b>",
+    "a comment": f"{BIG}<!-- </code> -->",
+    "as if it closed itself": f"<svg><p></p>{BIG[:-1]}/>",
+    "more blocks than a parser looks through": BIG + "<div>" * 12 + "</code>" + "</div>" * 12,
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_an_end_tag_that_does_not_count_hides_nothing(name: str) -> None:
+    """A page of 2 MB would be written out as 560 MB: within a wall its `</code>` closes nothing."""
+    page = f"<!DOCTYPE html><body><div>{KEPT[name]}</div>" + "<p>x</p>" * 50
+    assert len(canonical(page)) > 40 * len(BIG)
+    assert effort(page.encode()).work > len(canonical(page))
+
+
+CLOSED = {
+    "at once": "</code>",
+    "around blocks": "<div><ul><li>x</li></ul></div></code>",
+    "around a table": "<table><tr><td><b>x</b><td>y</td></tr></tbody></table></code>",
+    "around a drawing": "<svg><title>x</title><g><path/></g></svg></code>",
+    "around a drawing with HTML in it": "<svg><foreignObject><div>x</div></foreignObject></svg></code>",
+    "around a choice": "<select><option>x</select></code>",
+    "by the end of its cell": "</td></tr></table>",
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_an_element_that_is_closed_weighs_nothing_any_more(name: str) -> None:
+    """Ordinary pages would be dropped: each link with a picture, each old page that is a table."""
+    page = f"<!DOCTYPE html><table><tr><td>{BIG}{CLOSED[name]}" + "<p>x</p>" * 50
+    assert len(canonical(page)) < 2 * len(BIG)
+    assert effort(page.encode()).work < 20 * len(BIG)
 
 
 def test_real_pages_are_far_below() -> None:

@@ -30,6 +30,7 @@ def pii(text: str, language: str | None = None, **settings: object) -> str:
         ("ｆｏｏ＠ｂａｒ．ｃｏｍ", None, "<EMAIL>"),
         ("mailto:joe@münchen.de 用户@例子.中国谢谢", None, "mailto:<EMAIL> <EMAIL>谢谢"),
         ("josé@ejemplo.es; <a@b.museum>", None, "<EMAIL>; <<EMAIL>>"),
+        ("E-mail.....joe@bar.com, ...joe..b@bar.com", None, "E-mail.....<EMAIL>, ...joe..<EMAIL>"),
         ("?to=foo@bar.com&cc=a.b@bar.org", None, "?to=<EMAIL>&cc=<EMAIL>"),
         ("from 8.8.8.8:53, 2001:4860:4860::8888.", None, "from <IP>:53, <IP>."),
         ("IPv6:2a02:26f0::b839, 地址：2a02:26f0:0:0:0:0:0:b839。", "zh", "IPv6:<IP>, 地址：<IP>。"),

@@ -17,7 +17,7 @@ ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 LIKELY = st.lists(
     st.sampled_from(
         [
-            *"aAbß.!?…#-*•\n\n\n  '\")」。！々字的ーカ한글กี่ा़ॐ1２٣_\u200d\u0301\u3000\t\x1c\x85,:{",
+            *"aAbß.!?…#-*•\n\n\n  '\")」“«。！々字的ーカ한글กี่ा़ॐ1２٣_\u200d\u0301\u3000\t\x1c\x85,:{",
             "ab ",
             "the ",
             "...",
@@ -35,6 +35,7 @@ def one(text: str) -> dict[str, int]:
 
 @given(st.one_of(ANY, LIKELY))
 @example('He said "Go." Then J. R. left... 他说。好！\n\n- one\n- one\n* * *\nwait . . .')
+@example("„Er ging.“ Sie blieb. »Ja.« sagte er. “Oh…“")
 @example("a b a b a b a b a b a b a b a b a b a b a b a b")
 @example("เขาไปที่ตลาด ครับ ๑๒๓ 〇 二〇二六年")
 def test_counts_are_those_of_plain_python(text: str) -> None:
