@@ -17,7 +17,7 @@ from pipeline.work import Context, Task, once, unit_key
 from stages import minhash
 from stages.minhash import MinHashSettings, signatures
 from stages.schema import ORIGIN
-from stages.shingles import exact_keys
+from stages.keys import exact_keys
 
 
 @once
