@@ -5,7 +5,7 @@ from __future__ import annotations
 VERSIONS = {
     "index": 2,
     "clean": 4,
-    "signatures": 2,
+    "signatures": 3,
     "exact": 2,
     "bands": 2,
     "clusters": 2,

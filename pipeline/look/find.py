@@ -20,7 +20,7 @@ from pipeline.errors import RecipeError
 from pipeline.look.runfolder import SCORES_NOT, RunFolder
 from pipeline.parts import read_batches
 from pipeline.shards import Corpus
-from stages.shingles import canonical_url
+from stages.keys import canonical_url
 
 NEAR = 2_000
 """Most URLs of a host that are looked at for the nearest one."""

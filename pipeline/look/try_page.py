@@ -18,8 +18,8 @@ from pipeline.readers.base import Origin, Piece, Read, Tally, batches
 from pipeline.sources import InputFile, input_files
 from pipeline.work import Context
 from stages.decode import decode
+from stages.keys import canonical_url
 from stages.schema import DOCUMENT_BYTES, DOCUMENTS, document_id
-from stages.shingles import canonical_url
 
 _ARCHIVE = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"WARC/", b"PAR1")
 _MARKUP = re.compile(rb"<(!doctype|html|head|body|title|meta|div|p|article|table|h[1-6])[\s>/]", re.I)

@@ -15,9 +15,9 @@ from pipeline.parts import PartWriter, read_batches
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
 from stages import minhash
+from stages.keys import exact_keys
 from stages.minhash import MinHashSettings, signatures
 from stages.schema import ORIGIN
-from stages.shingles import exact_keys
 
 
 @once

@@ -18,7 +18,7 @@ from stages.classifier.model import Model, scores
 from stages.classifier.score import PARTS, judge, mean, top
 from stages.classifier.windows import windows
 from stages.hashing import keyed, threshold
-from stages.shingles import sound
+from stages.keys import sound
 from stages.text.column import texts
 
 MOST_WINDOWS = 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import json
 
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_helpers import SHARED, batch, needs_shared
 
-from stages.minhash import MinHashSettings, estimate, hash32, signatures
-from stages.shingles import canonical_url, exact_keys, shingles, sound
+from stages.keys import _UNFIT, _sounds, canonical_url, exact_keys, sound, text_keys
+from stages.minhash import MinHashSettings, estimate, shingle_hashes, signatures
+from stages.text.hashed_words import UNFIT, fitting
+from stages.words import fold, words
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 
@@ -90,14 +93,82 @@ def test_sound_is_stable(text: str) -> None:
     assert sound(sound(text)) == sound(text)
 
 
+@given(st.one_of(TEXT, st.lists(st.sampled_from("aßﬁ½…①Ⅷe\u0301é가가 ,。\u200b2⁵ǅ\u0345"), max_size=8).map("".join)))
+def test_text_keys_equal_plain_python(text: str) -> None:
+    """Copies would stay, or different documents go, by the luck of a kernel."""
+    heard = sound(text)
+    first, second = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
+    for value in (
+        map(ord, heard or text) if heard or any(_sounds()[0][ord(c)] == _UNFIT for c in text) else text.encode()
+    ):
+        first, second = step(first, value), step_2(second, value)
+    expected = first.to_bytes(8, "little") + second.to_bytes(8, "little")
+    assert text_keys(pa.array([None, text, "x"])).slice(1).to_pylist()[0] == expected
+
+
+_ALL = (1 << 64) - 1
+
+
+def step_2(state: int, value: int) -> int:
+    """`stages.lookup.step_2` in Python's numbers."""
+    state = (state + value + 1) * 0xA0761D6478BD642F & _ALL
+    return state ^ state >> 29
+
+
+def step(state: int, value: int) -> int:
+    """`stages.lookup.step_1` in Python's numbers."""
+    state = (state ^ value) * 0xD6E8FEB86659FD93 & _ALL
+    return state ^ state >> 32
+
+
+def reference(text: str, ngram: int) -> list[int]:
+    """`shingle_hashes`, from the words that `stages.words` finds."""
+    seed = 0x9E3779B97F4A7C15
+    found = []
+    for word in words(fold(text)):
+        value = seed
+        for character in word:
+            if character not in "\u200c\u200d":
+                value = step(value, ord(character))
+        found.append(value)
+    raw = functools.reduce(step, (text if found else fold_where_needed(text)).encode(), 0)
+    if len(found) < ngram:
+        return [step(step(seed, rolled(found) if found else raw), len(found)) >> 32]
+    sums = [rolled(found[start : start + ngram]) for start in range(len(found) - ngram + 1)]
+    return [step(step(seed, total), ngram) >> 32 for total in sums]
+
+
+def rolled(values: list[int]) -> int:
+    """The sum that rolls over words."""
+    return functools.reduce(lambda total, value: (total * 0x9FB21C651E98DF25 + value) & _ALL, values, 0)
+
+
+def fold_where_needed(text: str) -> str:
+    """What is hashed of a text without words: itself, folded where its letters matter to one another."""
+    table = fitting()
+    return fold(text) if any(table[ord(character)] == UNFIT for character in text) else text
+
+
 def test_shingles() -> None:
     """Near duplicates would not be seen in scripts without spaces, or short documents be immune."""
-    assert shingles("The cat, the DOG sat.", 3) == [b"the cat the", b"cat the dog", b"the dog sat"]
-    assert shingles("我爱北京", 3) == ["我 爱 北".encode(), "爱 北 京".encode()]
-    assert shingles("two words", 5) == [b"two words"]
-    assert shingles("Two   WORDS!", 5) == [b"two words"]
-    assert shingles("?!", 5) == [b"?!"]
-    assert shingles("", 5) == [b""]
+    for one, other, ngram in (
+        ("The cat, the DOG sat.", "the cat -- the dog SAT", 3),
+        ("我爱北京", "我 爱，北京。", 3),
+        ("two words", "Two   WORDS!", 5),
+        ("ｆｕｌｌ width", "Full Width", 2),
+        ("cafe\u0301 noir", "Café noir", 5),
+    ):
+        assert shingle_hashes(one, ngram).tolist() == shingle_hashes(other, ngram).tolist()
+    assert len(shingle_hashes("我爱北京", 3)) == 2
+    assert len(shingle_hashes("the cat the dog sat", 3)) == 3
+    different = ["two words", "words two", "twowords", "two", "two two", "?!", "!?", "", "two words three"]
+    assert len({tuple(shingle_hashes(text, 5).tolist()) for text in different}) == len(different)
+
+
+@given(TEXT, st.sampled_from([1, 2, 5]))
+def test_shingles_equal_plain_python(text: str, ngram: int) -> None:
+    """Documents would be compared by other words than statistics and word lists have."""
+    assert shingle_hashes(text, ngram).tolist() == reference(text, ngram)
 
 
 @settings(max_examples=50, deadline=None)
@@ -110,22 +181,12 @@ def test_signatures_equal_datasketch(values: list[str | None], permutations: int
     assert found.values.shape == (len(values), permutations)
     assert found.values.dtype == np.uint32
     for row, text in enumerate(values):
-        reference = MinHash(num_perm=permutations, hashfunc=hash32, scheme="affine32")
-        if text is not None:
-            for shingle in shingles(text, ngram):
-                reference.update(shingle)
-        assert (found.values[row] == reference.hashvalues).all()
-        assert found.shingles[row] == (0 if text is None else len(set(map(hash32, shingles(text, ngram)))))
-
-
-def test_long_texts_go_in_pieces() -> None:
-    """Documents beyond one piece of the multiplication would lose shingles."""
-    text = " ".join(f"w{number}" for number in range(9_000))
-    reference = MinHash(num_perm=32, hashfunc=hash32, scheme="affine32")
-    reference.update_batch(shingles(text, 5))
-    found = signatures(pa.array([text, text + " end"]), MinHashSettings(permutations=32))
-    assert (found.values[0] == reference.hashvalues).all()
-    assert estimate(found.values[0], found.values[1]) > 0.9
+        sketch = MinHash(num_perm=permutations, hashfunc=int, scheme="affine32")
+        hashes = [] if text is None else shingle_hashes(text, ngram).tolist()
+        for value in hashes:
+            sketch.update(value)
+        assert (found.values[row] == sketch.hashvalues).all()
+        assert found.shingles[row] == len(hashes)
 
 
 @needs_shared
