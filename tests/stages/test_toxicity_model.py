@@ -91,6 +91,17 @@ def test_cutting_leaves_the_rest_as_it_was() -> None:
     assert bound(ToxicityModel(mode="cut"))(calm).batch.column("text").buffers()[2] == calm.column("text").buffers()[2]
 
 
+def test_a_short_insult_takes_no_clean_line_along() -> None:
+    """What is judged together would go together: a paragraph of an article for the comment above it."""
+    insult = "you fucking idiot, you are a stupid bitch and a whore\n"
+    outcome = run([CALM + insult + "\n" + CALM_2, insult + insult, insult[:10] + "\n" + insult[10:]], mode="cut")
+    assert texts(outcome)[0] == CALM + "\n" + CALM_2
+    tagged = run([CALM + insult + "\n" + CALM_2], mode="tag").batch.column("toxicity_paragraphs")[0].as_py()
+    assert [(one["start"], one["end"]) for one in tagged] == [(len(CALM), len(CALM + insult))]
+    assert all(len(CALM) <= cause["start"] < cause["end"] <= len(CALM + insult) for cause in tagged[0]["causes"])
+    assert [row for row, _ in reasons(outcome)] == [1, 2]
+
+
 def test_the_limit_is_the_model_s_or_the_user_s() -> None:
     """A threshold in the recipe would be ignored, or the file of the run would not say which one was used."""
     advised = load((DATA / "toxicity.npz").read_bytes(), "toxicity.npz").threshold / 10_000
