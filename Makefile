@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-clean bench-extract bench-fuzz bench-pipeline install clean
+.PHONY: demo test lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-pipeline install clean
 
 install: .venv/installed
 
@@ -52,6 +52,9 @@ bench-clean: install
 
 bench-pipeline: install
 	$(BIN)/python -m tests.bench.clean_pipeline
+
+bench-dedup: install
+	$(BIN)/python -m tests.bench.dedup_signatures
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,17 @@ def ours(found: list[str], rounds: int) -> dict[str, float]:
     return spent
 
 
-def peer_python(folder: Path) -> Path:
-    """The interpreter of datatrove's environment, which is made where it is absent."""
+def peer_python(folder: Path, packages: Sequence[str] = PEER) -> Path:
+    """The interpreter of a peer's environment (datatrove's), which is made where it is absent."""
     python = folder / "bin" / "python"
     if not python.exists():
         uv = shutil.which("uv")
         if uv:
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-            subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), *PEER], check=True)
+            subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), *packages], check=True)
         else:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
     return python
 
 
