@@ -141,7 +141,7 @@ def _lines(model: Model, view: Texts, one: _Marked, share: int, limit: int) -> l
     windows = scores(log_odds[:, 0])
     values = top(found.rows, len(lines), found.sizes, windows, share)
     above = (windows > limit) & (values > limit)[found.rows]
-    spans = causes(model, alone, found.starts[above], found.ends[above]).reshape(int(above.sum()), -1, 2)
+    spans = causes(model, alone, found.starts[above], found.ends[above])
     made = []
     for number in np.flatnonzero(values > limit).tolist():
         named = spans[found.rows[above] == number].reshape(-1, 2)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from stage_helpers import DATA, SHARED, batch, bound, needs_shared, reasons, texts
 
@@ -31,8 +34,8 @@ CALM_2 = (
 )
 
 
-def run(given: list[str | None], **fields: Any) -> Outcome:
-    return bound(ToxicityModel(**fields))(batch(given))
+def run(rows: list[str | None], **fields: Any) -> Outcome:
+    return bound(ToxicityModel(**fields))(batch(rows))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,23 @@ def test_a_short_insult_takes_no_clean_line_along() -> None:
     assert [(one["start"], one["end"]) for one in tagged] == [(len(CALM), len(CALM + insult))]
     assert all(len(CALM) <= cause["start"] < cause["end"] <= len(CALM + insult) for cause in tagged[0]["causes"])
     assert [row for row, _ in reasons(outcome)] == [1, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([*RUDE.split(), *CALM.split(), "\n", "\n", "\n\n", "你就是个傻逼", "👋🏽"]), max_size=60)
+)
+def test_what_is_cut_is_what_is_tagged(words: list[str]) -> None:
+    """A document would lose what no column tells of, or a line that is broken in an odd place end the run."""
+    text = " ".join(words)
+    tagged = run([text], mode="tag").batch.column("toxicity_paragraphs")[0].as_py()
+    spans = [(one["start"], one["end"]) for one in tagged]
+    assert spans == sorted(spans)
+    assert all(a < b <= c for (a, b), (c, _) in itertools.pairwise([*spans, (len(text), 0)]))
+    for one in tagged:
+        assert all(one["start"] <= cause["start"] < cause["end"] <= one["end"] for cause in one["causes"])
+    kept = "".join(text[b:a] for (_, b), (a, _) in itertools.pairwise([(0, 0), *spans, (len(text), 0)]))
+    assert texts(run([text], mode="cut")) == ([kept] if kept or not spans else [])
 
 
 def test_the_limit_is_the_model_s_or_the_user_s() -> None:
