@@ -98,6 +98,8 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
     """
     check_request(request)
     try:
+        context.ledger.check(context.recipe.name)
+        _check_trial(context, context.ledger)
         with _Nurseries(context, request) as nurseries:
             return _run(context, request, display, nurseries)
     except OSError as error:
@@ -141,9 +143,7 @@ class _Nurseries:
 
 
 def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nurseries) -> dict[str, int]:
-    ledger = Ledger(context.out)
-    ledger.check(context.recipe.name)
-    _check_trial(context, ledger)
+    ledger = context.ledger
     try:
         ledger.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,7 +198,10 @@ def _attempt(
 ) -> dict[str, int] | None:
     """One life of the working process: units done by phase, or None where it or a worker died."""
     desk.mkdir(parents=True)
-    forks = nurseries.get()
+    try:
+        forks = nurseries.get()
+    except nursery.Died:
+        return None
     order = {
         "context": context.to_json(),
         "workers": request.workers,

@@ -25,6 +25,11 @@ nursery: str | None = None
 """The address of the nursery that this process was forked from."""
 
 
+def place(address: str) -> str:
+    """The socket of an address, in Linux's abstract namespace: no file, so none is in the way or left behind."""
+    return f"\0{address}"
+
+
 def worker_command(address: str) -> str:
     """The command line with which Beam starts a worker."""
     client = Path(__file__).with_name("nursery_client.py")
@@ -36,13 +41,13 @@ class Forked:
 
     def __init__(self, address: str, kind: str, descriptors: list[int]) -> None:
         self._line = socket.socket(socket.AF_UNIX)
+        ask = json.dumps({"kind": kind, "descriptors": len(descriptors)}).encode()
         try:
-            self._line.connect(address)
+            self._line.connect(place(address))
+            socket.send_fds(self._line, [SIZE.pack(len(ask))], descriptors)
+            self._line.sendall(ask)
         except OSError:
             os._exit(1)  # a worker without its nursery has died: the run begins again with both
-        ask = json.dumps({"kind": kind}).encode()
-        socket.send_fds(self._line, [SIZE.pack(len(ask))], descriptors)
-        self._line.sendall(ask)
         (self.pid,) = TOLD.unpack(self._read())
         self.returncode: int | None = None
 
@@ -64,7 +69,10 @@ class Forked:
     def _read(self) -> bytes:
         data = b""
         while len(data) < TOLD.size:
-            piece = self._line.recv(TOLD.size - len(data))
+            try:
+                piece = self._line.recv(TOLD.size - len(data))
+            except ConnectionResetError:
+                piece = b""
             if not piece:  # the nursery is gone, as by the system in want of memory
                 return TOLD.pack(-signal.SIGKILL)
             data += piece

@@ -1,10 +1,10 @@
 """The process that workers are forked from: it binds the recipe's stages once, and holds what all of them share.
 
 A Beam worker takes three seconds of CPU time to start (Beam alone imports 2,700 modules) and a few hundred megabytes
-for what every other one holds as well. So a local run has one process, without threads, that imports, reads models
-and compiles kernels; a worker, and the child of a guarded stage, is a fork of it, which starts in milliseconds and
-owns only the pages that it writes to. `driver` starts it before anything else: a stage that cannot be bound to its
-files is a problem of the recipe, told before there is a run folder.
+for what every other one holds as well. So a local run has one process, without threads of its own, that imports,
+reads models and compiles kernels; a worker, and the child of a guarded stage, is a fork of it, which starts in
+milliseconds and owns only the pages that it writes to. `driver` starts it before anything else: a stage that cannot
+be bound to its files is a problem of the recipe, told before there is a run folder.
 
 Who wants a process connects to the nursery's socket, sends what it is to be and the descriptors that it is to have,
 and is told its pid, then its exit status. The process lives as long as that connection: when the asker is gone, the
@@ -14,24 +14,25 @@ nursery kills what it asked for.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import traceback
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from pipeline import bound, forks
 from pipeline.errors import RecipeError, UserError
+from pipeline.failures import Failure
 from pipeline.forks import DESCRIPTORS, SIZE, TOLD
 from pipeline.work import Context
 
@@ -44,6 +45,7 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
 }
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 def available() -> bool:
@@ -51,21 +53,23 @@ def available() -> bool:
     return sys.platform == "linux"
 
 
+class Died(UserError):
+    """The process that loads the stages was ended from outside."""
+
+
 class Nursery:
-    """The driver's handle. Use it as a context manager: what it started ends with it."""
+    """The driver's handle; `close` ends what it started."""
 
     def __init__(self, context: Context) -> None:
-        self._folder = tempfile.mkdtemp(
-            prefix="corpusmill-"
-        )  # short, unlike a run folder: a socket's path has 107 bytes
-        self.address = os.path.join(self._folder, "nursery")
+        self.address = f"corpusmill-{uuid.uuid4().hex}"
+        self._said = open(os.memfd_create("corpusmill-nursery"), "r+b")  # noqa: SIM115 - closed with it
         paths = [*filter(None, sys.path), os.getcwd()]  # a user's stages may lie in the working folder, but last
         environment = {"PYTHONPATH": os.pathsep.join(paths), **_ENVIRONMENT}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.nursery", self.address, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             env=os.environ | environment,
             process_group=0,
         )
@@ -80,16 +84,28 @@ class Nursery:
         return self._process.pid
 
     def problems(self) -> list[str]:
-        """Waits until all stages are bound; what keeps some from it, a line each. Raises UserError where it died."""
+        """Waits until all stages are bound; what keeps some from it, a line each.
+
+        Raises Died where the process did, and what it raised: as UserError what the user can mend.
+        """
         assert self._process.stdout is not None
         told = self._process.stdout.read()
         if not told:
-            raise UserError(
-                f"the process that loads the stages ended with status {self._process.wait()}. Out of memory?"
-            )
+            status = self._process.wait()
+            self._said.seek(0)
+            last = self._said.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+            why = "Out of memory?" if status == -signal.SIGKILL else last
+            raise Died(f"the process that loads the stages ended with status {status}. {why}")
         found = json.loads(told)
+        if "missing" in found:
+            raise ImportError(found["missing"])
         if "failure" in found:
-            raise RuntimeError(f"in the process that loads the stages:\n{found['failure']}")
+            failure = Failure(**found["failure"])
+            if not failure.expected:
+                raise RuntimeError(f"in the process that loads the stages:\n{failure.trace}")
+            error = UserError(failure.message)
+            error.exit_code = failure.exit_code
+            raise error
         return list(found["problems"])
 
     def close(self) -> None:
@@ -99,7 +115,7 @@ class Nursery:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._said.close()
 
 
 def main(address: str, driver: int) -> None:
@@ -109,21 +125,24 @@ def main(address: str, driver: int) -> None:
     result = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     found: dict[str, Any] = {}
-    try:
-        found["problems"] = _bind(Context.from_json(json.loads(sys.stdin.buffer.read())))
-    except BaseException:  # a stage may well call sys.exit
-        found["failure"] = traceback.format_exc()
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(64)
+    try:
+        listener.bind(forks.place(address))
+        listener.listen(64)
+        found["problems"] = _bind(Context.from_json(json.loads(sys.stdin.buffer.read())))
+    except ImportError as error:
+        found["missing"] = str(error)
+    except BaseException as error:  # a stage may well call sys.exit
+        found["failure"] = vars(Failure.of(error))
     with result:
         result.write(json.dumps(found).encode())
     _Server(listener).serve()
 
 
-def _end_with(driver: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != driver:
+def _end_with(parent: int) -> None:
+    """Has the system end this process with its parent."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
         os._exit(1)
 
 
@@ -135,7 +154,7 @@ def _bind(context: Context) -> list[str]:
     import pyarrow as pa
 
     from pipeline.guard_child import PAGE
-    from pipeline.resources import digests, load
+    from pipeline.resources import digest, load
     from stages.registry import STAGES, make
     from stages.schema import READ
 
@@ -148,11 +167,12 @@ def _bind(context: Context) -> list[str]:
             continue
         stage = make(STAGES[name], settings or {})
         try:
-            processor = stage.bind(load(stage.files(), context.folder))
+            files = load(stage.files(), context.folder)
+            processor = stage.bind(files)
         except (RecipeError, ValueError) as error:
             problems.append(f"stages.{name}: {error}")
             continue
-        bound.keep(bound.facts_of(stage, digests(stage.files(), context.folder)), processor)
+        bound.keep(bound.facts_of(stage, {role: digest(data) for role, data in files.items()}), processor)
         with suppress(Exception):  # what is wrong is told with the first real batch
             made = processor(page).batch
             page = made if made.num_rows else page
@@ -190,21 +210,35 @@ class _Server:
                     self._hung_up(key.data)
 
     def _accept(self) -> None:
-        line, _ = self._listener.accept()
+        """Forks what the next connection asks for; where the system refuses, the asker is told so and goes without."""
+        descriptors: list[int] = []
+        line: socket.socket | None = None
+        pid = 0
         try:
-            ask, descriptors = _request(line)
-        except (OSError, ValueError, struct.error):
-            line.close()
-            return
-        role = _ROLES[ask["kind"]](ask)
-        gc.collect()
-        gc.freeze()  # so that the collector, in the child, does not write to what is shared
-        pid = os.fork()
-        if pid == 0:
-            line.close()
-            self._become(role, descriptors)
+            line, _ = self._listener.accept()
+            _, user, _ = struct.unpack("iII", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if user != os.getuid():
+                raise ValueError("somebody else's request")
+            ask = _request(line, descriptors)
+            role = _ROLES[ask["kind"]](ask)
+            gc.collect()
+            gc.freeze()  # so that the collector, in the child, does not write to what is shared
+            parent = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                _end_with(parent)
+                line.close()
+                self._become(role, descriptors)
+        except (OSError, ValueError, KeyError, struct.error) as error:
+            with suppress(OSError):
+                os.write(descriptors[2] if len(descriptors) > 2 else 2, f"no process: {error}\n".encode())
         for descriptor in descriptors:
             os.close(descriptor)
+        if not pid:
+            if line is not None:
+                line.close()
+            return
+        assert line is not None
         self._children[pid] = line
         self._selector.register(line, selectors.EVENT_READ, pid)
         with suppress(OSError):
@@ -251,8 +285,10 @@ class _Server:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    head, descriptors, _, _ = socket.recv_fds(line, SIZE.size, DESCRIPTORS)
+def _request(line: socket.socket, descriptors: list[int]) -> dict[str, Any]:
+    """What is asked for; its descriptors are added to `descriptors` whatever happens."""
+    head, found, _, _ = socket.recv_fds(line, SIZE.size, DESCRIPTORS)
+    descriptors += found
     (size,) = SIZE.unpack(head)
     data = b""
     while len(data) < size:
@@ -260,7 +296,10 @@ def _request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if not piece:
             raise ValueError("a request that ends early")
         data += piece
-    return json.loads(data), descriptors
+    ask: dict[str, Any] = json.loads(data)
+    if ask["descriptors"] != len(found):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return ask
 
 
 def _worker(ask: dict[str, Any]) -> Callable[[list[int]], None]:

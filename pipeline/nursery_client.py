@@ -13,9 +13,10 @@ import sys
 
 def main(address: str) -> int:
     """Waits for the worker; returns its exit status, 128 + n for one that signal n ended."""
-    ask = json.dumps({"kind": "worker", "environment": dict(os.environ), "folder": os.getcwd()}).encode()
+    mine = {"environment": dict(os.environ), "folder": os.getcwd()}
+    ask = json.dumps({"kind": "worker", "descriptors": 3} | mine).encode()
     with socket.socket(socket.AF_UNIX) as line:
-        line.connect(address)
+        line.connect(f"\0{address}")
         socket.send_fds(line, [struct.pack("<Q", len(ask))], [os.open(os.devnull, os.O_RDONLY), 1, 2])
         line.sendall(ask)
         told = b""

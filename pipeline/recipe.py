@@ -288,10 +288,10 @@ def _stage_problems(recipe: Recipe, folder: Path, *, bind: bool) -> list[str]:
 def stage_problems(
     kind: type[Stage], name: str, settings: dict[str, Any], folder: Path, *, bind: bool = True
 ) -> list[str]:
-    """What is wrong with the settings of one stage: fields, missing packages and, to `bind` it, files."""
+    """What is wrong with one stage: its settings, missing packages and files and, to `bind` it, their contents."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from pipeline.resources import load
+    from pipeline.resources import load, places
 
     try:
         stage = make(kind, settings)
@@ -304,9 +304,12 @@ def stage_problems(
         except PackageNotFoundError:
             extra = f"pip install 'corpusmill[{kind.extra}]'" if kind.extra else f"pip install {package}"
             problems.append(f"{name}: needs the package {package}, which is not installed: {extra}")
-    if bind and not problems:
+    if not problems:
         try:
-            stage.bind(load(stage.files(), folder))
+            if bind:
+                stage.bind(load(stage.files(), folder))
+            else:
+                places(stage.files(), folder)
         except (RecipeError, ValueError) as error:
             problems.append(f"{name}: {error}")
     return problems

@@ -40,12 +40,12 @@ def locate(path: str, folder: Path) -> Path:
 
 def load(files: dict[str, str], folder: Path) -> dict[str, bytes]:
     """The contents of a stage's files by role; of a role that ends with `/`, each as the role and the file's name."""
-    return {role: path.read_bytes() for role, path in _places(files, folder).items()}
+    return {role: path.read_bytes() for role, path in places(files, folder).items()}
 
 
 def digests(files: dict[str, str], folder: Path) -> dict[str, str]:
     """The digests of a stage's files by role."""
-    return {role: digest(path.read_bytes()) for role, path in _places(files, folder).items()}
+    return {role: digest(path.read_bytes()) for role, path in places(files, folder).items()}
 
 
 def digest(data: bytes) -> str:
@@ -53,7 +53,8 @@ def digest(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def _places(files: dict[str, str], folder: Path) -> dict[str, Path]:
+def places(files: dict[str, str], folder: Path) -> dict[str, Path]:
+    """Where a stage's files lie, by role; raises RecipeError where one is missing."""
     found: dict[str, Path] = {}
     for role, path in files.items():
         if not role.endswith("/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -56,6 +57,15 @@ def test_a_child_lives_as_long_as_it_is_asked_for(tmp_path: Path) -> None:
     os.close(pipe)
 
 
+def test_its_children_end_with_it(tmp_path: Path) -> None:
+    """The system may take it in want of memory: what nobody watches any more would go on."""
+    with a_nursery(tmp_path) as where:
+        child, pipe = held(where)
+        os.kill(where.group, signal.SIGKILL)
+        assert psutil.wait_procs(processes(child.pid), timeout=60)[1] == []
+        os.close(pipe)
+
+
 def processes(pid: int) -> list[psutil.Process]:
     """The process of this number, if it is still there."""
     try:
@@ -68,8 +78,17 @@ def test_a_broken_request_costs_only_itself(tmp_path: Path) -> None:
     """A client that dies as it asks would take every worker of the run along."""
     with a_nursery(tmp_path) as where:
         with forks.socket.socket(forks.socket.AF_UNIX) as line:
-            line.connect(where.address)
+            line.connect(forks.place(where.address))
             line.sendall(forks.SIZE.pack(1000) + b"{")
+        few = (tmp_path / "few").open("w+")
+        with forks.socket.socket(forks.socket.AF_UNIX) as line:  # fewer descriptors than it says, as where they ran out
+            line.connect(forks.place(where.address))
+            ask = json.dumps({"kind": forks.GUARDED, "descriptors": 4}).encode()
+            forks.socket.send_fds(line, [forks.SIZE.pack(len(ask))], [few.fileno()] * 3)
+            line.sendall(ask)
+            assert line.recv(1) == b""
+        few.seek(0)
+        assert "no process" in few.read()
         child, pipe = held(where)
         assert processes(child.pid)
         os.close(pipe)  # no order will come

@@ -105,6 +105,17 @@ def test_a_short_insult_takes_no_clean_line_along() -> None:
     assert [row for row, _ in reasons(outcome)] == [1, 2]
 
 
+def test_lines_that_are_toxic_only_together_go_together() -> None:
+    """They would end the run, or stay."""
+    together = (
+        "puts the bloody kybosh on it if old sloppy eyes is mucking up the show.\n"
+        "Give us a bloody chance. God save Ireland from the likes of that bloody\n"
+    )
+    assert not any(run([line], mode="tag").counts.get("toxic_paragraphs") for line in together.splitlines())
+    (one,) = run([together], mode="tag").batch.column("toxicity_paragraphs")[0].as_py()
+    assert (one["start"], one["end"]) == (0, len(together))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([*RUDE.split(), *CALM.split(), "\n", "\n", "\n\n", "你就是个傻逼", "👋🏽"]), max_size=60)
