@@ -28,6 +28,7 @@ import yaml
 from pipeline import nursery
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.failures import Failure, as_user_error
+from pipeline.forks import environment
 from pipeline.ledger import Ledger, write_durably
 from pipeline.lock import FolderLock
 from pipeline.progress import reports
@@ -211,16 +212,13 @@ def _attempt(
         "nursery": forks and forks.address,
     }
     (desk / "order.json").write_text(json.dumps(order))
-    # A user's own stages may lie in the working folder, but last, so that nothing there stands in for a module of ours.
-    paths = [*filter(None, sys.path), os.getcwd()]
-    environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
     with (desk / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.runner", str(desk / "order.json")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # for its result
             stderr=log,
-            env=os.environ | environment,
+            env=os.environ | environment(),
             process_group=forks.group if forks else 0,  # so that it can be ended with all that it started
             pass_fds=[lock.fileno()],  # the lock outlives this process while a worker may still commit
         )

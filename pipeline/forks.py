@@ -18,11 +18,25 @@ TOLD = struct.Struct("<i")
 """A pid, then an exit status; negative: the signal that ended it."""
 DESCRIPTORS = 4
 """Most descriptors that come with a request: standard input, output, error, shared memory."""
+MEMORY = {
+    # Large pieces of memory are the system's again as soon as they are free. In the C library's own heap, small ones
+    # that live on come to lie between them, and a process's memory would creep up from page to page.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+"""The environment of processes that put page after page through libraries."""
 WORKER, GUARDED = "worker", "guarded"
 """What a process can be: a Beam worker, the child of a guarded stage."""
 
 nursery: str | None = None
 """The address of the nursery that this process was forked from."""
+
+
+def environment() -> dict[str, str]:
+    """By what the processes of a run find modules, and hash."""
+    # A user's own stages may lie in the working folder, but last, so that nothing there stands in for a module of ours.
+    paths = [*filter(None, sys.path), os.getcwd()]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
 
 
 def place(address: str) -> str:

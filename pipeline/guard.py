@@ -34,13 +34,6 @@ REASONS = ("cpu_time", "memory", "crashed")
 TRIES = 3
 """Deaths of the child at the same work that are blamed on something else, before the run is ended."""
 _SHARED = 1 << 20
-_ENVIRONMENT = {
-    # Large pieces of memory are the system's again as soon as they are free. In the C library's own heap, small ones
-    # that live on come to lie between them, and a child's memory would creep up from page to page.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "PYTHONSAFEPATH": "1",
-}
 
 
 class _Died(Exception):
@@ -247,7 +240,8 @@ def _start(shared: int) -> tuple[subprocess.Popen[bytes] | forks.Forked, BinaryI
         if forks.nursery is not None:
             process = forks.Forked(forks.nursery, forks.GUARDED, [theirs_in, theirs_out, 2, shared])
         else:
-            environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **_ENVIRONMENT}
+            paths = os.pathsep.join(map(os.path.abspath, sys.path))
+            environment = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"} | forks.MEMORY
             process = subprocess.Popen(
                 [sys.executable, "-c", "from pipeline.guard_child import main; main()"],
                 stdin=theirs_in,

@@ -36,14 +36,6 @@ from pipeline.failures import Failure
 from pipeline.forks import DESCRIPTORS, SIZE, TOLD
 from pipeline.work import Context
 
-_ENVIRONMENT = {
-    # Large pieces of memory are the system's again as soon as they are free. In the C library's own heap, small ones
-    # that live on come to lie between them, and memory would creep up from page to page.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "PYTHONSAFEPATH": "1",
-    "PYTHONHASHSEED": "0",
-}
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -63,14 +55,12 @@ class Nursery:
     def __init__(self, context: Context) -> None:
         self.address = f"corpusmill-{uuid.uuid4().hex}"
         self._said = open(os.memfd_create("corpusmill-nursery"), "r+b")  # noqa: SIM115 - closed with it
-        paths = [*filter(None, sys.path), os.getcwd()]  # a user's stages may lie in the working folder, but last
-        environment = {"PYTHONPATH": os.pathsep.join(paths), **_ENVIRONMENT}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.nursery", self.address, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            env=os.environ | environment,
+            env=os.environ | forks.environment() | forks.MEMORY,
             process_group=0,
         )
         assert self._process.stdin is not None

@@ -80,6 +80,7 @@ def tasks(context: Context) -> list[Task]:
     return found
 
 
+@once
 def chain_facts(context: Context) -> list[dict[str, Any]]:
     """What the outcome of each stage depends on: name, version, settings, packages, digests of its files."""
     return [bound.facts_of(stage, digests(stage.files(), context.folder)) for _, stage in context.chain]
