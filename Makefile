@@ -55,6 +55,7 @@ bench-pipeline: install
 
 bench-dedup: install
 	$(BIN)/python -m tests.bench.dedup_signatures
+	$(BIN)/python -m tests.bench.dedup_quality
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract

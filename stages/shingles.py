@@ -67,6 +67,13 @@ def shingle_sets(column: pa.Array, ngram: int) -> tuple[Ints, Hashes]:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))), values
 
 
+def common(offsets: Ints, values: Hashes, left: Ints, right: Ints) -> Ints:
+    """(pairs,) how many shingles the sets of rows `left` (pairs,) and `right` of `shingle_sets` have in common."""
+    found = np.zeros(len(left), np.int64)
+    _common(offsets, values, np.asarray(left, np.int64), np.asarray(right, np.int64), found)
+    return found
+
+
 @inline
 def intersection(left: Any, left_start: int, left_end: int, right: Any, right_start: int, right_end: int) -> int:
     """How many values two sets have in common: `left[left_start:left_end]` and a like part of `right`, which may be
@@ -92,6 +99,13 @@ def _sets(view: Texts, table: Letters, ngram: int, sizes: Ints) -> Hashes:
     values = np.empty(int(room(lengths).sum()), np.uint64)
     number = _fill(view.data, view.offsets, view.valid, *table, ngram, sizes, values)
     return values[:number].copy()
+
+
+@njit
+def _common(offsets: Any, values: Any, left: Any, right: Any, found: Any) -> None:
+    for pair in range(len(found)):
+        one, other = left[pair], right[pair]
+        found[pair] = intersection(values, offsets[one], offsets[one + 1], values, offsets[other], offsets[other + 1])
 
 
 @inline

@@ -6,7 +6,6 @@ import csv
 import functools
 import gzip
 import json
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_helpers import SHARED, batch, needs_shared
 
-from stages.kernels import njit
 from stages.keys import canonical_url, content_keys, exact_keys, sound, text_keys
 from stages.minhash import MinHashSettings, estimate, signatures
-from stages.shingles import intersection, shingle_hashes, shingle_sets
+from stages.shingles import common, shingle_hashes, shingle_sets
 from stages.text.block_words import UNFIT, letters
 from stages.words import fold, words
 
@@ -239,16 +237,10 @@ def test_sets_of_shingles_equal_plain_python(values: list[str | None], ngram: in
     assert [found[offsets[row] : offsets[row + 1]].tolist() for row in range(len(values))] == expected
     assert offsets[0] == 0
     assert offsets[-1] == len(found)
-    for row in range(1, len(values)):
-        common = len(set(expected[row - 1]) & set(expected[row]))
-        assert in_common(found, offsets[row - 1], offsets[row], found, offsets[row], offsets[row + 1]) == common
-
-
-@njit
-def in_common(left: Any, left_start: int, left_end: int, right: Any, right_start: int, right_end: int) -> int:
-    """`intersection`, which kernels take in."""
-    common: int = intersection(left, left_start, left_end, right, right_start, right_end)
-    return common
+    rows = np.arange(len(values) - 1)
+    assert common(offsets, found, rows, rows + 1).tolist() == [
+        len(set(expected[row]) & set(expected[row + 1])) for row in range(len(values) - 1)
+    ]
 
 
 def test_sets_of_long_and_odd_texts() -> None:
@@ -257,7 +249,7 @@ def test_sets_of_long_and_odd_texts() -> None:
     column = pa.array(["a " * 1_000_000, " ".join(words), " ".join(words[::-1]), "", "\0", "?!"])
     offsets, values = shingle_sets(column, 1)
     assert np.diff(offsets).tolist() == [1, 50_000, 50_000, 1, 1, 1]
-    assert in_common(values, *offsets[1:3], values, *offsets[2:4]) == 50_000
+    assert common(offsets, values, np.array([0, 1]), np.array([1, 2])).tolist() == [0, 50_000]
     assert len(set(values[offsets[3] :].tolist())) == 3
     with pytest.raises(ValueError, match="ngram"):
         shingle_sets(column, 0)
