@@ -207,7 +207,7 @@ def _fill(data: Any, offsets: Any, valid: Any, table: Any, ngram: int, sizes: An
         longest = max(longest, offsets[row + 1] - offsets[row])
     found = np.empty(room(longest), np.uint64)
     words = np.empty(room(longest), np.uint64)
-    heads = np.empty(2 * longest + 8, np.int64)
+    heads = np.empty(2 * room(longest) + 3, np.int64)
     at = 0
     for row in range(len(sizes)):
         if not valid[row]:
