@@ -8,6 +8,7 @@ VERSIONS = {
     "signatures": 3,
     "exact": 2,
     "bands": 2,
+    "stars": 1,
     "clusters": 2,
     "documents": 3,
     "tokenizer": 2,

@@ -2,11 +2,13 @@
 
 `tasks(context)` are its units of work, known once the phases before it are done; `work(task, context, folder,
 reporter)` does one of them: it writes files into the attempt's folder and returns them with the body of the manifest
-row. `parallel_from` is the amount of work in bytes below which one worker does it, since a second would start longer
-than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
-a version: see `pipeline.versions`.
+row. Of a phase in rounds, which is one that has `spent`, the tasks are asked for again after they were done, until all
+of them are; `spent(context)` are the rows whose files nothing reads any more, which are then deleted. `parallel_from`
+is the amount of work in bytes below which one worker does it, since a second would start longer than it works. A unit
+of a silent phase is one long step that reports nothing before its end. What a phase writes has a version: see
+`pipeline.versions`.
 
-In the order of a run: index, clean, signatures, exact, bands, clusters, documents, tokenizer, tokenise,
+In the order of a run: index, clean, signatures, exact, bands, stars, clusters, documents, tokenizer, tokenise,
 plan, shard.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.ledger import Staged
+from pipeline.ledger import Row, Staged
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task
 
@@ -30,10 +32,11 @@ class Phase(NamedTuple):
     tasks: Callable[[Context], list[Task]]
     work: Callable[[Task, Context, Path, Reporter], tuple[Sequence[Staged], dict[str, Any]]]
     silent: bool = False
+    spent: Callable[[Context], list[Row]] | None = None
 
 
 def _phases() -> dict[str, Phase]:
-    from pipeline.phases import clean, dedup, documents, index, shard, signatures, tokenise, tokenizer
+    from pipeline.phases import clean, dedup, documents, index, shard, signatures, stars, tokenise, tokenizer
 
     megabyte = 1 << 20
     row = [
@@ -42,6 +45,7 @@ def _phases() -> dict[str, Phase]:
         Phase("signatures", ("clean",), 16 * megabyte, signatures.tasks, signatures.work),
         Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work, silent=True),
         Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work, silent=True),
+        Phase("stars", ("bands", "stars"), 64 * megabyte, stars.tasks, stars.work, silent=True, spent=stars.spent),
         Phase(
             "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
         ),

@@ -1,0 +1,244 @@
+"""Phase stars: the components of a graph of very many nodes, from files of edges to a file of leaders.
+
+Rounds of units, a unit for each partition of the nodes, each round a Beam pipeline of its own: `spread` cuts the
+given edges by partition; `small` and `large` take turns until two in a row changed nothing; `least` writes the
+component's least node of each node of a partition, and `ranges` brings these into the order of the nodes. The number
+of rounds is found while they run: `units` follows the rows of the ledger as far as they go and adds the round behind
+them, so a run that was killed goes on in the round that it was in.
+
+A round reads the files of the round before it, each of which holds its edges cut by the partition that reads them.
+Memory: 4 bytes a node of a partition (64 MB) and three pieces of 8 MB; the file that is written is memory-mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline import stars
+from pipeline.ledger import Ledger, Part, Row, Staged
+from pipeline.progress import Reporter
+from pipeline.stars import Edges
+from pipeline.work import Context, Task, unit_key
+
+PACKAGES = ("numpy", "numba")
+PHASE = "stars"
+HIGH, LOW = 0, 1
+"""By which node of an edge its file is cut: large-star asks for the least neighbour of the lower one."""
+ROW = np.dtype(("<u4", 2))
+
+
+def graph(context: Context) -> tuple[Sequence[Part], int]:
+    """The edges of the run, and its documents; none where union-find in one process is asked for."""
+    return (), 0
+
+
+def tasks(context: Context) -> list[Task]:
+    """The units that are known so far: see `units`."""
+    return units(context.ledger, *graph(context))
+
+
+def spent(context: Context) -> list[Row]:
+    """The rows whose files no later unit reads."""
+    return spent_rows(context.ledger, *graph(context))
+
+
+def units(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[Task]:
+    """All units that are known so far, those of finished rounds included; the last ones are `ranges`.
+
+    `edges` are Parquet files with columns left and right, or raw files of pairs of u32; nodes count from 0.
+    """
+    found: list[Task] = []
+    for level, _ in _rounds(ledger, edges, nodes):
+        found += level
+    return found
+
+
+def spent_rows(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[Row]:
+    """The rows of rounds whose files no later unit reads: of all but the last finished one, and the one at work."""
+    levels = [rows for _, rows in _rounds(ledger, edges, nodes)]
+    done = [rows for rows in levels if all(row is not None for row in rows)]
+    return [row for rows in done[:-1] for row in rows if row is not None]
+
+
+def leaders(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[Part]:
+    """Raw files of u32, one behind another: for each node the least one of its component. Known once all is done."""
+    rows = [ledger.read_row(PHASE, task.key) for task in units(ledger, edges, nodes) if task.spec["step"] == "ranges"]
+    return [row.part("dedup") for row in rows if row is not None]
+
+
+def rounds(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[dict[str, Any]]:
+    """What each finished round did: step, edges, changed."""
+    return [
+        {"step": level[0].spec["step"], **_sums([row for row in rows if row is not None])}
+        for level, rows in _rounds(ledger, edges, nodes)
+        if all(row is not None for row in rows)
+    ]
+
+
+def _rounds(ledger: Ledger, edges: Sequence[Part], nodes: int) -> Iterator[tuple[list[Task], list[Row | None]]]:
+    """Round by round its units and their rows, up to the first round that is not done."""
+    if not nodes:
+        return
+    bits = stars.bits_for(nodes)
+    level = [_spread(part, bits, nodes, number) for number, part in enumerate(edges)]
+    if not level:  # nothing is joined, and every node leads itself
+        level = [_spread(None, bits, nodes, 0)]
+    step, calm, number = "spread", 0, 0
+    while True:
+        rows = [ledger.read_row(PHASE, task.key) for task in level]
+        yield level, rows
+        done = [row for row in rows if row is not None]
+        if step == "ranges" or len(done) < len(rows):
+            return
+        calm = calm + 1 if step != "spread" and _sums(done)["changed"] == 0 else 0
+        step = _next(step, calm)
+        number += 1
+        count = -(-nodes // stars.PART_NODES) if step == "ranges" else 1 << bits
+        level = [_task(step, number, place, bits, nodes, done) for place in range(count)]
+
+
+def _next(step: str, calm: int) -> str:
+    if step == "least":
+        return "ranges"
+    return "least" if calm == 2 else "large" if step == "small" else "small"
+
+
+def _sums(rows: Sequence[Row]) -> dict[str, int]:
+    return {name: sum(row.body[name] for row in rows) for name in ("edges", "changed")}
+
+
+def _spread(part: Part | None, bits: int, nodes: int, number: int) -> Task:
+    facts = {"step": "spread", "bits": bits, "nodes": nodes, "number": number}
+    key = unit_key(PHASE, PACKAGES, facts | {"edges": part and part.digest})
+    return Task(PHASE, key, part.bytes if part else 0, facts | {"path": part and part.path})
+
+
+def _task(step: str, number: int, part: int, bits: int, nodes: int, before: Sequence[Row]) -> Task:
+    """A unit for a partition, or a range of nodes: which stretches of which files of the round before it reads."""
+    facts = {"step": step, "round": number, "part": part, "bits": bits, "nodes": nodes, "of": stars.PART_NODES}
+    digests = [[item.digest for item in row.parts] for row in before]
+    key = unit_key(PHASE, PACKAGES, facts | {"before": digests})
+    spec: dict[str, Any] = facts
+    size = 0
+    if step == "ranges":
+        start = part * stars.PART_NODES
+        spec |= {"least": [row.parts[0].path for row in before], "start": start}
+        spec["count"] = min(stars.PART_NODES, nodes - start)
+        return Task(PHASE, key, 4 * spec["count"], spec)
+    for column in (HIGH, LOW) if step == "large" else (HIGH,):
+        files, cuts = [], []
+        for row in before:
+            start, end = row.body["cuts"][column][part : part + 2]
+            if end > start:
+                files.append(row.parts[column].path)
+                cuts.append([start, end])
+                size += (end - start) * ROW.itemsize
+        spec |= {f"files_{column}": files, f"cuts_{column}": cuts}
+    return Task(PHASE, key, size, spec)
+
+
+def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
+    """A unit of any of the rounds."""
+    spec = task.spec
+    step, bits = spec["step"], spec["bits"]
+    name = f"dedup/stars-{spec.get('round', 0):03d}-{step}"
+    if step == "ranges":
+        _ranges(spec, context, folder / "out")
+        staged, body = [Staged(folder / "out", f"{name}-{task.key[:20]}.bin")], {"edges": 0, "changed": 0, "cuts": []}
+    elif step == "spread":
+        staged, body = _write(lambda: _given(context, spec["path"]), (HIGH,), bits, folder, f"{name}-{task.key[:20]}")
+    else:
+        part = spec["part"]
+        least = stars.leasts(_read(context, spec, HIGH), part, bits, spec["nodes"])
+        if step == "least":
+            least.astype("<u4", copy=False).tofile(folder / "out")
+            joined = int(np.count_nonzero(least != stars.alone(part, bits, spec["nodes"])))
+            staged = [Staged(folder / "out", f"{name}-{task.key[:20]}.bin")]
+            body = {"edges": joined, "changed": 0, "cuts": []}
+        elif step == "small":  # large-star comes next, and needs them by both nodes
+            staged, body = _write(
+                lambda: stars.after_small(_read(context, spec, HIGH), part, bits, least),
+                (HIGH, LOW), bits, folder, f"{name}-{task.key[:20]}",
+            )  # fmt: skip
+        else:
+            staged, body = _write(
+                lambda: stars.after_large(_read(context, spec, LOW), bits, least),
+                (HIGH,), bits, folder, f"{name}-{task.key[:20]}",
+            )  # fmt: skip
+    reporter.add(size=task.size)
+    return staged, body
+
+
+def _given(context: Context, path: str | None) -> Iterator[tuple[Edges, int]]:
+    """The edges of an input file, piece by piece."""
+    if path is None:
+        return
+    if path.endswith(".parquet"):
+        with pq.ParquetFile(context.out / path) as file:
+            for batch in file.iter_batches(stars.CHUNK, columns=["left", "right"]):
+                yield stars.oriented(*(batch.column(name).to_numpy() for name in ("left", "right"))), 0
+        return
+    pairs = (context.out / path).stat().st_size // ROW.itemsize
+    for edges in _pieces(context.out / path, 0, pairs):
+        yield stars.oriented(edges[:, 0], edges[:, 1]), 0
+
+
+def _read(context: Context, spec: dict[str, Any], column: int) -> Iterator[Edges]:
+    """The edges of a unit's partition, out of all files of the round before."""
+    for path, (start, end) in zip(spec[f"files_{column}"], spec[f"cuts_{column}"], strict=True):
+        yield from _pieces(context.out / path, start, end)
+
+
+def _pieces(path: Path, start: int, end: int) -> Iterator[Edges]:
+    with path.open("rb") as file:
+        file.seek(start * ROW.itemsize)
+        while start < end:
+            count = min(stars.CHUNK, end - start)
+            yield np.fromfile(file, ROW, count).astype(np.uint32, copy=False)
+            start += count
+
+
+def _write(
+    source: Callable[[], Iterator[tuple[Edges, int]]], columns: Sequence[int], bits: int, folder: Path, name: str
+) -> tuple[list[Staged], dict[str, Any]]:
+    """Writes the edges that `source` gives, cut by partition, once for each of the columns.
+
+    `source` is gone through twice: to learn how long each stretch will be, and to put the edges there.
+    """
+    mask = (1 << bits) - 1
+    counts = np.zeros((len(columns), mask + 1), np.int64)
+    changed = 0
+    for edges, here in source():
+        changed += here
+        for column in columns:
+            stars.tally(edges, column, mask, counts[column])
+    cuts = [np.concatenate([np.zeros(1, np.int64), np.cumsum(count)]) for count in counts]
+    total = int(cuts[0][-1])
+    paths = [folder / f"by-{column}" for column in columns]
+    for path in paths:
+        path.touch()
+    if total:
+        files = [np.memmap(path, "<u4", "w+", shape=(total, 2)) for path in paths]
+        ends = [cut[:-1].copy() for cut in cuts]
+        for edges, _ in source():
+            for column, end, file in zip(columns, ends, files, strict=True):
+                stars.place(edges, column, mask, end, file)
+    body = {"edges": total, "changed": changed, "cuts": [cut.tolist() for cut in cuts]}
+    return [Staged(path, f"{name}-by-{c}.bin") for path, c in zip(paths, ("high", "low"), strict=False)], body
+
+
+def _ranges(spec: dict[str, Any], context: Context, path: Path) -> None:
+    """The leaders of a range of nodes: node n stands at n >> bits of the file of its partition."""
+    bits, start = spec["bits"], spec["start"]
+    leaders = np.empty(spec["count"], "<u4")
+    for part, name in enumerate(spec["least"]):
+        here = leaders[part :: 1 << bits]
+        with (context.out / name).open("rb") as file:
+            file.seek((start >> bits) * leaders.itemsize)
+            here[:] = np.fromfile(file, "<u4", len(here))
+    leaders.tofile(path)
