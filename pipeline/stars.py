@@ -3,7 +3,8 @@
 Kiveris, Lattanzi, Mirrokni, Rastogi and Vassilvitskii 2014, Connected Components in MapReduce and Beyond, section 3.
 Nodes are numbers, edges pairs (higher, lower). Large-star joins every higher neighbour of a node to the node's least
 neighbour, small-star every lower one and the node itself; neither parts what was joined, nor adds an edge. Where both
-change nothing, each component is a star around its least node.
+change nothing, each component is a star around its least node. Where small-star changes nothing, each node has one
+lower neighbour at most; large-star leaves it so (it moves the lower end of an edge), and is all that is still needed.
 
 Both need of a node only its least neighbour: an array of 4 bytes a node of one partition, filled by a first pass over
 the edges, which a second pass then rewrites. So a node with any number of neighbours costs no memory, and nothing is
@@ -149,12 +150,15 @@ def components(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer], no
 
     What `pipeline.phases.stars` does in files; here to try it out.
     """
-    edges, calm, rounds = oriented(left, right), 0, 0
-    while calm < 2:
+    edges, rounds, forest, small = oriented(left, right), 0, False, True
+    while True:
         least = leasts([edges], 0, 0, nodes)
-        found = after_large([edges], 0, least) if rounds % 2 else after_small([edges], 0, 0, least)
-        pieces = list(found)
+        pieces = list(after_small([edges], 0, 0, least) if small else after_large([edges], 0, least))
         edges = np.concatenate([piece for piece, _ in pieces])
-        calm = 0 if sum(changed for _, changed in pieces) else calm + 1
+        changed = sum(count for _, count in pieces)
         rounds += 1
+        if forest and not changed:
+            break
+        forest = forest or (small and not changed)
+        small = not small and not forest
     return leasts([edges], 0, 0, nodes), rounds

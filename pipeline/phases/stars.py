@@ -1,8 +1,9 @@
 """Phase stars: the components of a graph of very many nodes, from files of edges to a file of leaders.
 
 Rounds of units, a unit for each partition of the nodes, each round a Beam pipeline of its own: `spread` cuts the
-given edges by partition; `small` and `large` take turns until two in a row changed nothing; `least` writes the
-component's least node of each node of a partition, and `ranges` brings these into the order of the nodes. The number
+given edges by partition; `small` and `large` take turns until a `small` changed nothing, which then never will, and
+`large` goes on until it changes nothing; `least` writes the component's least node of each node of a partition, and
+`ranges` brings these into the order of the nodes. The number
 of rounds is found while they run: `units` follows the rows of the ledger as far as they go and adds the round behind
 them, so a run that was killed goes on in the round that it was in.
 
@@ -88,24 +89,27 @@ def _rounds(ledger: Ledger, edges: Sequence[Part], nodes: int) -> Iterator[tuple
     level = [_spread(part, bits, nodes, number) for number, part in enumerate(edges)]
     if not level:  # nothing is joined, and every node leads itself
         level = [_spread(None, bits, nodes, 0)]
-    step, calm, number = "spread", 0, 0
+    step, forest, number = "spread", False, 0
     while True:
         rows = [ledger.read_row(PHASE, task.key) for task in level]
         yield level, rows
         done = [row for row in rows if row is not None]
         if step == "ranges" or len(done) < len(rows):
             return
-        calm = calm + 1 if step != "spread" and _sums(done)["changed"] == 0 else 0
-        step = _next(step, calm)
+        changed = _sums(done)["changed"]
+        forest = forest or (step == "small" and changed == 0)
+        step = _next(step, forest, changed)
         number += 1
         count = -(-nodes // stars.PART_NODES) if step == "ranges" else 1 << bits
-        level = [_task(step, number, place, bits, nodes, done) for place in range(count)]
+        level = [_task(step, forest, number, place, bits, nodes, done) for place in range(count)]
 
 
-def _next(step: str, calm: int) -> str:
+def _next(step: str, forest: bool, changed: int) -> str:
     if step == "least":
         return "ranges"
-    return "least" if calm == 2 else "large" if step == "small" else "small"
+    if step == "large" and forest:
+        return "large" if changed else "least"
+    return "large" if step == "small" else "small"
 
 
 def _sums(rows: Sequence[Row]) -> dict[str, int]:
@@ -118,12 +122,21 @@ def _spread(part: Part | None, bits: int, nodes: int, number: int) -> Task:
     return Task(PHASE, key, part.bytes if part else 0, facts | {"path": part and part.path})
 
 
-def _task(step: str, number: int, part: int, bits: int, nodes: int, before: Sequence[Row]) -> Task:
+def _task(step: str, forest: bool, number: int, part: int, bits: int, nodes: int, before: Sequence[Row]) -> Task:
     """A unit for a partition, or a range of nodes: which stretches of which files of the round before it reads."""
-    facts = {"step": step, "round": number, "part": part, "bits": bits, "nodes": nodes, "of": stars.PART_NODES}
+    facts: dict[str, Any] = {
+        "step": step,
+        "round": number,
+        "part": part,
+        "bits": bits,
+        "nodes": nodes,
+        "of": stars.PART_NODES,
+    }
+    if step == "large":
+        facts["forest"] = forest
     digests = [[item.digest for item in row.parts] for row in before]
     key = unit_key(PHASE, PACKAGES, facts | {"before": digests})
-    spec: dict[str, Any] = facts
+    spec = facts
     size = 0
     if step == "ranges":
         start = part * stars.PART_NODES
@@ -168,7 +181,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         else:
             staged, body = _write(
                 lambda: stars.after_large(_read(context, spec, LOW), bits, least),
-                (HIGH,), bits, folder, f"{name}-{task.key[:20]}",
+                (HIGH, LOW) if spec["forest"] else (HIGH,), bits, folder, f"{name}-{task.key[:20]}",
             )  # fmt: skip
     reporter.add(size=task.size)
     return staged, body
