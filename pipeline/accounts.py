@@ -126,7 +126,7 @@ def identity_problems(ledger: Ledger) -> list[str]:
     framed = sum(row.body["framed"] for row in rows)
     left_out = sum(row.body["not_sampled"] for row in rows)
     kept = counted(ledger, "documents", "documents")
-    dropped = counted(ledger, "clean", "dropped") + counted(ledger, "clusters", "dropped")
+    dropped = counted(ledger, "clean", "dropped") + counted(ledger, "losers", "dropped")
     if framed != kept + dropped + left_out:
         problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
     return problems
@@ -144,8 +144,6 @@ def counted(ledger: Ledger, phase: str, folder: str) -> int:
 
 
 def _stated(row: Row, folder: str) -> int:
-    if row.phase == "clusters":
-        return sum(row.body["dropped"].values())
     return int(row.body["dropped" if folder == "dropped" else "documents"])
 
 

@@ -49,6 +49,15 @@ def oriented(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> E
     return found
 
 
+def within(edges: Edges, bounds: npt.NDArray[np.integer]) -> Edges:
+    """The edges inside of a generation, each of which begins at one of `bounds`; all where there are none."""
+    if not len(bounds) or (len(bounds) == 1 and bounds[0] == 0):
+        return edges
+    of = np.searchsorted(bounds, edges, "right")
+    found: Edges = edges[(of[:, 0] == of[:, 1]) & (of[:, 1] > 0)]
+    return found
+
+
 def alone(part: int, bits: int, nodes: int) -> Least:
     """The nodes of a partition, each its own least neighbour; `nodes` in all partitions together."""
     return np.arange(part, nodes, 1 << bits, dtype=np.uint32)

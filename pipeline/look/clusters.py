@@ -41,7 +41,8 @@ def report(run: RunFolder, most: int = 5) -> dict[str, Any]:
     step = next((step for step in accounts.funnel(run.ledger) if step.stage == DEDUP_LABEL), None)
     if step is None:
         raise UserError(f"the run in {run.folder} has not come to deduplication yet; run its recipe")
-    near = run.context.recipe.dedup.near if run.context.recipe.dedup else None
+    dedup = run.context.recipe.dedup
+    near = dedup.near if dedup else None
     threshold = near.threshold if near else None
     list(run.batches("duplicates", []))  # says so where they are gone
     facts = _Counts(most, threshold)
@@ -54,6 +55,7 @@ def report(run: RunFolder, most: int = 5) -> dict[str, Any]:
     texts = beginnings(run, {*chosen, *(row["loser"] for rows in members.values() for row in rows)}, CHARACTERS)
     return {
         "threshold": threshold,
+        "mode": dedup.mode if dedup else "drop",
         "entered": step.entered,
         "removed": losers,
         "clusters": facts.clusters,

@@ -18,9 +18,10 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
     if not facts["removed"]:
         console.print(f"no duplicates among {facts['entered']:,} documents", highlight=False)
         return
+    stay = ", and stay nevertheless (`mode: mark`)" if facts["mode"] == "mark" else ""
     console.print(
         f"{facts['clusters']:,} clusters: {facts['removed']:,} of {facts['entered']:,} documents "
-        f"({percent(facts['removed'], facts['entered'])}) lost to another one", highlight=False,
+        f"({percent(facts['removed'], facts['entered'])}) lost to another one{stay}", highlight=False,
     )  # fmt: skip
     _print_sizes(facts["sizes"], console)
     reasons = table("Why they lost", "reason", "documents", "share")
@@ -33,7 +34,7 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
             _print_cluster(one, console)
     if facts["chained_clusters"]:
         console.print(
-            f"\nChains: in {facts['chained_clusters']:,} clusters ({facts['chained_removed']:,} documents removed) one "
+            f"\nChains: in {facts['chained_clusters']:,} clusters ({facts['chained_removed']:,} documents lost) one "
             f"is less similar to its survivor than {facts['threshold']:g}, for pairs of others led there. The lowest:",
             style="bold", highlight=False,
         )  # fmt: skip
@@ -42,7 +43,7 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
 
 
 def _print_sizes(sizes: list[dict[str, int]], console: Console) -> None:
-    made = table("Sizes of clusters", "documents", "clusters", "removed", "", text=[""])
+    made = table("Sizes of clusters", "documents", "clusters", "lost", "", text=[""])
     longest = max(one["removed"] for one in sizes)
     for one in sizes:
         span = str(one["from"]) if one["from"] == one["to"] else f"{one['from']:,} to {one['to']:,}"
@@ -58,7 +59,7 @@ def _bar(value: int, longest: int) -> str:
 
 def _print_cluster(one: dict[str, Any], console: Console) -> None:
     lowest = "" if one["lowest"] is None else f", lowest similarity {one['lowest']:.3g}"
-    console.print(f"\n{one['size']:,} documents, {one['removed']:,} removed{lowest}", style="bold", highlight=False)
+    console.print(f"\n{one['size']:,} documents, {one['removed']:,} lost{lowest}", style="bold", highlight=False)
     origin = "" if one["in_run"] in (True, None) else " (of an earlier crawl, not in this run)"
     _line("kept", one["survivor"], one["source"], one["url"], f"{origin}", console)
     _text(one["text"], None if one["in_run"] is False else "its text is not there any more", console)

@@ -135,11 +135,11 @@ def _sums(rows: list[Row], name: str, figures: tuple[str, ...]) -> dict[str, dic
 
 
 def _band_facts(ledger: Ledger) -> dict[str, int]:
-    rows = ledger.rows("bands")
+    rows = ledger.rows("join")
     if not rows:
         return {}
     return {
-        "bands": len(rows),
+        "bands": len({row.body["band"] for row in rows}),
         "edges": sum(row.body["edges"] for row in rows),
         "largest_bucket": max(row.body["largest"] for row in rows),
         "unresolved": sum(row.body["unresolved"] for row in rows),

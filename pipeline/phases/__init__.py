@@ -8,8 +8,8 @@ is the amount of work in bytes below which one worker does it, since a second wo
 of a silent phase is one long step that reports nothing before its end. What a phase writes has a version: see
 `pipeline.versions`.
 
-In the order of a run: index, clean, signatures, exact, bands, stars, clusters, documents, tokenizer, tokenise,
-plan, shard.
+In the order of a run: index, clean, signatures, exact, bands, join, stars, clusters, losers, documents, tokenizer,
+tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -36,20 +36,34 @@ class Phase(NamedTuple):
 
 
 def _phases() -> dict[str, Phase]:
-    from pipeline.phases import clean, dedup, documents, index, shard, signatures, stars, tokenise, tokenizer
+    from pipeline.phases import (
+        bands,
+        clean,
+        clusters,
+        documents,
+        exact,
+        index,
+        shard,
+        signatures,
+        stars,
+        tokenise,
+        tokenizer,
+    )  # fmt: skip
 
     megabyte = 1 << 20
     row = [
         Phase("index", (), 1 << 30, index.tasks, index.work, silent=True),
         Phase("clean", ("index",), 0, clean.tasks, clean.work),
         Phase("signatures", ("clean",), 16 * megabyte, signatures.tasks, signatures.work),
-        Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work, silent=True),
-        Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work, silent=True),
-        Phase("stars", ("bands", "stars"), 64 * megabyte, stars.tasks, stars.work, silent=True, spent=stars.spent),
+        Phase("exact", ("signatures",), 1 << 40, exact.tasks, exact.work, silent=True),
+        Phase("bands", ("signatures",), 64 * megabyte, bands.tasks, bands.work),
+        Phase("join", ("signatures", "exact", "bands"), 64 * megabyte, bands.join_tasks, bands.join_work, silent=True),
         Phase(
-            "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
+            "stars", ("exact", "join", "stars"), 64 * megabyte, stars.tasks, stars.work, silent=True, spent=stars.spent
         ),
-        Phase("documents", ("clean", "clusters"), 64 * megabyte, documents.tasks, documents.work),
+        Phase("clusters", ("exact", "join", "stars"), 1 << 40, clusters.tasks, clusters.work, silent=True),
+        Phase("losers", ("signatures", "exact", "clusters"), 32 * megabyte, clusters.loser_tasks, clusters.losers_work),
+        Phase("documents", ("clean", "losers"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from pipeline import stars
 from pipeline.ledger import Ledger, Part, Row, Staged
+from pipeline.phases import bands, exact
 from pipeline.progress import Reporter
 from pipeline.stars import Edges
 from pipeline.work import Context, Task, unit_key
@@ -33,62 +35,82 @@ HIGH, LOW = 0, 1
 ROW = np.dtype(("<u4", 2))
 
 
-def graph(context: Context) -> tuple[Sequence[Part], int]:
-    """The edges of the run, and its documents; none where union-find in one process is asked for."""
-    return (), 0
+class Graph(NamedTuple):
+    """What is joined."""
+
+    edges: Sequence[Part]
+    """Parquet files with columns left and right, or raw files of pairs of u32."""
+    nodes: int
+    """They count from 0."""
+    bounds: tuple[int, ...] = ()
+    """The first node of each generation that is joined within itself; other edges are passed over. None: all join."""
+
+
+def graph(context: Context) -> Graph:
+    """The edges of the run and its documents by rank; nothing where union-find in one process does it."""
+    near = exact.settings_of(context).near
+    if near is None:
+        return Graph((), 0)
+    found = exact.committed(context).body
+    if found["documents"] < near.stars_from:
+        return Graph((), 0)
+    bounds = tuple(bound for bound in found["bounds"][:-1] if bound >= found["known"])
+    return Graph(bands.edges(context), found["documents"], bounds)
 
 
 def tasks(context: Context) -> list[Task]:
     """The units that are known so far: see `units`."""
-    return units(context.ledger, *graph(context))
+    return units(context.ledger, graph(context))
 
 
 def spent(context: Context) -> list[Row]:
     """The rows whose files no later unit reads."""
-    return spent_rows(context.ledger, *graph(context))
+    return spent_rows(context.ledger, graph(context))
 
 
-def units(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[Task]:
-    """All units that are known so far, those of finished rounds included; the last ones are `ranges`.
+def result(context: Context) -> list[Part]:
+    """The leaders of the run's documents; none where union-find finds them."""
+    return leaders(context.ledger, graph(context))
 
-    `edges` are Parquet files with columns left and right, or raw files of pairs of u32; nodes count from 0.
-    """
+
+def units(ledger: Ledger, graph: Graph) -> list[Task]:
+    """All units that are known so far, those of finished rounds included; the last ones are `ranges`."""
     found: list[Task] = []
-    for level, _ in _rounds(ledger, edges, nodes):
+    for level, _ in _rounds(ledger, graph):
         found += level
     return found
 
 
-def spent_rows(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[Row]:
+def spent_rows(ledger: Ledger, graph: Graph) -> list[Row]:
     """The rows of rounds whose files no later unit reads: of all but the last finished one, and the one at work."""
-    levels = [rows for _, rows in _rounds(ledger, edges, nodes)]
+    levels = [rows for _, rows in _rounds(ledger, graph)]
     done = [rows for rows in levels if all(row is not None for row in rows)]
     return [row for rows in done[:-1] for row in rows if row is not None]
 
 
-def leaders(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[Part]:
+def leaders(ledger: Ledger, graph: Graph) -> list[Part]:
     """Raw files of u32, one behind another: for each node the least one of its component. Known once all is done."""
-    rows = [ledger.read_row(PHASE, task.key) for task in units(ledger, edges, nodes) if task.spec["step"] == "ranges"]
+    rows = [ledger.read_row(PHASE, task.key) for task in units(ledger, graph) if task.spec["step"] == "ranges"]
     return [row.part("dedup") for row in rows if row is not None]
 
 
-def rounds(ledger: Ledger, edges: Sequence[Part], nodes: int) -> list[dict[str, Any]]:
+def rounds(ledger: Ledger, graph: Graph) -> list[dict[str, Any]]:
     """What each finished round did: step, edges, changed."""
     return [
         {"step": level[0].spec["step"], **_sums([row for row in rows if row is not None])}
-        for level, rows in _rounds(ledger, edges, nodes)
+        for level, rows in _rounds(ledger, graph)
         if all(row is not None for row in rows)
     ]
 
 
-def _rounds(ledger: Ledger, edges: Sequence[Part], nodes: int) -> Iterator[tuple[list[Task], list[Row | None]]]:
+def _rounds(ledger: Ledger, graph: Graph) -> Iterator[tuple[list[Task], list[Row | None]]]:
     """Round by round its units and their rows, up to the first round that is not done."""
+    nodes = graph.nodes
     if not nodes:
         return
     bits = stars.bits_for(nodes)
-    level = [_spread(part, bits, nodes, number) for number, part in enumerate(edges)]
-    if not level:  # nothing is joined, and every node leads itself
-        level = [_spread(None, bits, nodes, 0)]
+    parts: Sequence[Part | None] = graph.edges or [None]  # nothing is joined, and every node leads itself
+    level = [_spread(part, bits, graph, number) for number, part in enumerate(parts)]
     step, forest, number = "spread", False, 0
     while True:
         rows = [ledger.read_row(PHASE, task.key) for task in level]
@@ -116,8 +138,8 @@ def _sums(rows: Sequence[Row]) -> dict[str, int]:
     return {name: sum(row.body[name] for row in rows) for name in ("edges", "changed")}
 
 
-def _spread(part: Part | None, bits: int, nodes: int, number: int) -> Task:
-    facts = {"step": "spread", "bits": bits, "nodes": nodes, "number": number}
+def _spread(part: Part | None, bits: int, graph: Graph, number: int) -> Task:
+    facts = {"step": "spread", "bits": bits, "nodes": graph.nodes, "bounds": list(graph.bounds), "number": number}
     key = unit_key(PHASE, PACKAGES, facts | {"edges": part and part.digest})
     return Task(PHASE, key, part.bytes if part else 0, facts | {"path": part and part.path})
 
@@ -164,7 +186,9 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         _ranges(spec, context, folder / "out")
         staged, body = [Staged(folder / "out", f"{name}-{task.key[:20]}.bin")], {"edges": 0, "changed": 0, "cuts": []}
     elif step == "spread":
-        staged, body = _write(lambda: _given(context, spec["path"]), (HIGH,), bits, folder, f"{name}-{task.key[:20]}")
+        staged, body = _write(
+            lambda: _given(context, spec["path"], spec["bounds"]), (HIGH,), bits, folder, f"{name}-{task.key[:20]}"
+        )
     else:
         part = spec["part"]
         least = stars.leasts(_read(context, spec, HIGH), part, bits, spec["nodes"])
@@ -187,18 +211,20 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     return staged, body
 
 
-def _given(context: Context, path: str | None) -> Iterator[tuple[Edges, int]]:
+def _given(context: Context, path: str | None, bounds: list[int]) -> Iterator[tuple[Edges, int]]:
     """The edges of an input file, piece by piece."""
-    if path is None:
-        return
-    if path.endswith(".parquet"):
-        with pq.ParquetFile(context.out / path) as file:
+    for left, right in _pairs(context.out / path) if path else ():
+        yield stars.within(stars.oriented(left, right), np.array(bounds)), 0
+
+
+def _pairs(path: Path) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(stars.CHUNK, columns=["left", "right"]):
-                yield stars.oriented(*(batch.column(name).to_numpy() for name in ("left", "right"))), 0
+                yield batch.column("left").to_numpy(), batch.column("right").to_numpy()
         return
-    pairs = (context.out / path).stat().st_size // ROW.itemsize
-    for edges in _pieces(context.out / path, 0, pairs):
-        yield stars.oriented(edges[:, 0], edges[:, 1]), 0
+    for edges in _pieces(path, 0, path.stat().st_size // ROW.itemsize):
+        yield edges[:, 0], edges[:, 1]
 
 
 def _read(context: Context, spec: dict[str, Any], column: int) -> Iterator[Edges]:

@@ -22,7 +22,7 @@ from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from pipeline import engine
-from pipeline.ledger import Part, Staged
+from pipeline.ledger import Staged
 from pipeline.phases import stars
 from pipeline.progress import Reporter
 from pipeline.recipe import read_recipe
@@ -70,13 +70,11 @@ def main() -> int:
             (folder / "reports").mkdir()
             reporter = Reporter(folder / "reports")
             begun, cpu = time.monotonic(), time.process_time()
-            seconds = in_rounds(context, edges, options.nodes, reporter)
+            seconds = in_rounds(context, stars.Graph(edges, options.nodes), reporter)
             wall, cpu = time.monotonic() - begun, time.process_time() - cpu
-            told = stars.rounds(context.ledger, edges, options.nodes)
-            files = [
-                np.fromfile(context.out / part.path, "<u4")
-                for part in stars.leaders(context.ledger, edges, options.nodes)
-            ]
+            whole = stars.Graph(edges, options.nodes)
+            told = stars.rounds(context.ledger, whole)
+            files = [np.fromfile(context.out / part.path, "<u4") for part in stars.leaders(context.ledger, whole)]
         print(
             f"{options.nodes:,} nodes, {len(pairs):,} edges{', a path among them' if path else ''}: {len(told)} rounds"
         )
@@ -95,11 +93,11 @@ def main() -> int:
     return 0
 
 
-def in_rounds(context: Context, edges: list[Part], nodes: int, reporter: Reporter) -> list[float]:
+def in_rounds(context: Context, whole: stars.Graph, reporter: Reporter) -> list[float]:
     """Seconds of each round."""
     spent: dict[int, float] = defaultdict(float)
     while True:
-        tasks = stars.units(context.ledger, edges, nodes)
+        tasks = stars.units(context.ledger, whole)
         pending = [task for task in tasks if context.ledger.read_row(task.phase, task.key) is None]
         if not pending:
             return list(spent.values())
@@ -107,7 +105,7 @@ def in_rounds(context: Context, edges: list[Part], nodes: int, reporter: Reporte
             begun = time.monotonic()
             engine.do_unit(task, context, reporter)
             spent[task.spec.get("round", 0)] += time.monotonic() - begun
-        context.ledger.release(stars.spent_rows(context.ledger, edges, nodes))
+        context.ledger.release(stars.spent_rows(context.ledger, whole))
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_it_is_drawn(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None
     clusterview.print_report(clusters.report(run), console())
     said = capsys.readouterr().out
     assert "4 clusters: 17 of 23 documents (73.9%)" in said
-    assert "Chains: in 1 clusters (11 documents removed)" in said
+    assert "Chains: in 1 clusters (11 documents lost)" in said
     assert "https://chain.example/" in said
     assert CHINESE[:100] in said
     assert "\\x1b[2Jthe screen\\x9b is gone \\u202eand" in said
@@ -197,6 +197,15 @@ def test_a_run_without_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (facts["clusters"], facts["removed"], facts["largest"], facts["threshold"]) == (0, 0, [], None)
     clusterview.print_report(facts, console())
     assert "no duplicates among 2 documents" in capsys.readouterr().out
+
+
+def test_duplicates_that_stay_are_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures would read as if they were removed."""
+    run_here(recipe_in(tmp_path, notes()[12:16], {"exact": ["text"], "mode": "mark"}), tmp_path / "run")
+    facts = clusters.report(RunFolder(tmp_path / "run"))
+    assert (facts["mode"], facts["clusters"], facts["removed"]) == ("mark", 1, 3)
+    clusterview.print_report(facts, console())
+    assert "lost to another one, and stay nevertheless (`mode: mark`)" in capsys.readouterr().out
 
 
 def test_very_many_equal_sizes_give_those_of_the_least_ids() -> None:

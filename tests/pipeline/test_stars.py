@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from small_run import run_here, write_recipe
 
 from pipeline import engine, runner, stars
 from pipeline.ledger import Part, Staged
+from pipeline.look.runfolder import RunFolder
 from pipeline.phases import PHASES, Phase
 from pipeline.phases import stars as phase
 from pipeline.progress import Reporter
@@ -131,8 +134,8 @@ def in_rounds(context: Context) -> int:
     return runner._rounds(PHASES["stars"], runner.Order(context, 1, "local", [], desk), "stars-round")
 
 
-def result(context: Context, edges: list[Part], nodes: int) -> list[int]:
-    files = [context.out / part.path for part in phase.leaders(context.ledger, edges, nodes)]
+def result(context: Context) -> list[int]:
+    files = [context.out / part.path for part in phase.result(context)]
     return [int(leader) for path in files for leader in np.fromfile(path, "<u4")]
 
 
@@ -143,8 +146,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stars, "CHUNK", 100)
 
 
-def wire(monkeypatch: pytest.MonkeyPatch, edges: list[Part], nodes: int) -> None:
-    monkeypatch.setattr(phase, "graph", lambda context: (edges, nodes))
+def wire(monkeypatch: pytest.MonkeyPatch, edges: list[Part], nodes: int, bounds: tuple[int, ...] = ()) -> None:
+    monkeypatch.setattr(phase, "graph", lambda context: phase.Graph(edges, nodes, bounds))
 
 
 def chains(nodes: int) -> Pairs:
@@ -162,8 +165,8 @@ def test_files_give_what_memory_gives(tmp_path: Path, monkeypatch: pytest.Monkey
     edges = commit_edges(context, [pairs[:1_000], pairs[1_000:1_000], pairs[1_000:], pairs[:5]])
     wire(monkeypatch, edges, nodes)
     done = in_rounds(context)
-    assert result(context, edges, nodes) == reference(pairs, nodes)
-    told = phase.rounds(context.ledger, edges, nodes)
+    assert result(context) == reference(pairs, nodes)
+    told = phase.rounds(context.ledger, phase.graph(context))
     assert [one["step"] for one in told][:4] == ["spread", "small", "large", "small"]
     steps = [one["step"] for one in told]
     assert [one["changed"] for one in told][-3:] == [0, 0, 0]
@@ -212,7 +215,7 @@ def test_a_stopped_phase_goes_on_in_its_round(tmp_path: Path, monkeypatch: pytes
     assert len(before) >= min(turn, 1)
     rest = in_rounds(context)
     assert len(context.ledger.keys("stars")) == len(before) + rest
-    assert result(context, edges, nodes) == reference(pairs, nodes)
+    assert result(context) == reference(pairs, nodes)
 
 
 @pytest.mark.usefixtures("small_parts", "without_beam")
@@ -223,15 +226,53 @@ def test_a_lost_file_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     edges = commit_edges(context, [pairs])
     wire(monkeypatch, edges, nodes)
     in_rounds(context)
-    whole = result(context, edges, nodes)
-    context.out.joinpath(phase.leaders(context.ledger, edges, nodes)[1].path).unlink()
+    whole = result(context)
+    context.out.joinpath(phase.result(context)[1].path).unlink()
     order = runner.Order(context, 1, "local", [], tmp_path / "desk")
     (tmp_path / "desk").mkdir()
     pending = runner.missing(PHASES["stars"], PHASES["stars"].tasks(context), context)
     assert len(pending) == 1
     assert runner._used_up(PHASES["stars"], pending, context)
     runner._again(PHASES["stars"], pending, order, "test")
-    assert result(context, edges, nodes) == whole == reference(pairs, nodes)
+    assert result(context) == whole == reference(pairs, nodes)
+
+
+@pytest.mark.usefixtures("small_parts", "without_beam")
+def test_generations_are_joined_within_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer document would join two older clusters, and take back what was published."""
+    context, nodes, bounds = context_in(tmp_path), 1_500, (300, 800)
+    pairs = chains(nodes)
+    wire(monkeypatch, commit_edges(context, [pairs]), nodes, bounds)
+    in_rounds(context)
+    inside = [(300 <= a < 800 and 300 <= b < 800) or (a >= 800 and b >= 800) for a, b in pairs.tolist()]
+    assert result(context) == reference(pairs[np.array(inside)], nodes)
+
+
+def clusters_of(folder: Path, *changes: str, mode: str) -> list[dict[str, Any]]:
+    """The duplicates of a run over the small recipe's inputs, of two generations."""
+    recipe = write_recipe(folder)
+    data = yaml.safe_load(recipe.read_text())
+    data["inputs"].append({"source": "later", "path": "later.jsonl", "generation": 1})
+    short = {"tokenizer": None, "mixture": None, "shards": None}
+    text = folder / "crawl" / "notes-0.jsonl"
+    lines = [line for line in text.read_text("utf-8").splitlines() if line.endswith("}")]
+    again = [json.dumps(json.loads(line) | {"title": str(at)}) for at, line in enumerate(lines[:20])]
+    (folder / "later.jsonl").write_text("\n".join(again), "utf-8")
+    data["dedup"] = {"near": {"threshold": 0.5}}
+    recipe.write_text(yaml.safe_dump({key: value for key, value in data.items() if key not in short}))
+    run_here(recipe, folder / mode, *changes)
+    files = RunFolder(folder / mode).parts("duplicates")
+    return sorted((row for path in files for row in pq.read_table(path).to_pylist()), key=lambda row: str(row["loser"]))
+
+
+def test_a_run_by_stars_removes_the_same(tmp_path: Path) -> None:
+    """The setting that is for the largest crawls would change the result, or not work at all."""
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    plain = clusters_of(tmp_path / "a", mode="plain")
+    assert len(plain) > 10
+    assert clusters_of(tmp_path / "b", "dedup.near.stars_from=1", mode="stars") == plain
+    assert list((tmp_path / "b" / "stars").glob("dedup/stars-*-ranges-*"))
+    assert not list((tmp_path / "a" / "plain").glob("dedup/stars-*"))
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -240,7 +281,7 @@ def test_without_an_edge_all_lead_themselves(tmp_path: Path, monkeypatch: pytest
     context, nodes = context_in(tmp_path), 700
     wire(monkeypatch, [], nodes)
     in_rounds(context)
-    assert result(context, [], nodes) == list(range(nodes))
+    assert result(context) == list(range(nodes))
 
 
 def test_partitions_hold_what_they_say() -> None:
