@@ -151,6 +151,11 @@ class Near(Model):
         description="documents that may hang together by chains of pairs; a larger cluster is taken apart, and each "
         "document loses only to one that it resembles itself",
     )  # fmt: skip
+    stars_from: int = Field(
+        500_000_000, ge=1,
+        description="documents from which on clusters are found by rounds over files, of which no process holds more "
+        "than a part (large-star and small-star), and not by union-find in one process; the result is the same",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _bands_and_rows(self) -> Near:

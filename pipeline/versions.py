@@ -9,6 +9,7 @@ VERSIONS = {
     "exact": 3,
     "bands": 3,
     "join": 1,
+    "stars": 1,
     "clusters": 3,
     "losers": 1,
     "documents": 4,

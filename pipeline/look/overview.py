@@ -196,8 +196,11 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     for title, of in (("Sources", "sources"), ("Languages", "languages")):
         console.print(_shares(title, facts[of], facts["tokens"][of]))
     if facts["clusters"]:
-        clusters = ", ".join(f"{count}x{size}" for size, count in facts["clusters"].items())
-        console.print(f"duplicate clusters (number x documents in it): {clusters}", highlight=False)
+        counts = {int(size): count for size, count in facts["clusters"].items()}
+        console.print(
+            f"duplicates: {sum(counts.values()):,} clusters, the largest of {max(counts):,} documents "
+            "(--clusters shows them)", highlight=False,
+        )  # fmt: skip
     if facts["tokenizer"]:
         one = facts["tokenizer"]
         console.print(
