@@ -88,7 +88,7 @@ def line_work(
             size = 0
 
     for batch in _pieces(context.out / task.spec["path"], ["source", "url", "text"]):
-        records, count = _records(batch, settings)
+        records, count = page_lines(batch, settings)
         pages += count
         held.append(records)
         size += len(records.first)
@@ -116,7 +116,7 @@ def _hosts(batch: pa.RecordBatch, settings: RepeatedLines) -> HostKeys:
     return hosts
 
 
-def _records(batch: pa.RecordBatch, settings: RepeatedLines) -> tuple[Records, int]:
+def page_lines(batch: pa.RecordBatch, settings: RepeatedLines) -> tuple[Records, int]:
     """Which page of a batch has which line, its host first, and how many pages there are."""
     text = batch.column("text")
     hosts = _hosts(batch, settings)
@@ -238,7 +238,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     entered = characters = 0
     with PartWriter(folder / "edits", SCHEMA) as out, PartWriter(folder / "dropped", DROPPED) as lost:
         for batch in _pieces(context.out / task.spec["path"], None):
-            starts, ends, dropped, after, figures = _edited(batch, settings, table, rules)
+            starts, ends, dropped, after, figures = decided(batch, settings, table, rules)
             gone = np.zeros(batch.num_rows, np.bool_)
             gone[[row for row, *_ in dropped]] = True
             if dropped:
@@ -279,7 +279,7 @@ def _rows(
 Drop = tuple[int, str, float | None, float | None]
 
 
-def _edited(
+def decided(
     batch: pa.RecordBatch, settings: RepeatedLines, table: Table, rules: Sequence[tuple[str, Processor]]
 ) -> tuple[pa.ListArray, pa.ListArray, list[Drop], pa.Array, Counter[str]]:
     """Starts and ends of what is cut from each text, the rows that are dropped, the texts behind it, and figures."""
