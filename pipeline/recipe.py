@@ -102,7 +102,7 @@ class RepeatedLines(Model):
         0.02, ge=0, le=1, strict=False, description="share of these pages of the host that have it, at least"
     )
     min_letters: int = Field(
-        4,
+        2,
         ge=1,
         description="fewest letters and digits of such a line; a character of scripts without spaces counts twice",
     )
@@ -116,7 +116,7 @@ class RepeatedLines(Model):
         300, ge=1, description="most characters of such a line, blanks around it apart; a longer one is a paragraph"
     )
     max_cut: float = Field(
-        0.5,
+        0.8,
         ge=0,
         le=1,
         strict=False,
