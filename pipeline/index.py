@@ -1,10 +1,10 @@
 """The index of deduplication: what earlier crawls held, so that a later one is deduplicated against them.
 
 A folder with `index.json`, which names the generations in their order, and a folder for each generation. That holds
-signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables; the tables have
+signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables. The tables have
 three columns more: `rank`, the place in the total order of all documents of the index, `survivor`, the number of the
-document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept). A document's number is its place in the generations' parts, one behind
-another.
+document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept).
+A document's number is its place in the generations' parts, one behind another.
 
 Nothing in an index ever changes but by generations added at its end: what was published is not taken back. The
 parameters that its contents depend on are named in it, and another run's must be the same.

@@ -192,7 +192,7 @@ def test_mark_keeps_duplicates_and_says_whose_they_are(tmp_path: Path) -> None:
 
 def test_exact_verification_keeps_every_pair_at_its_word(tmp_path: Path) -> None:
     """Otherwise documents would be lost to an estimate that was too high by chance."""
-    rows = [{"url": f"https://a.org/{n}-{c}", "text": text(n, c)} for n in range(12) for c in range(0, 14)]
+    rows = [{"url": f"https://a.org/{n}-{c}", "text": text(n, c)} for n in range(12) for c in range(14)]
     write(tmp_path / "first.jsonl", rows)
     out = tmp_path / "exact"
     near = {"threshold": 0.7, "verify": "exact", "max_cluster": 2}
