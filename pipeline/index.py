@@ -99,6 +99,34 @@ class Index:
         }
         write_durably(self.folder / NAME, json.dumps(data, indent=1).encode(), self.folder / HIDDEN)
 
+    def damage(self) -> list[str]:
+        """What is wrong with its files, each read whole."""
+        found = []
+        for one in self.generations:
+            for number, part in enumerate(one.parts):
+                for ending, digest in part["files"].items():
+                    path = self.folder / one.folder / f"{number:05d}.{ending}"
+                    if not path.is_file():
+                        found.append(f"{path} is missing")
+                    elif file_digest(path) != digest:
+                        found.append(f"{path} has other contents than were written")
+        return found
+
+    def cut_short(self) -> str | None:
+        """The first file that is missing or has another size than its rows ask for."""
+        near = self.parameters["near"]
+        for part in self.parts():
+            sizes: dict[str, int | None] = {"parquet": None, "names": None}
+            if near:
+                sizes |= {"bin": 4 * near["permutations"] * part.rows, "bands": 12 * near["bands"] * part.rows}
+            for ending, size in sizes.items():
+                path = part.file(ending)
+                if not path.is_file():
+                    return f"{path} is missing"
+                if size is not None and path.stat().st_size != size:
+                    return f"{path} holds {path.stat().st_size} bytes instead of {size}"
+        return None
+
     def parts(self) -> list[SignedPart]:
         """Its parts, in order."""
         return [
@@ -143,6 +171,8 @@ def begin(context: Context) -> None:
         return
     pin = _pin(context)
     there = Index.read(folder)
+    if there is not None and (wrong := there.cut_short()):
+        raise DamageError(f"{wrong}. `corpusmill index show {folder} --check` reads all of it.")
     digests = [one.digest for one in there.generations] if there else []
     if there is not None:
         ours, theirs = parameters_of(context), there.parameters
