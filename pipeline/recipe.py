@@ -20,10 +20,10 @@ from pipeline.storage.address import is_remote, local_path, option_problems
 from stages.base import Stage
 from stages.registry import STAGES, find, make
 
-SURVIVOR_ORDERS = ("source", "length", "date", "id")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 """The special token that each boundary policy needs."""
 READ_LABEL = "read"
+HOST_LABEL = "host"
 DEDUP_LABEL = "dedup"
 NOT_SAMPLED = "not_sampled"
 """The reader's count of records that a trial run's sample left out."""
@@ -57,6 +57,11 @@ class Input(Model):
     )
     fields: dict[str, str] = Field({}, description="for tables: our name (text, url, date, title, language) to theirs")
     options: dict[str, str] = Field({}, description="settings of the format, such as `delimiter` of csv")
+    generation: int = Field(
+        0,
+        ge=0,
+        description="age of the crawl for deduplication: documents of a lower one are never lost to higher ones",
+    )
     allow_incomplete: bool = Field(
         False, description="whether empty files and files cut off at their end are fine; else the run ends with code 3"
     )
@@ -89,12 +94,84 @@ class Input(Model):
         return {found for path in self.paths if (found := by_ending(path))}
 
 
+class RepeatedLines(Model):
+    """Boilerplate: lines that stand on many pages of one host, menus and footers, are cut from all of them.
+
+    Pages whose texts are equal but for case, blanks and punctuation count once; documents without a URL are left alone,
+    and so are lines that a tab or two spaces indent: code, and lists inside of lists.
+    """
+
+    min_pages: int = Field(20, ge=2, description="pages of a host, with different texts, that have the line")
+    min_share: float = Field(
+        0.02, ge=0, le=1, strict=False, description="share of these pages of the host that have it, at least"
+    )
+    min_letters: int = Field(
+        2,
+        ge=1,
+        description="fewest letters and digits of such a line; a character of scripts without spaces counts twice",
+    )
+    long_line: int = Field(
+        30,
+        ge=1,
+        description="letters and digits from which on a line goes wherever it stands; a shorter one, which may well "
+        "be a heading, a line of code or of a poem, only where such lines alone stand before it, or behind it",
+    )
+    max_characters: int = Field(
+        300, ge=1, description="most characters of such a line, blanks around it apart; a longer one is a paragraph"
+    )
+    max_cut: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        strict=False,
+        description="greatest share of a page's characters that is cut; a page with more is a near duplicate of "
+        "others, and left whole to `dedup`",
+    )
+    by: Literal["host", "domain"] = Field(
+        "host", description="whose pages are counted together: a host's, or those of a registered domain"
+    )
+    sources: list[str] = Field([], description="the sources whose documents are looked at; empty: all")
+
+
+class Host(Model):
+    """What recurs on the pages of a host, counted over the corpus."""
+
+    repeated_lines: RepeatedLines = Field(description="lines on many pages of one host")
+
+
 class Near(Model):
     """MinHash-LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, section 3.4)."""
 
     threshold: float = Field(0.8, gt=0, lt=1, description="Jaccard similarity from which two documents are duplicates")
     permutations: int = Field(128, ge=16, le=1024, description="values in a signature")
     ngram: int = Field(5, ge=1, le=50, description="words in a shingle (characters in scripts without spaces)")
+    bands: int | None = Field(
+        None, ge=1, description="bands of a signature, with `rows`; left out: the best for the threshold (datasketch's)"
+    )
+    rows: int | None = Field(None, ge=1, description="values in a band")
+    verify: Literal["estimate", "exact"] = Field(
+        "estimate",
+        description="what a pair must meet the threshold by: the estimate from its signatures, or the Jaccard "
+        "similarity of its sets of shingles (3.6 kB a document of 450 words on disk)",
+    )
+    max_cluster: int = Field(
+        10_000, ge=2,
+        description="documents that may hang together by chains of pairs; a larger cluster is taken apart, and each "
+        "document loses only to one that it resembles itself",
+    )  # fmt: skip
+    stars_from: int = Field(
+        500_000_000, ge=1,
+        description="documents from which on clusters are found by rounds over files, of which no process holds more "
+        "than a part (large-star and small-star), and not by union-find in one process; the result is the same",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _bands_and_rows(self) -> Near:
+        if (self.bands is None) != (self.rows is None):
+            raise ValueError("`bands` and `rows` go together")
+        if self.bands and self.rows and self.bands * self.rows > self.permutations:
+            raise ValueError(f"{self.bands} bands of {self.rows} rows are more than {self.permutations} permutations")
+        return self
 
 
 class Dedup(Model):
@@ -102,9 +179,20 @@ class Dedup(Model):
 
     exact: list[Literal["url", "text"]] = Field([], description="keys that are equal only for duplicates")
     near: Near | None = Field(None, description="near duplicates by MinHash-LSH")
-    survivor: list[Literal["source", "length", "date", "id"]] = Field(
-        ["source", "length", "date", "id"],
-        description="the order of who stays: source as the inputs list them, longer text, earlier date, least id",
+    survivor: list[Literal["source", "quality", "length", "date", "id"]] = Field(
+        ["source", "quality", "length", "date", "id"],
+        description="the order of who stays: source as the inputs list them, higher `quality`, longer text, earlier "
+        "date, least id; always behind the generation of the inputs, older first",
+    )
+    quality: Pattern | None = Field(
+        None, description="a column of numbers that a stage wrote, more is better, such as `extraction_score`"
+    )
+    mode: Literal["drop", "mark"] = Field(
+        "drop",
+        description="mark: duplicates stay, with `cluster_size` and `duplicate_of`, for a mixture that weighs by them",
+    )
+    index: Pattern | None = Field(
+        None, description="folder that remembers the documents of earlier crawls, and gets those of this run"
     )
 
 
@@ -191,6 +279,7 @@ class Recipe(Model):
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the run; its folder is refused to other recipes")
     inputs: list[Input] = Field(min_length=1, description="where the records come from")
     stages: list[dict[str, dict[str, Any] | None]] = Field([], description="document-local stages, in order")
+    host: Host | None = Field(None, description="what recurs on the pages of a host")
     dedup: Dedup | None = Field(None, description="which documents are the same")
     tokenizer: Tokenizer | None = Field(None, description="text to tokens")
     mixture: Mixture | None = Field(None, description="how much of each source")
@@ -236,7 +325,8 @@ class Recipe(Model):
 
     def labels(self) -> list[str]:
         """What may stand under `expect`."""
-        return [READ_LABEL, *(label for label, _ in self.chain()), DEDUP_LABEL]
+        host = [HOST_LABEL] if self.host else []
+        return [READ_LABEL, *(label for label, _ in self.chain()), *host, DEDUP_LABEL]
 
 
 def read_recipe(path: Path, changes: list[str] | None = None, *, bind: bool = True) -> Recipe:
@@ -348,6 +438,12 @@ def _cross_problems(recipe: Recipe) -> list[str]:
             for name in sources
             if name not in recipe.mixture.shares
         ]
+    dedup = recipe.dedup
+    if dedup and dedup.index is not None and len({item.generation for item in recipe.inputs}) > 1:
+        problems.append("dedup.index: a run adds one crawl at a time; give its inputs one `generation`, or none")
+    for name in recipe.host.repeated_lines.sources if recipe.host else ():
+        if name not in sources:
+            problems.append(f"host.repeated_lines.sources: no input has the source '{name}'.{nearest(name, sources)}")
     labels = recipe.labels()
     for name in recipe.expect:
         if name not in labels:
