@@ -8,8 +8,8 @@ is the amount of work in bytes below which one worker does it, since a second wo
 of a silent phase is one long step that reports nothing before its end. What a phase writes has a version: see
 `pipeline.versions`.
 
-In the order of a run: index, clean, signatures, exact, bands, join, stars, clusters, losers, documents, tokenizer,
-tokenise, plan, shard.
+In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, join, stars, clusters, losers,
+documents, tokenizer, tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def _phases() -> dict[str, Phase]:
         clusters,
         documents,
         exact,
+        host,
         index,
         shard,
         signatures,
@@ -54,7 +55,10 @@ def _phases() -> dict[str, Phase]:
     row = [
         Phase("index", (), 1 << 30, index.tasks, index.work, silent=True),
         Phase("clean", ("index",), 0, clean.tasks, clean.work),
-        Phase("signatures", ("clean",), 16 * megabyte, signatures.tasks, signatures.work),
+        Phase("lines", ("clean",), 32 * megabyte, host.line_tasks, host.line_work),
+        Phase("host_lines", ("lines",), 64 * megabyte, host.range_tasks, host.range_work, silent=True),
+        Phase("host", ("clean", "host_lines"), 32 * megabyte, host.tasks, host.work),
+        Phase("signatures", ("clean", "host"), 16 * megabyte, signatures.tasks, signatures.work),
         Phase("exact", ("signatures",), 1 << 40, exact.tasks, exact.work, silent=True),
         Phase("bands", ("signatures",), 64 * megabyte, bands.tasks, bands.work),
         Phase("join", ("signatures", "exact", "bands"), 64 * megabyte, bands.join_tasks, bands.join_work, silent=True),
@@ -63,7 +67,7 @@ def _phases() -> dict[str, Phase]:
         ),
         Phase("clusters", ("exact", "join", "stars"), 1 << 40, clusters.tasks, clusters.work, silent=True),
         Phase("losers", ("signatures", "exact", "clusters"), 32 * megabyte, clusters.loser_tasks, clusters.losers_work),
-        Phase("documents", ("clean", "losers"), 64 * megabyte, documents.tasks, documents.work),
+        Phase("documents", ("clean", "host", "losers"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),
