@@ -46,7 +46,7 @@ def spans(column: pa.Array, words: Words, rows: Ints, lows: Ints, highs: Ints, t
 
 @inline
 def _breaks_line(code: Any) -> bool:
-    return code == 10 or code == 13 or code == 0x85 or code == 0x2028 or code == 0x2029
+    return bool(code == 10 or code == 13 or code == 0x85 or code == 0x2028 or code == 0x2029)
 
 
 @inline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -55,25 +54,38 @@ def located(column: pa.Array) -> Words:
     view = texts(column)
     found = _room(int(view.offsets[-1] - view.offsets[0]), len(column))
     total = _locate(view.data, view.offsets, fitting(), classes(), *found)
+    words = _cut(found, total)
     unfit = np.flatnonzero(found.counts < 0)
-    words = Words(*(part[:total] for part in found[:4]), found.begins, found.counts)
     if not len(unfit):
         return words
-    more = [words]
-    for row in unfit.tolist():
-        one = _refolded(column[row].as_py())
-        found.begins[row], found.counts[row] = total, len(one.first)
-        total += len(one.first)
-        more.append(one)
-    return Words(*(np.concatenate([words[part] for words in more]) for part in range(4)), found.begins, found.counts)
+    more = _refolded(column.take(pa.array(unfit)))
+    words.begins[unfit], words.counts[unfit] = more.begins + total, more.counts
+    return Words(
+        np.concatenate([words.first, more.first]),
+        np.concatenate([words.second, more.second]),
+        np.concatenate([words.starts, more.starts]),
+        np.concatenate([words.ends, more.ends]),
+        words.begins,
+        words.counts,
+    )
 
 
 def _room(size: int, rows: int) -> Words:
     """Room for the words of so many bytes: a word takes two bytes at least, but for the last of a text."""
     most = size // 2 + rows
-    hashes = np.empty((2, most), np.uint64)
-    places = np.empty((2, most), np.int32)
-    return Words(*hashes, *places, np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+    hashes, places = np.empty((2, most), np.uint64), np.empty((2, most), np.int32)
+    return Words(hashes[0], hashes[1], places[0], places[1], np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+
+
+def _cut(words: Words, total: int) -> Words:
+    return Words(
+        words.first[:total].copy(),
+        words.second[:total].copy(),
+        words.starts[:total].copy(),
+        words.ends[:total].copy(),
+        words.begins,
+        words.counts,
+    )
 
 
 @njit
@@ -101,67 +113,67 @@ def _locate(
     return total
 
 
-def _refolded(text: str) -> Words:
-    """The words of a text that is not folded code point by code point.
+def _refolded(column: pa.Array) -> Words:
+    """The words of texts that are not folded code point by code point.
 
-    It is folded piece by piece, at boundaries across which folding does not reach; a folded character stands where
+    They are folded piece by piece, at boundaries across which folding does not reach; a folded character stands where
     its piece stands.
     """
-    raw = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    bytes_before = np.zeros(len(raw) + 1, np.int64)  # of each code point, in the raw text
-    np.cumsum(_widths(raw), out=bytes_before[1:])
-    plain = folds_alone()[raw]
-    codes, starts, ends = [], [], []
-    places = np.arange(len(raw) + 1)
+    texts_bytes = np.diff(texts(column).offsets)
+    joined = "\n".join(column.to_pylist())  # which parts words and is folded with nothing
+    raw = np.frombuffer(joined.encode("utf-32-le"), "<u4")
+    plain = folds_alone()[raw].astype("<u4").tobytes().decode("utf-32-le")
+    unfit = np.flatnonzero(fitting()[raw] == UNFIT)
+    breaks = np.flatnonzero(np.diff(unfit) > 1)
+    begins = np.maximum(unfit[np.append(0, breaks + 1)] - 1, 0)  # with the character before them
+    stops = unfit[np.append(breaks, len(unfit) - 1)] + 1
+    sizes: list[int] = []  # of pieces, in characters of the raw text
+    pieces: list[str] = []
+    whole: list[bool] = []  # whether the piece is folded as one
     at = 0
-    for match in _unfit_runs().finditer(text):
-        begin = match.start()
-        codes.append(plain[at:begin])
-        starts.append(places[at:begin])
-        ends.append(places[at + 1 : begin + 1])
-        run = match[0]
-        for size, folded_piece in _apart(run) if len(run) <= _SHORT else _first_apart(run):
-            letters = np.frombuffer(folded_piece.encode("utf-32-le"), "<u4")
-            codes.append(letters)
-            starts.append(np.full(len(letters), begin))
-            ends.append(np.full(len(letters), begin + size))
-            begin += size
-        at = match.end()
-    codes.append(plain[at:])
-    starts.append(places[at:-1])
-    ends.append(places[at + 1 :])
-    letters = np.concatenate(codes)
-    column = pa.array([letters.astype("<u4").tobytes().decode("utf-32-le")], pa.string())
-    view = texts(column)
+    for begin, stop in zip(begins.tolist(), stops.tolist(), strict=True):
+        begin = max(begin, at)
+        run = joined[begin:stop]
+        apart = _apart(run) if len(run) <= _SHORT else _first_apart(run)
+        sizes += [begin - at, *(size for size, _ in apart)]
+        pieces += [plain[at:begin], *(piece for _, piece in apart)]
+        whole += [False, *(True for _ in apart)]
+        at = stop
+    sizes.append(len(raw) - at)
+    pieces.append(plain[at:])
+    whole.append(False)
+    letters = "".join(pieces)
+    data = pa.array([letters], pa.string())
+    view = texts(data)
     found = _room(int(view.offsets[-1]), 1)
-    count = _locate(view.data, view.offsets, folded(), classes(), *found)
-    code_of_byte = np.repeat(np.arange(len(letters)), _widths(letters))
-    first_byte, last_byte = found.starts[:count], found.ends[:count] - 1
-    begin_codes = np.concatenate(starts)[code_of_byte[first_byte]]
-    end_codes = np.concatenate(ends)[code_of_byte[last_byte]]
+    words = _cut(found, _locate(view.data, view.offsets, folded(), classes(), *found))
+
+    lengths = np.array([len(piece) for piece in pieces])
+    of = np.repeat(np.arange(len(pieces)), lengths)  # the piece of each folded character
+    inside = np.arange(len(letters)) - (np.cumsum(lengths) - lengths)[of]
+    raw_ends = np.cumsum(sizes)
+    one_piece = np.array(whole)[of]
+    first = (raw_ends - sizes)[of] + np.where(one_piece, 0, inside)
+    last = np.where(one_piece, raw_ends[of], first + 1)
+    byte = np.append(0, np.cumsum(_widths(raw)))  # of each raw character
+    code = np.repeat(np.arange(len(letters)), _widths(np.frombuffer(letters.encode("utf-32-le"), "<u4")))
+    starts, ends = byte[first[code[words.starts]]], byte[last[code[words.ends - 1]]]
+    text_starts = np.cumsum(texts_bytes + 1) - texts_bytes - 1
+    row = np.searchsorted(text_starts, starts, "right") - 1
+    counts = np.bincount(row, minlength=len(column))
     return Words(
-        found.first[:count],
-        found.second[:count],
-        bytes_before[begin_codes].astype(np.int32),
-        bytes_before[end_codes].astype(np.int32),
-        found.begins,
-        found.counts,
+        words.first,
+        words.second,
+        (starts - text_starts[row]).astype(np.int32),
+        (ends - text_starts[row]).astype(np.int32),
+        np.cumsum(counts) - counts,
+        counts,
     )
 
 
 def _widths(codes: npt.NDArray[np.uint32]) -> Ints:
+    """The bytes that code points have in UTF-8."""
     return 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-
-
-@functools.cache
-def _unfit_runs() -> re.Pattern[str]:
-    """Runs of characters that are folded together, with the one before them."""
-    codes = np.flatnonzero(fitting() == UNFIT)
-    codes = codes[(codes < 0xD800) | (codes >= 0xE000)]
-    breaks = np.flatnonzero(np.diff(codes) > 1)
-    firsts, lasts = codes[np.append(0, breaks + 1)], codes[np.append(breaks, len(codes) - 1)]
-    ranges = "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in zip(firsts.tolist(), lasts.tolist(), strict=True))
-    return re.compile(f"[^{ranges}]?[{ranges}]+", re.S)
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -78,7 +78,7 @@ def windows(words: Words, tokens: int, rows: Ints, lows: Ints, highs: Ints) -> W
     of = np.repeat(rows, many)
     found = np.empty((2, total), np.uint64)
     _digests(words.first, words.second, words.begins[of] + places, tokens, *found)
-    return Windows(*found, of, places)
+    return Windows(found[0], found[1], of, places)
 
 
 @inline

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import random
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -257,14 +258,14 @@ def test_planted_stretches() -> None:
         beside = {*words[max(first - 1, 0) : first], *words[first + 50 : first + 51]}
         for step in range(3):
             row = (number + 7 * step) % len(hosts)
-            blanks = [place for place, letter in enumerate(hosts[row]) if letter in " \n" and place]
+            blanks = [match.start() + 1 for match in re.finditer(r"\w[ \n]\w", hosts[row])]
             if planted[row] != hosts[row] or not blanks:
                 continue
             place = draw.choice(blanks)
-            around = folded_words(hosts[row][:place])[-1:] + folded_words(hosts[row][place:])[:1]
-            if neighbours & {(number, word) for word in around}:
-                continue
-            neighbours |= {(number, word) for word in around}
+            around = {*folded_words(hosts[row][:place])[-1:], *folded_words(hosts[row][place:])[:1]}
+            if beside & around:
+                continue  # the stretch would be one word longer
+            beside |= around
             blank = hosts[row][place]
             planted[row] = hosts[row][:place] + blank + span + blank + hosts[row][place + 1 :]
     column = pa.array([*donors, *planted])
