@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 PART_FOLDERS = (
     "clean",
     "signatures",
+    "host",
+    "edits",
     "dedup",
     "documents",
     "dropped",

@@ -24,6 +24,7 @@ SURVIVOR_ORDERS = ("source", "length", "date", "id")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 """The special token that each boundary policy needs."""
 READ_LABEL = "read"
+HOST_LABEL = "host"
 DEDUP_LABEL = "dedup"
 NOT_SAMPLED = "not_sampled"
 """The reader's count of records that a trial run's sample left out."""
@@ -87,6 +88,43 @@ class Input(Model):
         if self.format is not None:
             return {self.format}
         return {found for path in self.paths if (found := by_ending(path))}
+
+
+class RepeatedLines(Model):
+    """Boilerplate: lines that stand on many pages of one host, menus and footers, are cut from all of them.
+
+    Pages whose texts are equal but for case, blanks and punctuation count once; documents without a URL are left alone.
+    """
+
+    min_pages: int = Field(20, ge=2, description="pages of a host, with different texts, that have the line")
+    min_share: float = Field(
+        0.1, ge=0, le=1, strict=False, description="share of the host's pages, with different texts, that have the line"
+    )
+    min_characters: int = Field(
+        8,
+        ge=1,
+        description="fewest letters and digits of such a line; a character of scripts without spaces counts twice",
+    )
+    max_characters: int = Field(
+        300, ge=1, description="most characters of such a line, blanks around it apart; a longer one is a paragraph"
+    )
+    max_cut: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        strict=False,
+        description="greatest share of a page's characters that is cut; a page with more is a near duplicate of "
+        "others, and left whole to `dedup`",
+    )
+    by: Literal["host", "domain"] = Field(
+        "host", description="whose pages are counted together: a host's, or those of a registered domain"
+    )
+
+
+class Host(Model):
+    """What recurs on the pages of a host, counted over the corpus."""
+
+    repeated_lines: RepeatedLines = Field(description="lines on many pages of one host")
 
 
 class Near(Model):
@@ -191,6 +229,7 @@ class Recipe(Model):
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the run; its folder is refused to other recipes")
     inputs: list[Input] = Field(min_length=1, description="where the records come from")
     stages: list[dict[str, dict[str, Any] | None]] = Field([], description="document-local stages, in order")
+    host: Host | None = Field(None, description="what recurs on the pages of a host")
     dedup: Dedup | None = Field(None, description="which documents are the same")
     tokenizer: Tokenizer | None = Field(None, description="text to tokens")
     mixture: Mixture | None = Field(None, description="how much of each source")
@@ -236,7 +275,8 @@ class Recipe(Model):
 
     def labels(self) -> list[str]:
         """What may stand under `expect`."""
-        return [READ_LABEL, *(label for label, _ in self.chain()), DEDUP_LABEL]
+        host = [HOST_LABEL] if self.host else []
+        return [READ_LABEL, *(label for label, _ in self.chain()), *host, DEDUP_LABEL]
 
 
 def read_recipe(path: Path, changes: list[str] | None = None, *, bind: bool = True) -> Recipe:

@@ -6,6 +6,7 @@ import csv
 import functools
 import gzip
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_helpers import SHARED, batch, needs_shared
 
+from stages.kernels import njit
 from stages.keys import _UNFIT, _sounds, canonical_url, exact_keys, sound, text_keys
-from stages.minhash import MinHashSettings, estimate, shingle_hashes, signatures
+from stages.minhash import MinHashSettings, estimate, signatures
+from stages.shingles import intersection, shingle_hashes, shingle_sets
 from stages.text.hashed_words import UNFIT, fitting
 from stages.words import fold, words
 
@@ -131,11 +134,11 @@ def reference(text: str, ngram: int) -> list[int]:
             if character not in "\u200c\u200d":
                 value = step(value, ord(character))
         found.append(value)
-    raw = functools.reduce(step, (text if found else fold_where_needed(text)).encode(), 0)
+    raw = functools.reduce(step, (text if found else fold_where_needed(text)).encode(), seed)
     if len(found) < ngram:
-        return [step(step(seed, rolled(found) if found else raw), len(found)) >> 32]
+        return [step(step(seed, rolled(found) if found else raw), len(found))]
     sums = [rolled(found[start : start + ngram]) for start in range(len(found) - ngram + 1)]
-    return [step(step(seed, total), ngram) >> 32 for total in sums]
+    return [step(step(seed, total), ngram) for total in sums]
 
 
 def rolled(values: list[int]) -> int:
@@ -182,11 +185,47 @@ def test_signatures_equal_datasketch(values: list[str | None], permutations: int
     assert found.values.dtype == np.uint32
     for row, text in enumerate(values):
         sketch = MinHash(num_perm=permutations, hashfunc=int, scheme="affine32")
-        hashes = [] if text is None else shingle_hashes(text, ngram).tolist()
+        hashes = [] if text is None else (shingle_hashes(text, ngram) >> np.uint64(32)).tolist()
         for value in hashes:
             sketch.update(value)
         assert (found.values[row] == sketch.hashvalues).all()
         assert found.shingles[row] == len(hashes)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.one_of(st.none(), TEXT, st.lists(st.sampled_from("ab ,x\u0301东\n"), max_size=300).map("".join))),
+    st.sampled_from([1, 2, 5]),
+)
+def test_sets_of_shingles_equal_plain_python(values: list[str | None], ngram: int) -> None:
+    """Pairs would be verified by other shingles than they were found by."""
+    offsets, found = shingle_sets(pa.array(["skip", *values], pa.string()).slice(1), ngram)
+    expected = [[] if text is None else sorted(set(reference(text, ngram))) for text in values]
+    assert [found[offsets[row] : offsets[row + 1]].tolist() for row in range(len(values))] == expected
+    assert offsets[0] == 0
+    assert offsets[-1] == len(found)
+    for row in range(1, len(values)):
+        common = len(set(expected[row - 1]) & set(expected[row]))
+        assert in_common(found, offsets[row - 1], offsets[row], found, offsets[row], offsets[row + 1]) == common
+
+
+@njit
+def in_common(left: Any, left_start: int, left_end: int, right: Any, right_start: int, right_end: int) -> int:
+    """`intersection`, which kernels take in."""
+    common: int = intersection(left, left_start, left_end, right, right_start, right_end)
+    return common
+
+
+def test_sets_of_long_and_odd_texts() -> None:
+    """A text that repeats one word, or a list of shingles in one bucket, would end the run or take its time squared."""
+    words = [f"w{number}" for number in range(50_000)]
+    column = pa.array(["a " * 1_000_000, " ".join(words), " ".join(words[::-1]), "", "\0", "?!"])
+    offsets, values = shingle_sets(column, 1)
+    assert np.diff(offsets).tolist() == [1, 50_000, 50_000, 1, 1, 1]
+    assert in_common(values, *offsets[1:3], values, *offsets[2:4]) == 50_000
+    assert len(set(values[offsets[3] :].tolist())) == 3
+    with pytest.raises(ValueError, match="ngram"):
+        shingle_sets(column, 0)
 
 
 @needs_shared
