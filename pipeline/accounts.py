@@ -15,13 +15,16 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
-from pipeline.recipe import DEDUP_LABEL, NOT_SAMPLED
+from pipeline.recipe import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED
 from pipeline.work import Context
 
 JUDGE_FROM = 1_000
 """Records that must have entered a stage before its drop rate is judged in mid-run, or in a trial run."""
 
 
+_PHASES = {HOST_LABEL: "host", DEDUP_LABEL: "clusters"}
+"""The phases of the steps that are no stages; those are all of phase clean."""
+_JUDGED = ("clean", *_PHASES.values())
 SHOWN = 20
 """Files that a message names at most."""
 
@@ -59,6 +62,13 @@ def funnel(ledger: Ledger) -> list[Step]:
             step.counts.update(item["counts"])
             step.characters += item["characters"]
             step.seconds += row.body["timing"]["stages"].get(item["stage"], 0.0)
+    for row in ledger.rows("host"):
+        step = steps.setdefault(HOST_LABEL, Step(HOST_LABEL))
+        step.entered += row.body["entered"]
+        step.dropped.update(row.body["dropped"])
+        step.counts.update(row.body["counts"])
+        step.characters += row.body["characters"]
+        step.seconds += row.body["timing"]["cpu_s"]
     for row in ledger.rows("clusters"):
         steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
     return list(steps.values())
@@ -66,7 +76,7 @@ def funnel(ledger: Ledger) -> list[Step]:
 
 def check_bands(context: Context, phase: str, *, final: bool) -> None:
     """Raises PromiseError where a stage of the phase that was just at work drops more or less than expected."""
-    if phase not in ("clean", "clusters"):
+    if phase not in _JUDGED:
         return
     whole = final and not context.trial.given  # a few records of a trial run say nothing of rates
     for step in funnel(context.ledger):
@@ -74,7 +84,7 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
         judged = step.lost + step.kept
         if band is None or judged == 0 or (not whole and judged < JUDGE_FROM):
             continue
-        if (step.stage == DEDUP_LABEL) != (phase == "clusters"):
+        if _PHASES.get(step.stage, "clean") != phase:
             continue
         rate = step.lost / judged
         low, high = band.drop
@@ -126,7 +136,7 @@ def identity_problems(ledger: Ledger) -> list[str]:
     framed = sum(row.body["framed"] for row in rows)
     left_out = sum(row.body["not_sampled"] for row in rows)
     kept = counted(ledger, "documents", "documents")
-    dropped = counted(ledger, "clean", "dropped") + counted(ledger, "clusters", "dropped")
+    dropped = sum(counted(ledger, phase, "dropped") for phase in _JUDGED)
     if framed != kept + dropped + left_out:
         problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
     return problems
@@ -144,7 +154,7 @@ def counted(ledger: Ledger, phase: str, folder: str) -> int:
 
 
 def _stated(row: Row, folder: str) -> int:
-    if row.phase == "clusters":
+    if row.phase in _PHASES.values():
         return sum(row.body["dropped"].values())
     return int(row.body["dropped" if folder == "dropped" else "documents"])
 

@@ -7,17 +7,19 @@ document-local stages make of a record, with its edits applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import DamageError
 from pipeline.ledger import Part, Row, digest_of
 from pipeline.parts import read_batches
 from pipeline.work import Context, once
+from stages.base import with_column
 from stages.text.column import Edits, edited
 
 PHASE = "host"
@@ -122,3 +124,30 @@ def read_documents(
             index = batch.schema.get_field_index("text")
             batch = batch.set_column(index, batch.schema.field(index), apply(batch.column("text"), starts, ends))
         yield batch.filter(pa.compute.invert(lost)) if lost.true_count else batch
+
+
+def again(context: Context, row: Row, origin: Mapping[str, Any], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A record that the stages have made a document of once more, as a batch of one row, with its stored edits.
+
+    `row` is the manifest row of the unit that read it, `origin` where it lies. Raises DamageError where the edits are
+    gone, or do not fit the text.
+    """
+    parts = {part.digest for part in row.parts}
+    place = [("offset", "=", origin["offset"]), ("inner_offset", "=", origin["inner_offset"])]
+    mine = [*place, ("id", "=", batch.column("id")[0].as_py())]
+    for found in context.ledger.rows(PHASE) if context.recipe.host is not None else []:
+        if found.body["clean"] not in parts or not found.body["changed"]:
+            continue
+        path = context.out / found.part(FOLDER).path
+        if not path.exists():
+            raise DamageError(f"{path} is missing; `corpusmill verify {context.out}` says what else is")
+        table = pq.read_table(path, columns=["starts", "ends"], filters=mine).combine_chunks()
+        if table.num_rows:
+            starts, ends = (table.column(name).combine_chunks().slice(0, 1) for name in ("starts", "ends"))
+            try:
+                text = apply(batch.column("text"), starts, ends)
+                text.validate(full=True)  # of another text, a span may cut a character in two
+                return with_column(batch, "text", text)
+            except ValueError as error:
+                raise DamageError(f"the edits in {path} do not fit what the record gives now: {error}") from error
+    return batch

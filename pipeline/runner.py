@@ -179,7 +179,7 @@ def _before(name: str) -> list[tuple[str, Phase]]:
 def _reads(task: Task) -> list[str]:
     """What a unit reads: the strings of its specification, among them parts, and what stands beside it."""
     values = task.spec.values()
-    lists = [value for value in values if isinstance(value, list)]
+    lists = [value for value in values if isinstance(value, list | tuple)]
     return [value for value in (*task.reads, *values, *itertools.chain(*lists)) if isinstance(value, str)]
 
 

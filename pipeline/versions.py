@@ -5,6 +5,9 @@ from __future__ import annotations
 VERSIONS = {
     "index": 2,
     "clean": 4,
+    "lines": 1,
+    "host_lines": 1,
+    "host": 1,
     "signatures": 3,
     "exact": 2,
     "bands": 2,

@@ -106,6 +106,14 @@ class Stage:
         """
         return None
 
+    def length_rules(self) -> Stage | None:
+        """The stage with no rules but those on a text's length, or None where it has none.
+
+        A phase behind the stages that cuts texts holds what it leaves against these rules again; what the stage makes
+        of the batch besides is not looked at.
+        """
+        return None
+
     def bind(self, files: Mapping[str, bytes]) -> Processor:
         """The stage ready for work, given the contents of its files by role."""
         return self.process

@@ -16,8 +16,9 @@ from pipeline.ledger import PART_FOLDERS, Ledger
 from pipeline.lock import FolderLock
 
 KEEPABLE = ("documents", "dropped", "measures", "duplicates", "tokens", "shards")
-WITH = {"tokenizer": ("tokens", "shards")}
-"""A folder that stays where one of these does: tokens without their tokenizer are numbers."""
+WITH = {"tokenizer": ("tokens", "shards"), "edits": ("documents", "tokens", "shards")}
+"""A folder that stays where one of these does: tokens without their tokenizer are numbers, and without what was cut
+from a text its record does not give it again."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import zstandard
 from rich.console import Console
 
 from pipeline import __version__, listing
+from pipeline.hostlines import RECORD
 from pipeline.phases import PHASES
 from pipeline.phases.clean import Chain
 from pipeline.readers import READERS
@@ -47,6 +48,8 @@ class Probe:
     """CPU time in the stages, and for signatures."""
     text_bytes: int = 0
     packed_bytes: int = 0
+    lines: int = 0
+    """Lines that phase `lines` would write down; 0 where it has nothing to do."""
     records: float = 0.0
     """Estimated records of the source."""
     bytes: float = 0.0
@@ -73,6 +76,7 @@ def dry_run(context: Context, workers: int, console: Console) -> None:
         each = through / max(1, probe.looked)
         seconds += probe.seconds * each + probe.read_seconds * read / max(1, probe.looked)
         disk += 2 * probe.packed_bytes * each  # before and after deduplication
+        disk += RECORD * probe.lines * each
         if recipe.shards:  # about 4 bytes of text a token, 2 bytes each, in tokens and in shards
             disk += probe.text_bytes * each / 4 * 2 * 2
         kept = f"{probe.kept / probe.looked:.0%} kept" if probe.looked else "no records"
@@ -162,6 +166,7 @@ def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, p
         probe.kept += kept.num_rows
         text = "\n".join(value or "" for value in kept.column("text").to_pylist()).encode()
         probe.text_bytes += len(text)
+        probe.lines += text.count(b"\n") + 2 * kept.num_rows if recipe.host else 0  # a host is a line, too
         probe.packed_bytes += len(zstandard.compress(text))
     probe.seconds += time.process_time() + chain.child_seconds - begun
 

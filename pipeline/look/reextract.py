@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import edits
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Row
 from pipeline.look.runfolder import RunFolder, origin_text
@@ -54,6 +55,7 @@ def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
     if record.reason is not None or not kept.num_rows:
         why = dropped[0]["reason"] if dropped else f"read.{record.reason}"
         raise DamageError(f"the run kept this document, but extracted again it is dropped: {why}.{also}")
+    kept = edits.again(context, place, document["origin"], kept)
     settings = context.recipe.tokenizer
     tokens, _, _ = encode(model_of(run), kept, settings.prefix_columns if settings else [])
     return Again(path, kept.column("text")[0].as_py(), tokens.values.to_numpy(), versions)

@@ -15,6 +15,7 @@ from pipeline.look.runfolder import as_json
 from pipeline.phases.clean import NO_LONGER_NEEDED, Chain, rejected_row
 from pipeline.readers import READERS
 from pipeline.readers.base import Origin, Piece, Read, Tally, batches
+from pipeline.recipe import DEDUP_LABEL, HOST_LABEL
 from pipeline.sources import InputFile, input_files
 from pipeline.work import Context
 from stages.decode import decode
@@ -51,6 +52,8 @@ class Trying:
     steps: list[Step] = field(default_factory=list)
     dropped: dict[str, Any] | None = None
     """stage, reason, value, limit; None where the page is kept."""
+    untried: list[str] = field(default_factory=list)
+    """Sections of the recipe that look at the whole corpus, and may cut from the page's text or drop it."""
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON value: the text after each stage in full."""
@@ -61,6 +64,7 @@ class Trying:
             "origin": self.origin,
             "kept": self.dropped is None,
             "dropped": self.dropped,
+            "untried": self.untried,
             "stages": [
                 {"stage": step.stage, "text": step.after, "changed": step.before != step.after}
                 | {"columns": as_json(step.columns), "counts": step.counts}
@@ -84,7 +88,8 @@ def try_page(context: Context, page: str, source: str | None, url: str | None) -
         source, origin = file.source, record.origin._asdict() | {"path": file.path}
     else:
         raise RecipeError(f"{page} is no file, and no URL to look up in the recipe's inputs (as in https://...)")
-    trying = Trying(page, source, record.url, origin)
+    whole = [name for name in (HOST_LABEL, DEDUP_LABEL) if getattr(context.recipe, name) is not None]
+    trying = Trying(page, source, record.url, origin, untried=whole)
     if record.reason is not None:
         row = rejected_row(record, source)
         trying.dropped = {name: row[name] for name in ("stage", "reason", "value", "limit")}

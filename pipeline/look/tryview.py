@@ -34,6 +34,8 @@ def print_trying(trying: Trying, console: Console, *, full: bool) -> None:
     lost = trying.dropped
     if lost is None:
         _say(console, "verdict: kept", "bold green")
+        if trying.untried:
+            _say(console, f"  by the stages; {' and '.join(trying.untried)} look at the whole corpus: not tried here")
         return
     figure = f", {lost['value']:g}" if lost["value"] is not None else ""
     limit = f" against the limit {lost['limit']:g}" if lost["limit"] is not None else ""

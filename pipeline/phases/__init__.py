@@ -6,8 +6,8 @@ row. `parallel_from` is the amount of work in bytes below which one worker does 
 than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
 a version: see `pipeline.versions`.
 
-In the order of a run: index, clean, signatures, exact, bands, clusters, documents, tokenizer, tokenise,
-plan, shard.
+In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, clusters, documents, tokenizer,
+tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ class Phase(NamedTuple):
 
 
 def _phases() -> dict[str, Phase]:
-    from pipeline.phases import clean, dedup, documents, index, shard, signatures, tokenise, tokenizer
+    from pipeline.phases import clean, dedup, documents, host, index, shard, signatures, tokenise, tokenizer
 
     megabyte = 1 << 20
     row = [
         Phase("index", (), 1 << 30, index.tasks, index.work, silent=True),
         Phase("clean", ("index",), 0, clean.tasks, clean.work),
-        Phase("signatures", ("clean",), 16 * megabyte, signatures.tasks, signatures.work),
+        Phase("lines", ("clean",), 32 * megabyte, host.line_tasks, host.line_work),
+        Phase("host_lines", ("lines",), 64 * megabyte, host.range_tasks, host.range_work, silent=True),
+        Phase("host", ("clean", "host_lines"), 32 * megabyte, host.tasks, host.work),
+        Phase("signatures", ("clean", "host"), 16 * megabyte, signatures.tasks, signatures.work),
         Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work, silent=True),
         Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work, silent=True),
         Phase(
             "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
         ),
-        Phase("documents", ("clean", "clusters"), 64 * megabyte, documents.tasks, documents.work),
+        Phase("documents", ("clean", "host", "clusters"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),

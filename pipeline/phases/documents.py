@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import edits
 from pipeline.ledger import Staged
-from pipeline.parts import PartWriter, read_batches
+from pipeline.parts import PartWriter
 from pipeline.phases import dedup, signatures
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
@@ -28,23 +29,24 @@ def tasks(context: Context) -> list[Task]:
     decisions = dedup.decisions(context)
     for part in signatures.clean_parts(context):
         decision = decisions[part.path]
-        key = unit_key("documents", (), {"part": part.digest, "decisions": decision.digest})
-        found.append(Task("documents", key, part.bytes, {"path": part.path, "decisions": decision.path}))
+        key = unit_key("documents", (), {"part": edits.digest(context, part), "decisions": decision.digest})
+        spec = {"documents": edits.where(context, part), "decisions": decision.path}
+        found.append(Task("documents", key, part.bytes, spec))
     return found
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
     """The surviving documents of a part."""
     sizes = pq.read_table(context.out / task.spec["decisions"]).column("cluster_size").to_numpy()
-    path = context.out / task.spec["path"]
-    schema = pq.read_schema(path)
+    documents = task.spec["documents"]
+    schema = pq.read_schema(context.out / documents[0])
     for name in ("cluster_size", "characters"):
         schema = schema.append(pa.field(name, pa.int32()))
     position = 0
     sources: dict[str, list[int]] = {}
     languages: dict[str, list[int]] = {}
     with PartWriter(folder / "out", schema) as out:
-        for batch in read_batches(path):
+        for batch in edits.read_documents(context, documents):
             here = sizes[position : position + batch.num_rows].astype(np.int32)
             position += batch.num_rows
             batch = batch.append_column("cluster_size", pa.array(here)).filter(pa.array(here > 0))

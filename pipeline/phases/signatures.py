@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from pipeline import edits
 from pipeline.ledger import Staged
-from pipeline.parts import PartWriter, read_batches
+from pipeline.parts import PartWriter
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
 from stages import minhash
@@ -31,9 +32,9 @@ def tasks(context: Context) -> list[Task]:
     }
     found = []
     for part in clean_parts(context):
-        facts = {"part": part.digest, "minhash": minhash.VERSION, **settings}
+        facts = {"part": edits.digest(context, part), "minhash": minhash.VERSION, **settings}
         key = unit_key("signatures", minhash.PACKAGES, facts)
-        found.append(Task("signatures", key, part.bytes, {"path": part.path, **settings}))
+        found.append(Task("signatures", key, part.bytes, {"documents": edits.where(context, part), **settings}))
     return found
 
 
@@ -74,7 +75,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     settings = MinHashSettings(**(spec["near"] or {}))
     columns = ["id", "source", "url", "origin", "date", "title", "text", "language"]
     with PartWriter(folder / "out", schema) as out:
-        for batch in read_batches(context.out / spec["path"], columns):
+        for batch in edits.read_documents(context, spec["documents"], columns):
             arrays = {
                 "id": batch.column("id"),
                 "source": batch.column("source"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge
 
-from stages.base import Outcome, Processor, Rule, judged, with_column
+from stages.base import Outcome, Processor, Rule, Stage, judged, with_column
 from stages.kernels import inline, njit
 from stages.quality.fields import SENTENCES
 from stages.quality.lines import lines_longer_than
@@ -85,6 +86,13 @@ class C4(WordsStage):
         place = ("min_line_words", "min_sentences").index(name)
         return replace(self, **{name: _THRESHOLDS[self.thresholds][place]}).limit(name, batch)  # type: ignore[arg-type]
 
+    def length_rules(self) -> Stage:
+        """Sentences: `min_sentences`. No line is cut for what it is."""
+        return self.only(
+            "min_sentences", min_line_words=0, max_word_length=sys.maxsize, end_marks=False, citations=False,
+            curly_brackets=False, line_phrases=(), page_phrases=(),
+        )  # fmt: skip
+
     def bind(self, files: Mapping[str, bytes]) -> Processor:
         super().bind(files)
         return partial(self._process, phrases((*self.line_phrases, *self.page_phrases)))
@@ -130,6 +138,10 @@ class C4Paragraphs(QualityStage):
     """Fewest long lines (`few_paragraphs`)."""
     long_line: Annotated[int, Ge(1)] = 200
     """Fewest characters of a long line. Scripts without spaces say as much in half as many."""
+
+    def length_rules(self) -> Stage:
+        """Long lines are all that it asks for."""
+        return self
 
     def rules(self, counts: Ints, batch: pa.RecordBatch) -> Sequence[Rule]:
         found = lines_longer_than(texts(batch.column("text")), self.limit("long_line", batch) - 1)

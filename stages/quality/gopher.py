@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge
 
-from stages.base import Outcome, Processor, Rule
+from stages.base import Outcome, Processor, Rule, Stage
 from stages.quality.fields import (
     BULLET_LINES,
     ELLIPSES,
@@ -81,6 +82,13 @@ class GopherQuality(WordsStage):
             if getattr(self, least) > getattr(self, most):
                 raise ValueError(f"{least} ({getattr(self, least)}) is above {most} ({getattr(self, most)})")
         super().__post_init__()
+
+    def length_rules(self) -> Stage:
+        """Words: `min_words`, `max_words`."""
+        return self.only(
+            "min_words", "max_words", min_word_length=0.0, max_word_length=math.inf, max_symbols=math.inf,
+            max_bullet_lines=1.0, max_ellipsis_lines=1.0, min_alphabetic=0.0, min_stop_words=0,
+        )  # fmt: skip
 
     def files(self) -> dict[str, str]:
         return {"stop_words": self.stop_words}

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,11 @@ class QualityStage(Stage):
     def limits_of_rules(cls) -> list[str]:
         """The settings that are numbers: those that may differ by language."""
         return [f.name for f in dataclasses.fields(cls) if f.name.startswith(("min_", "max_", "short_", "long_"))]
+
+    def only(self, *names: str, **others: Any) -> Self:
+        """The stage with these limits as they are, for each language too, and `others` as given here."""
+        changed = {language: {n: x for n, x in own.items() if n in names} for language, own in self.by_language.items()}
+        return dataclasses.replace(self, by_language=changed, **others)
 
     def limit(self, name: str, batch: pa.RecordBatch) -> Limit:
         """A limit: one number, or one for each row where languages differ in it."""
