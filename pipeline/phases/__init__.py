@@ -6,8 +6,8 @@ row. `parallel_from` is the amount of work in bytes below which one worker does 
 than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
 a version: see `pipeline.versions`.
 
-In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, clusters, documents, tokenizer,
-tokenise, plan, shard.
+In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, clusters, fingerprints,
+repeats, stretches, matches, spans, documents, tokenizer, tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -33,7 +33,19 @@ class Phase(NamedTuple):
 
 
 def _phases() -> dict[str, Phase]:
-    from pipeline.phases import clean, dedup, documents, host, index, shard, signatures, tokenise, tokenizer
+    from pipeline.phases import (
+        clean,
+        dedup,
+        documents,
+        host,
+        index,
+        shard,
+        signatures,
+        spans,
+        substrings,
+        tokenise,
+        tokenizer,
+    )  # fmt: skip
 
     megabyte = 1 << 20
     row = [
@@ -48,7 +60,29 @@ def _phases() -> dict[str, Phase]:
         Phase(
             "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
         ),
-        Phase("documents", ("clean", "host", "clusters"), 64 * megabyte, documents.tasks, documents.work),
+        Phase(
+            "fingerprints",
+            ("clean", "host", "clusters"),
+            16 * megabyte,
+            substrings.fingerprint_tasks,
+            substrings.fingerprint_work,
+        ),
+        Phase(
+            "repeats",
+            ("fingerprints", "exact"),
+            64 * megabyte,
+            substrings.repeat_tasks,
+            substrings.range_work,
+            silent=True,
+        ),
+        Phase(
+            "stretches", ("clean", "host", "repeats"), 64 * megabyte, substrings.stretch_tasks, substrings.stretch_work
+        ),
+        Phase(
+            "matches", ("stretches", "exact"), 64 * megabyte, substrings.match_tasks, substrings.range_work, silent=True
+        ),
+        Phase("spans", ("clean", "host", "repeats", "matches"), 32 * megabyte, spans.tasks, spans.work),
+        Phase("documents", ("clean", "host", "clusters", "spans"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),

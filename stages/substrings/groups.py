@@ -43,15 +43,7 @@ def decide(keys: Hashes, first: Hashes, second: Hashes, ranks: Ints, places: Int
     single stretches give `first` as the key: then none is left open.
     """
     verdicts = np.zeros(len(keys), np.int8)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    same = ordered[1:] == ordered[:-1]
-    if not same.any():
-        return verdicts
-    shared = np.zeros(len(keys), np.bool_)
-    shared[1:] = same
-    shared[:-1] |= same
-    some = order[shared]  # few: what occurs once is out of it
+    some = np.flatnonzero(recurring(keys))  # few: what occurs once is out of it
     some = some[np.lexsort((places[some], ranks[some], second[some], first[some], keys[some]))]
     found = np.zeros(len(some), np.int8)
     most = np.iinfo(np.int64).max if sharing.most is None else sharing.most
@@ -60,6 +52,17 @@ def decide(keys: Hashes, first: Hashes, second: Hashes, ranks: Ints, places: Int
     )
     verdicts[some] = found
     return verdicts
+
+
+def recurring(keys: Hashes) -> npt.NDArray[np.bool_]:
+    """(records,) which keys are there more than once. The cheaper, the longer the keys stand in order already."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    found = np.zeros(len(keys), np.bool_)
+    found[order[1:][same]] = True
+    found[order[:-1][same]] = True
+    return found
 
 
 @njit
