@@ -142,7 +142,7 @@ def identity_problems(ledger: Ledger) -> list[str]:
     framed = sum(row.body["framed"] for row in rows)
     left_out = sum(row.body["not_sampled"] for row in rows)
     kept = counted(ledger, "documents", "documents")
-    dropped = sum(counted(ledger, phase, "dropped") for phase in _JUDGED)
+    dropped = sum(counted(ledger, phase, "dropped") for phase in (*_JUDGED, "losers"))
     if framed != kept + dropped + left_out:
         problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
     return problems

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import accounts, listing, pins
+from pipeline import accounts, index, listing, pins
 from pipeline.driver import DIED
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
@@ -95,6 +95,7 @@ def run(order: Order) -> dict[str, int]:
     done: dict[str, int] = {}
     listing.begin()
     listing.progress = functools.partial(_announce_looks, order)
+    index.begin(context)
     _try_once_more(context)
     pins.gather(context.ledger)  # of a run that was stopped in mid-phase
     for phase in PHASES.values():
@@ -127,6 +128,7 @@ def run(order: Order) -> dict[str, int]:
     context.ledger.sweep()
     context.ledger.set_complete(True)
     accounts.check_identities(context)
+    index.add(context)
     return done
 
 

@@ -6,8 +6,8 @@ row. `parallel_from` is the amount of work in bytes below which one worker does 
 than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
 a version: see `pipeline.versions`.
 
-In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, clusters, fingerprints,
-repeats, stretches, matches, spans, documents, tokenizer, tokenise, plan, shard.
+In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, join, clusters, losers,
+fingerprints, repeats, stretches, matches, spans, documents, tokenizer, tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ class Phase(NamedTuple):
 
 def _phases() -> dict[str, Phase]:
     from pipeline.phases import (
+        bands,
         clean,
-        dedup,
+        clusters,
         documents,
+        exact,
         host,
         index,
         shard,
@@ -45,7 +47,7 @@ def _phases() -> dict[str, Phase]:
         substrings,
         tokenise,
         tokenizer,
-    )  # fmt: skip
+    )
 
     megabyte = 1 << 20
     row = [
@@ -55,14 +57,14 @@ def _phases() -> dict[str, Phase]:
         Phase("host_lines", ("lines",), 64 * megabyte, host.range_tasks, host.range_work, silent=True),
         Phase("host", ("clean", "host_lines"), 32 * megabyte, host.tasks, host.work),
         Phase("signatures", ("clean", "host"), 16 * megabyte, signatures.tasks, signatures.work),
-        Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work, silent=True),
-        Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work, silent=True),
-        Phase(
-            "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
-        ),
+        Phase("exact", ("signatures",), 1 << 40, exact.tasks, exact.work, silent=True),
+        Phase("bands", ("signatures",), 64 * megabyte, bands.tasks, bands.work),
+        Phase("join", ("signatures", "exact", "bands"), 64 * megabyte, bands.join_tasks, bands.join_work, silent=True),
+        Phase("clusters", ("exact", "join"), 1 << 40, clusters.tasks, clusters.work, silent=True),
+        Phase("losers", ("signatures", "exact", "clusters"), 32 * megabyte, clusters.loser_tasks, clusters.losers_work),
         Phase(
             "fingerprints",
-            ("clean", "host", "clusters"),
+            ("clean", "host", "losers"),
             16 * megabyte,
             substrings.fingerprint_tasks,
             substrings.fingerprint_work,
@@ -82,7 +84,7 @@ def _phases() -> dict[str, Phase]:
             "matches", ("stretches", "exact"), 64 * megabyte, substrings.match_tasks, substrings.range_work, silent=True
         ),
         Phase("spans", ("clean", "host", "repeats", "matches"), 32 * megabyte, spans.tasks, spans.work),
-        Phase("documents", ("clean", "host", "clusters", "spans"), 64 * megabyte, documents.tasks, documents.work),
+        Phase("documents", ("clean", "host", "losers", "spans"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),

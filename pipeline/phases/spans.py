@@ -60,7 +60,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """The edits of a part, and the rows of the documents of which too little is left."""
     settings = substrings.settings_of(context)
     assert settings is not None
-    kept = substrings.kept_of(context, task.spec)
+    kept, _ = substrings.kept_of(context, task.spec)
     whole, single = (substrings.wanted(context, task.spec, name) for name in ("whole", "single"))
     reasons: Counter[str] = Counter()
     counts: Counter[str] = Counter()

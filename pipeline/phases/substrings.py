@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline import edits, records
 from pipeline.ledger import Part, Row, Staged
-from pipeline.phases import dedup, signatures
+from pipeline.phases import clusters, exact, signatures
 from pipeline.progress import Reporter
 from pipeline.recipe import Substrings
 from pipeline.records import Numbers
@@ -35,6 +35,8 @@ from stages.substrings.winnow import fingerprints, matching, place_of, windows
 from stages.text.column import Ints
 
 PACKAGES = ("numpy", "regex")
+Flags = npt.NDArray[np.bool_]
+
 FOLDER = "substrings"
 COLUMNS = {"fingerprints": 4, "stretches": 3}
 """Of the records that a phase writes: key, two digests, place; two digests, place."""
@@ -68,7 +70,7 @@ class Documents(NamedTuple):
     def spec(self, context: Context) -> dict[str, Any]:
         """What a unit must know to read them."""
         place = {"first": self.first, "count": self.rows}
-        return {"documents": edits.where(context, self.part), "decisions": self.decision.path} | place
+        return {"documents": list(edits.where(context, self.part)), "decisions": self.decision.path} | place
 
     def facts(self, context: Context) -> dict[str, Any]:
         """What they depend on."""
@@ -78,8 +80,8 @@ class Documents(NamedTuple):
 @once
 def numbered(context: Context) -> list[Documents]:
     """The documents of all clean parts, in their order."""
-    found, first = [], 0
-    decisions = dedup.decisions(context)
+    found, first = [], int(exact.committed(context).body["known"])  # of earlier runs, in the index
+    decisions = clusters.decisions(context)
     for part in signatures.clean_parts(context):
         count = edits.rows_of(context, part)
         found.append(Documents(part, decisions[part.path], first, count))
@@ -87,23 +89,12 @@ def numbered(context: Context) -> list[Documents]:
     return found
 
 
-@once
-def _ranks(context: Context) -> Part:
-    """The part that holds the place of each document in the order."""
-    (task,) = dedup.exact_tasks(context)
-    return _row(context, task).parts[0]
-
-
-def _rank_of(path: Path) -> Ints:
-    found: Ints = pq.read_table(path, columns=["rank"]).column("rank").to_numpy()
-    return found
-
-
-def kept_of(context: Context, spec: dict[str, Any]) -> npt.NDArray[np.bool_]:
-    """Which documents of a part deduplication keeps."""
-    sizes = pq.read_table(context.out / spec["decisions"]).column("cluster_size").to_numpy()
-    kept: npt.NDArray[np.bool_] = sizes > 0
-    return kept
+def kept_of(context: Context, spec: dict[str, Any]) -> tuple[Flags, Flags]:
+    """Which documents of a part are kept, and which of those take part: not the duplicates that stay (`mode: mark`),
+    of which nothing would be left."""
+    table = pq.read_table(context.out / spec["decisions"])
+    kept = table.column("cluster_size").to_numpy() > 0
+    return kept, kept & table.column("duplicate_of").is_null().to_numpy()
 
 
 def chosen(batch: pa.RecordBatch, rows: Ints) -> Iterator[tuple[Ints, pa.Array]]:
@@ -133,15 +124,16 @@ def fingerprint_work(
 ) -> tuple[Sequence[Staged], dict[str, Any]]:
     """The fingerprints of the documents of a part that are kept, by their places in the part."""
     tokens = sharing_of(context).tokens
-    kept = kept_of(context, task.spec)
+    kept, judged = kept_of(context, task.spec)
     written = _Written(folder, task, COLUMNS["fingerprints"])
     at = characters = 0
     for batch in edits.read_documents(context, task.spec["documents"], ["text"]):
-        mine = kept[at : at + batch.num_rows]
+        mine = judged[at : at + batch.num_rows]
         for rows, column in chosen(batch, np.flatnonzero(mine)):
             found = fingerprints(located(column), tokens)
             written.add(found.keys, found.first, found.second, place_of(at + rows[found.rows], found.places))
-            characters += pc.sum(pc.utf8_length(column)).as_py() or 0
+        staying = pc.utf8_length(batch.column("text")).filter(pa.array(kept[at : at + batch.num_rows]))
+        characters += pc.sum(staying).as_py() or 0
         at += batch.num_rows
         reporter.add(documents=batch.num_rows, kept=int(mine.sum()))
     reporter.add(size=task.size)
@@ -201,10 +193,17 @@ def _range_tasks(context: Context, phase: str, sources: Sequence[Task]) -> list[
     columns = COLUMNS[sources[0].phase]
     count = -(-size // (8 * columns * RANGE))
     limits = [settings.tokens, settings.min_documents, settings.max_documents]
-    facts = {"parts": digests, "firsts": firsts, "ranks": _ranks(context).digest, "count": count, "limits": limits}
-    spec = {"paths": paths, "firsts": firsts, "ranks": _ranks(context).path, "count": count, "columns": columns}
+    facts = {"parts": digests, "firsts": firsts, "ranks": exact.digest(context), "count": count, "limits": limits}
+    spec = {"paths": paths, "firsts": firsts, "count": count, "columns": columns}
+    reads = tuple(part.path for part in exact.committed(context).parts)
     return [
-        Task(phase, unit_key(phase, PACKAGES, facts | {"number": number}), size // count, spec | {"number": number})
+        Task(
+            phase,
+            unit_key(phase, PACKAGES, facts | {"number": number}),
+            size // count,
+            spec | {"number": number},
+            reads,
+        )
         for number in range(count)
     ]
 
@@ -228,7 +227,7 @@ def range_work(
     spec = task.spec
     files = [records.mapped(context.out / path, spec["columns"]) for path in spec["paths"]]
     firsts = np.array(spec["firsts"], np.uint64) << np.uint64(32)
-    ranks = _rank_of(context.out / spec["ranks"])
+    ranks = exact.found(context, "rank")
     sharing = sharing_of(context)
     found: dict[int, list[Numbers]] = {CUT: [], OPEN: []}
     for slices in records.in_pieces(files, *records.bounds(spec["number"], spec["count"]), CHUNK):
@@ -243,7 +242,7 @@ def range_work(
         places += np.repeat(firsts, [len(rows) for rows in some])
         documents = (places >> np.uint64(32)).astype(np.int64)
         words = (places & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        verdicts = decide(keys[again], first, second, ranks[documents], words, sharing)
+        verdicts = decide(keys[again], first, second, ranks[documents].astype(np.int64), words, sharing)
         for verdict, held in found.items():
             held.append(places[verdicts == verdict])
         reporter.add(size=task.size * len(keys) // max(1, sum(file.shape[1] for file in files)))

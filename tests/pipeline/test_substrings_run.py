@@ -173,6 +173,23 @@ def test_any_order_any_files_any_ranges(
     assert kept(other.out) == kept(run.out)
 
 
+def test_duplicates_that_stay_are_left_alone(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    """In `mode: mark` nothing would be left of a duplicate; or it would take a substring from its own survivor."""
+    again = [row | {"url": f"https://mirror.example/{number}"} for number, row in enumerate(rows[:12])]
+    recipe = write(tmp_path, [*rows[:30], *again], 3)
+    data = yaml.safe_load(recipe.read_text())
+    data["dedup"]["mode"] = "mark"
+    recipe.write_text(yaml.safe_dump(data))
+    context = units(recipe, tmp_path / "out")
+    found = pq.read_table(tmp_path / "out" / "documents").to_pylist()
+    marked = [row for row in found if row["duplicate_of"] is not None]
+    clean = {row["id"]: row["text"] for row in pq.read_table(tmp_path / "out" / "clean").to_pylist()}
+    assert len(marked) > 3
+    assert all(row["text"] == clean[row["id"]] for row in marked)
+    assert any(row["text"] != clean[row["id"]] for row in found)
+    assert accounts.funnel(context.ledger)[-1].kept == len(found)
+
+
 @pytest.mark.parametrize("settings", [{"min_documents": 1}, {"min_documents": 3}, {"max_documents": 4}])
 def test_bounds(settings: dict[str, Any], rows: list[dict[str, Any]], tmp_path: Path) -> None:
     """A recipe's bounds on how many documents share a stretch would be ignored by the phases."""
