@@ -19,7 +19,7 @@ from stages.words import fold
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int32]
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 """Bytes of text that are taken apart at once."""
 _SHORT = 8
 """Characters that are folded together and taken apart to the last."""
@@ -116,49 +116,43 @@ def _locate(
 def _refolded(column: pa.Array) -> Words:
     """The words of texts that are not folded code point by code point.
 
-    They are folded piece by piece, at boundaries across which folding does not reach; a folded character stands where
-    its piece stands.
+    Runs of characters that are folded together are looked up, each different one once, and put in the place of what
+    they stand for; every folded character knows the raw ones that it stands for.
     """
-    texts_bytes = np.diff(texts(column).offsets)
+    text_bytes = np.diff(texts(column).offsets)
     joined = "\n".join(column.to_pylist())  # which parts words and is folded with nothing
     raw = np.frombuffer(joined.encode("utf-32-le"), "<u4")
-    plain = folds_alone()[raw].astype("<u4").tobytes().decode("utf-32-le")
     unfit = np.flatnonzero(fitting()[raw] == UNFIT)
     breaks = np.flatnonzero(np.diff(unfit) > 1)
     begins = np.maximum(unfit[np.append(0, breaks + 1)] - 1, 0)  # with the character before them
     stops = unfit[np.append(breaks, len(unfit) - 1)] + 1
-    sizes: list[int] = []  # of pieces, in characters of the raw text
-    pieces: list[str] = []
-    whole: list[bool] = []  # whether the piece is folded as one
-    at = 0
-    for begin, stop in zip(begins.tolist(), stops.tolist(), strict=True):
-        begin = max(begin, at)
-        run = joined[begin:stop]
-        apart = _apart(run) if len(run) <= _SHORT else _first_apart(run)
-        sizes += [begin - at, *(size for size, _ in apart)]
-        pieces += [plain[at:begin], *(piece for _, piece in apart)]
-        whole += [False, *(True for _ in apart)]
-        at = stop
-    sizes.append(len(raw) - at)
-    pieces.append(plain[at:])
-    whole.append(False)
-    letters = "".join(pieces)
-    data = pa.array([letters], pa.string())
+    runs = _runs(joined, raw, begins, stops)
+
+    sizes = np.ones(len(raw), np.int32)  # folded characters that stand at the first of a run
+    inside = np.zeros(len(raw) + 1, np.int8)
+    inside[begins] += 1
+    inside[stops] -= 1
+    plain = np.flatnonzero(np.cumsum(inside[:-1], dtype=np.int8) == 0).astype(np.int32)
+    sizes[unfit] = 0
+    sizes[begins] = runs.lengths
+    places = np.cumsum(sizes, dtype=np.int32) - sizes
+    total = int(sizes.sum())
+    codes, firsts, lasts = np.empty(total, "<u4"), np.empty(total, np.int32), np.empty(total, np.int32)
+    at = places[plain]
+    codes[at], firsts[at], lasts[at] = folds_alone()[raw[plain]], plain, plain + 1
+    behind = np.cumsum(runs.lengths) - runs.lengths
+    at = np.repeat(places[begins] - behind, runs.lengths) + np.arange(len(runs.codes))
+    start = np.repeat(begins, runs.lengths)
+    codes[at], firsts[at], lasts[at] = runs.codes, start + runs.firsts, start + runs.lasts
+
+    data = pa.array([codes.tobytes().decode("utf-32-le")], pa.string())
     view = texts(data)
     found = _room(int(view.offsets[-1]), 1)
     words = _cut(found, _locate(view.data, view.offsets, folded(), classes(), *found))
-
-    lengths = np.array([len(piece) for piece in pieces])
-    of = np.repeat(np.arange(len(pieces)), lengths)  # the piece of each folded character
-    inside = np.arange(len(letters)) - (np.cumsum(lengths) - lengths)[of]
-    raw_ends = np.cumsum(sizes)
-    one_piece = np.array(whole)[of]
-    first = (raw_ends - sizes)[of] + np.where(one_piece, 0, inside)
-    last = np.where(one_piece, raw_ends[of], first + 1)
-    byte = np.append(0, np.cumsum(_widths(raw)))  # of each raw character
-    code = np.repeat(np.arange(len(letters)), _widths(np.frombuffer(letters.encode("utf-32-le"), "<u4")))
-    starts, ends = byte[first[code[words.starts]]], byte[last[code[words.ends - 1]]]
-    text_starts = np.cumsum(texts_bytes + 1) - texts_bytes - 1
+    byte = np.append(0, np.cumsum(_widths(raw), dtype=np.int32))  # of each raw character
+    code = np.repeat(np.arange(total, dtype=np.int32), _widths(codes))  # of each byte
+    starts, ends = byte[firsts[code[words.starts]]], byte[lasts[code[words.ends - 1]]]
+    text_starts = np.cumsum(text_bytes + 1) - text_bytes - 1
     row = np.searchsorted(text_starts, starts, "right") - 1
     counts = np.bincount(row, minlength=len(column))
     return Words(
@@ -171,9 +165,47 @@ def _refolded(column: pa.Array) -> Words:
     )
 
 
-def _widths(codes: npt.NDArray[np.uint32]) -> Ints:
+class _Runs(NamedTuple):
+    """What runs of characters are folded to, one behind the other."""
+
+    lengths: Ints
+    """Folded characters of each run."""
+    codes: npt.NDArray[np.uint32]
+    firsts: Ints
+    lasts: Ints
+    """The characters of the run, from `firsts` to before `lasts`, that each folded one stands for."""
+
+
+def _runs(text: str, raw: npt.NDArray[np.uint32], begins: Ints, stops: Ints) -> _Runs:
+    """The runs of a text (`raw`: its code points), those of up to three characters looked up by their code points."""
+    length = stops - begins
+    keys = np.zeros(len(begins), np.int64)
+    for place in range(3):
+        here = raw[np.minimum(begins + place, len(raw) - 1)].astype(np.int64)
+        keys = keys << 21 | np.where(place < length, here, 0)
+    keys[length > 3] = -1 - np.flatnonzero(length > 3)  # each by itself
+    _, examples, which = np.unique(keys, return_index=True, return_inverse=True)
+    lengths, codes, firsts, lasts = [], [], [], []
+    for begin, stop in zip(begins[examples].tolist(), stops[examples].tolist(), strict=True):
+        run = text[begin:stop]
+        at = size = 0
+        for characters, piece in _apart(run) if len(run) <= _SHORT else _first_apart(run):
+            codes.append(piece)
+            firsts += [at] * len(piece)
+            at += characters
+            lasts += [at] * len(piece)
+            size += len(piece)
+        lengths.append(size)
+    table = np.frombuffer("".join(codes).encode("utf-32-le"), "<u4")
+    sizes = np.array(lengths, np.int64)
+    mine = sizes[which]
+    rows = np.repeat((np.cumsum(sizes) - sizes)[which] - np.cumsum(mine) + mine, mine) + np.arange(int(mine.sum()))
+    return _Runs(mine, table[rows], np.array(firsts, np.int64)[rows], np.array(lasts, np.int64)[rows])
+
+
+def _widths(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]:
     """The bytes that code points have in UTF-8."""
-    return 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    return 1 + (codes >= 0x80).astype(np.int8) + (codes >= 0x800) + (codes >= 0x10000)
 
 
 @functools.lru_cache(maxsize=1 << 16)
