@@ -16,7 +16,6 @@ import itertools
 import json
 import multiprocessing
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import yaml
 
 from pipeline.engine import do_unit
 from pipeline.phases import PHASES
+from pipeline.processes import peak_memory
 from pipeline.progress import Reporter
 from pipeline.recipe import read_recipe
 from pipeline.work import Context
@@ -129,6 +129,7 @@ def phases(folder: Path, names: list[str], result: str) -> None:
     repeated(pa.array(["a b c d"] * 3), Sharing(tokens=2))  # compiles
     context = context_of(folder)
     reporter = Reporter(folder)
+    start = peak_memory()
     seconds: Counter[str] = Counter()
     size: Counter[str] = Counter()
     begun = time.process_time()
@@ -139,8 +140,8 @@ def phases(folder: Path, names: list[str], result: str) -> None:
             size[name] += sum(part.bytes for part in row.parts if part.path.startswith("substrings/"))
         context.known.clear()
     facts = {"seconds": seconds, "bytes": size, "all": time.process_time() - begun}
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    Path(result).write_text(json.dumps(facts | {"memory": memory}))
+    memory = peak_memory()
+    Path(result).write_text(json.dumps(facts | {"memory": memory, "start": start}))
 
 
 def measured(folder: Path, names: list[str]) -> dict[str, Any]:
@@ -206,7 +207,8 @@ def main() -> int:
             print(
                 f"{name:13} {each:7.1f} us a document, {facts['bytes'][name] / asked.documents:7.0f} bytes of records"
             )
-        print(f"{'all':13} {1e6 * facts['all'] / asked.documents:7.1f} us; peak memory {facts['memory'] / 1e6:.0f} MB")
+        memory = f"{facts['memory'] / 1e6:.0f} MB, of which {facts['start'] / 1e6:.0f} MB before they began"
+        print(f"{'all':13} {1e6 * facts['all'] / asked.documents:7.1f} us; peak memory {memory}")
         found = check(folder, paths)
         recall = found["cut"] / found["planted"]
         print(f"planted beyond the first: {found['planted']}, cut: {found['cut']} (recall {recall:.5f})")
