@@ -37,22 +37,29 @@ class Cap:
 
 
 def leaders(
-    edges: Sequence[Edges], bounds: Sequence[int], start: Nodes, cap: Cap | None = None, known: int = 0
+    edges: Sequence[Edges],
+    bounds: Sequence[int],
+    start: Nodes,
+    cap: Cap | None = None,
+    known: int = 0,
+    joined: bool = False,
 ) -> tuple[Nodes, int]:
     """(documents,) the least node of each node's cluster, and how many components were above the cap.
 
     `edges` are arrays (left, right) of nodes; generation g has the nodes from `bounds[g]` up to `bounds[g + 1]`.
     `start` (documents,) holds the least node of each node's cluster where an earlier run has found it, which is of the
-    first `known` nodes, and the node itself elsewhere; it is overwritten and returned.
+    first `known` nodes, and the node itself elsewhere; it is overwritten and returned. With `joined` it also holds, in
+    each later generation, the least node of what edges join within it (`pipeline.phases.stars`).
     """
     parent = start
     taken_apart = 0
     for low, high in itertools.pairwise(bounds):
         if high <= known:
             continue
-        for left, right in edges:
-            _unite(parent, left, right, low, high)
-        _flatten(parent, low, high)
+        if not joined:
+            for left, right in edges:
+                _unite(parent, left, right, low, high)
+            _flatten(parent, low, high)
         if cap is not None:
             taken_apart += _apart(parent, edges, low, high, cap)
         if low:

@@ -115,22 +115,31 @@ def exact_groups(digests: AnyIds, valid: npt.NDArray[np.bool_] | None, rank: Row
 
 
 def exact_losers(
-    rank: Rows, kinds: Sequence[tuple[str, AnyIds, npt.NDArray[np.bool_] | None]]
+    rank: Rows,
+    kinds: Sequence[tuple[str, AnyIds, npt.NDArray[np.bool_] | None]],
+    known: tuple[Rows, npt.NDArray[np.int8]] | None = None,
 ) -> tuple[Rows, npt.NDArray[np.int8]]:
     """The survivor of each document by equal digests, and the reason of each loser.
 
     `kinds` are (reason of REASONS, digests, valid) in the order in which they are tried; a loser of one
-    kind takes no part in the next. So a text is never lost with a document that lost by its URL.
+    kind takes no part in the next. So a text is never lost with a document that lost by its URL. `known` is what
+    became of the first documents, those of earlier runs: survivor and reason, which stand, whatever the keys say.
     Returns (documents,) the row that each document lost to (itself where it is kept), always one that
     no kind drops, and (documents,) the place of the reason in REASONS, -1 where kept.
     """
     survivor = np.arange(len(rank))
     reason = np.full(len(rank), -1, np.int8)
+    old = 0 if known is None else len(known[0])
+    if known is not None:
+        survivor[:old], reason[:old] = known
     for name, digests, valid in kinds:
+        place = REASONS.index(name)
         alive = reason < 0
+        alive[:old] |= reason[:old] >= place  # what lost by this kind or a later one was there to lose to
         leader, member = exact_groups(digests, alive if valid is None else alive & valid, rank)
-        survivor[member] = leader
-        reason[member] = REASONS.index(name)
+        fresh = member >= old
+        survivor[member[fresh]] = leader[fresh]
+        reason[member[fresh]] = place
     return _final(survivor), reason
 
 

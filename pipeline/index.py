@@ -1,10 +1,10 @@
 """The index of deduplication: what earlier crawls held, so that a later one is deduplicated against them.
 
 A folder with `index.json`, which names the generations in their order, and a folder for each generation. That holds
-signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables; the tables have
-two columns more: `rank`, the place in the total order of all documents of the index, and `survivor`, the number of the
-document that each one lost to, or its own. A document's number is its place in the generations' parts, one behind
-another.
+signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables. The tables have
+three columns more: `rank`, the place in the total order of all documents of the index, `survivor`, the number of the
+document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept).
+A document's number is its place in the generations' parts, one behind another.
 
 Nothing in an index ever changes but by generations added at its end: what was published is not taken back. The
 parameters that its contents depend on are named in it, and another run's must be the same.
@@ -99,6 +99,34 @@ class Index:
         }
         write_durably(self.folder / NAME, json.dumps(data, indent=1).encode(), self.folder / HIDDEN)
 
+    def damage(self) -> list[str]:
+        """What is wrong with its files, each read whole."""
+        found = []
+        for one in self.generations:
+            for number, part in enumerate(one.parts):
+                for ending, digest in part["files"].items():
+                    path = self.folder / one.folder / f"{number:05d}.{ending}"
+                    if not path.is_file():
+                        found.append(f"{path} is missing")
+                    elif file_digest(path) != digest:
+                        found.append(f"{path} has other contents than were written")
+        return found
+
+    def cut_short(self) -> str | None:
+        """The first file that is missing or has another size than its rows ask for."""
+        near = self.parameters["near"]
+        for part in self.parts():
+            sizes: dict[str, int | None] = {"parquet": None, "names": None}
+            if near:
+                sizes |= {"bin": 4 * near["permutations"] * part.rows, "bands": 12 * near["bands"] * part.rows}
+            for ending, size in sizes.items():
+                path = part.file(ending)
+                if not path.is_file():
+                    return f"{path} is missing"
+                if size is not None and path.stat().st_size != size:
+                    return f"{path} holds {path.stat().st_size} bytes instead of {size}"
+        return None
+
     def parts(self) -> list[SignedPart]:
         """Its parts, in order."""
         return [
@@ -143,6 +171,8 @@ def begin(context: Context) -> None:
         return
     pin = _pin(context)
     there = Index.read(folder)
+    if there is not None and (wrong := there.cut_short()):
+        raise DamageError(f"{wrong}. `corpusmill index show {folder} --check` reads all of it.")
     digests = [one.digest for one in there.generations] if there else []
     if there is not None:
         ours, theirs = parameters_of(context), there.parameters
@@ -161,9 +191,14 @@ def begin(context: Context) -> None:
     if behind and behind != [added]:
         if added is None:
             pin["before"] = digests  # nothing of this run is in it: it sees what is there now
-        else:
+        elif behind[0] != added or pin.get("asked") != _asked(context):
             raise UserError(f"later crawls were deduplicated against this run in {folder}: it cannot be done anew")
     write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
+
+
+def _asked(context: Context) -> str:
+    """What of the recipe decides on documents and duplicates."""
+    return digest_of(context.recipe.model_dump(mode="json", include={"inputs", "stages", "host", "dedup", "pins"}))
 
 
 def _pin(context: Context) -> dict[str, Any] | None:
@@ -217,13 +252,13 @@ def add(context: Context) -> None:
         there.write()  # from here on the folder is an index, whatever comes in between
         count = len(pin["before"])
         digests = [one.digest for one in there.generations]
+        if digests[count : count + 1] == [pin["added"]] and pin.get("outcome") == outcome:
+            return
         if digests[:count] != pin["before"] or digests[count:] not in ([], [pin["added"]]):
             raise UserError(f"another run has added to {folder} meanwhile; run again, against what it holds now")
-        if digests[count:] and pin.get("outcome") == outcome:
-            return
         name = f"{context.recipe.name}-{uuid.uuid4().hex[:8]}"
         made = Generation(context.recipe.name, name, _write_parts(context, _new(folder, name)))
-        pin |= {"added": made.digest, "outcome": outcome}
+        pin |= {"added": made.digest, "outcome": outcome, "asked": _asked(context)}
         write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
         _finish(Index(folder, there.parameters, [*there.generations[:count], made]))
 
@@ -305,7 +340,11 @@ def _write_parts(context: Context, new: Path) -> list[dict[str, Any]]:
 
     parts = [part for part in exact.signed(context) if not part.known]
     first = exact.committed(context).body["known"]
-    rank, survivor = exact.found(context, "rank"), clusters.outcome_of(context, "final")
+    outcome = {
+        "rank": exact.found(context, "rank"),
+        "survivor": clusters.outcome_of(context, "final"),
+        "reason": clusters.outcome_of(context, "why"),
+    }
     tables: Sequence[Part | None] = bands.committed(context) or [None] * len(parts)
     found = []
     for number, (part, (row, _), table) in enumerate(
@@ -314,8 +353,8 @@ def _write_parts(context: Context, new: Path) -> list[dict[str, Any]]:
         files = {one.path.rpartition(".")[2]: one for one in row.parts} | ({} if table is None else {"bands": table})
         keys = [name for name in pq.read_schema(part.file("parquet")).names if name.endswith("_key")]
         own = pq.read_table(part.file("parquet"), columns=["id", *keys])
-        for name, values in (("rank", rank), ("survivor", survivor)):
-            own = own.append_column(name, pa.array(values[first : first + part.rows].astype(np.uint32)))
+        for name, values in outcome.items():
+            own = own.append_column(name, pa.array(np.array(values[first : first + part.rows])))
         paths = {ending: context.out / one.path for ending, one in files.items()}
         digests = {ending: one.digest for ending, one in files.items()}
         found.append(_write_part(new, f"{number:05d}", own, paths, digests))

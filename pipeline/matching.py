@@ -293,8 +293,8 @@ def match(
     earlier run, -1 of the others; pairs of members that are both known are not looked for. `signatures` (members,
     permutations) uint32. `sets` are shingle sets, sorted, and `bounds` (members, 2) where a member's one begins and
     ends in them, used where `millionths` > 0. A bucket may cost `free_each` comparisons a member before it is refined,
-    and about `most` in all. All members of a bucket agree in the columns of `band`, which has `rows` of them. `figures` (FIGURES,) int64
-    is added to.
+    and about `most` in all. All members of a bucket agree in the columns of `band`, which has `rows` of them.
+    `figures` (FIGURES,) int64 is added to.
     """
     members = len(generation)
     parent = np.arange(members)

@@ -98,23 +98,30 @@ class Input(Model):
 class RepeatedLines(Model):
     """Boilerplate: lines that stand on many pages of one host, menus and footers, are cut from all of them.
 
-    Pages whose texts are equal but for case, blanks and punctuation count once; documents without a URL are left alone.
+    Pages whose texts are equal but for case, blanks and punctuation count once; documents without a URL are left alone,
+    and so are lines that a tab or two spaces indent: code, and lists inside of lists.
     """
 
     min_pages: int = Field(20, ge=2, description="pages of a host, with different texts, that have the line")
     min_share: float = Field(
-        0.1, ge=0, le=1, strict=False, description="share of the host's pages, with different texts, that have the line"
+        0.02, ge=0, le=1, strict=False, description="share of these pages of the host that have it, at least"
     )
-    min_characters: int = Field(
-        8,
+    min_letters: int = Field(
+        2,
         ge=1,
         description="fewest letters and digits of such a line; a character of scripts without spaces counts twice",
+    )
+    long_line: int = Field(
+        30,
+        ge=1,
+        description="letters and digits from which on a line goes wherever it stands; a shorter one, which may well "
+        "be a heading, a line of code or of a poem, only where such lines alone stand before it, or behind it",
     )
     max_characters: int = Field(
         300, ge=1, description="most characters of such a line, blanks around it apart; a longer one is a paragraph"
     )
     max_cut: float = Field(
-        0.5,
+        0.8,
         ge=0,
         le=1,
         strict=False,
@@ -124,6 +131,7 @@ class RepeatedLines(Model):
     by: Literal["host", "domain"] = Field(
         "host", description="whose pages are counted together: a host's, or those of a registered domain"
     )
+    sources: list[str] = Field([], description="the sources whose documents are looked at; empty: all")
 
 
 class Host(Model):
@@ -151,6 +159,11 @@ class Near(Model):
         10_000, ge=2,
         description="documents that may hang together by chains of pairs; a larger cluster is taken apart, and each "
         "document loses only to one that it resembles itself",
+    )  # fmt: skip
+    stars_from: int = Field(
+        500_000_000, ge=1,
+        description="documents from which on clusters are found by rounds over files, of which no process holds more "
+        "than a part (large-star and small-star), and not by union-find in one process; the result is the same",
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -454,6 +467,9 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     dedup = recipe.dedup
     if dedup and dedup.index is not None and len({item.generation for item in recipe.inputs}) > 1:
         problems.append("dedup.index: a run adds one crawl at a time; give its inputs one `generation`, or none")
+    for name in recipe.host.repeated_lines.sources if recipe.host else ():
+        if name not in sources:
+            problems.append(f"host.repeated_lines.sources: no input has the source '{name}'.{nearest(name, sources)}")
     labels = recipe.labels()
     for name in recipe.expect:
         if name not in labels:

@@ -12,6 +12,7 @@ VERSIONS = {
     "exact": 3,
     "bands": 3,
     "join": 1,
+    "stars": 1,
     "clusters": 3,
     "losers": 1,
     "fingerprints": 1,

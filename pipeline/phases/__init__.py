@@ -2,11 +2,13 @@
 
 `tasks(context)` are its units of work, known once the phases before it are done; `work(task, context, folder,
 reporter)` does one of them: it writes files into the attempt's folder and returns them with the body of the manifest
-row. `parallel_from` is the amount of work in bytes below which one worker does it, since a second would start longer
-than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
-a version: see `pipeline.versions`.
+row. Of a phase in rounds, which is one that has `spent`, the tasks are asked for again after they were done, until all
+of them are; `spent(context)` are the rows whose files nothing reads any more, which are then deleted. `parallel_from`
+is the amount of work in bytes below which one worker does it, since a second would start longer than it works. A unit
+of a silent phase is one long step that reports nothing before its end. What a phase writes has a version: see
+`pipeline.versions`.
 
-In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, join, clusters, losers,
+In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, join, stars, clusters, losers,
 fingerprints, repeats, stretches, matches, spans, documents, tokenizer, tokenise, plan, shard.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.ledger import Staged
+from pipeline.ledger import Row, Staged
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task
 
@@ -30,6 +32,7 @@ class Phase(NamedTuple):
     tasks: Callable[[Context], list[Task]]
     work: Callable[[Task, Context, Path, Reporter], tuple[Sequence[Staged], dict[str, Any]]]
     silent: bool = False
+    spent: Callable[[Context], list[Row]] | None = None
 
 
 def _phases() -> dict[str, Phase]:
@@ -44,10 +47,11 @@ def _phases() -> dict[str, Phase]:
         shard,
         signatures,
         spans,
+        stars,
         substrings,
         tokenise,
         tokenizer,
-    )
+    )  # fmt: skip
 
     megabyte = 1 << 20
     row = [
@@ -60,7 +64,10 @@ def _phases() -> dict[str, Phase]:
         Phase("exact", ("signatures",), 1 << 40, exact.tasks, exact.work, silent=True),
         Phase("bands", ("signatures",), 64 * megabyte, bands.tasks, bands.work),
         Phase("join", ("signatures", "exact", "bands"), 64 * megabyte, bands.join_tasks, bands.join_work, silent=True),
-        Phase("clusters", ("exact", "join"), 1 << 40, clusters.tasks, clusters.work, silent=True),
+        Phase(
+            "stars", ("exact", "join", "stars"), 64 * megabyte, stars.tasks, stars.work, silent=True, spent=stars.spent
+        ),
+        Phase("clusters", ("exact", "join", "stars"), 1 << 40, clusters.tasks, clusters.work, silent=True),
         Phase("losers", ("signatures", "exact", "clusters"), 32 * megabyte, clusters.loser_tasks, clusters.losers_work),
         Phase(
             "fingerprints",

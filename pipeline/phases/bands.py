@@ -124,7 +124,7 @@ def join_work(
     pq.write_table(table, folder / "edges", compression="zstd")
     reporter.add(size=task.size)
     figures = dict(zip(matching.NAMES, joined.figures.tolist(), strict=True))
-    body = {"buckets": joined.buckets, "edges": len(joined.left)} | figures
+    body = {"band": task.spec["band"], "buckets": joined.buckets, "edges": len(joined.left)} | figures
     return [Staged(folder / "edges", f"dedup/edges-{task.key[:20]}.parquet")], body
 
 

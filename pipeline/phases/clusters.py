@@ -23,7 +23,7 @@ from pipeline import components, dedup, matching
 from pipeline.ledger import Part, Row, Staged
 from pipeline.lsh import Rule
 from pipeline.parts import PartWriter
-from pipeline.phases import bands, exact, signatures
+from pipeline.phases import bands, exact, signatures, stars
 from pipeline.progress import Reporter
 from pipeline.recipe import DEDUP_LABEL
 from pipeline.signed import Rows, mapped, names, shingle_sets, starts_of
@@ -66,7 +66,14 @@ def tasks(context: Context) -> list[Task]:
         "max_cluster": near.max_cluster if near else None,
         "mode": exact.settings_of(context).mode,
     }
-    spec = {"edges": [part.path for part in parts], "exact": [part.path for part in exact.committed(context).parts]}
+    leaders = stars.result(context)
+    if leaders:
+        facts["stars"] = [part.digest for part in leaders]
+    spec = {
+        "edges": [part.path for part in parts],
+        "stars": [part.path for part in leaders],
+        "exact": [part.path for part in exact.committed(context).parts],
+    }
     return [Task("clusters", unit_key("clusters", PACKAGES, facts), sum(part.bytes for part in parts), spec)]
 
 
@@ -114,16 +121,19 @@ def _leaders(
     tables = [pq.read_table(context.out / path) for path in task.spec["edges"]]
     edges = [(table.column("left").to_numpy(), table.column("right").to_numpy()) for table in tables if table.num_rows]
     parts = bands.signed(context)
+    if task.spec["stars"]:
+        leaders = np.concatenate([mapped(context.out / path, "<u4") for path in task.spec["stars"]])
+        start[len(known) :] = leaders[len(known) :]
 
-    def stars(members: components.Nodes, neighbours: Rows, bounds: Rows) -> Rows:
+    def taken_apart(members: components.Nodes, neighbours: Rows, bounds: Rows) -> Rows:
         documents = order[members].astype(np.int64)
         values = gathered(parts, documents, rule.permutations, scratch)
         sets, ends = shingle_sets(parts, documents) if rule.exact else _NO_SETS
         found: Rows = matching.stars(neighbours, bounds, values, rule.need, sets, ends, rule.millionths)
         return found
 
-    cap = components.Cap(near.max_cluster, stars)
-    return components.leaders(edges, row.body["bounds"], start, cap, known=len(known))
+    cap = components.Cap(near.max_cluster, taken_apart)
+    return components.leaders(edges, row.body["bounds"], start, cap, known=len(known), joined=bool(task.spec["stars"]))
 
 
 _NO_SETS = (np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))

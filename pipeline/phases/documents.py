@@ -29,7 +29,7 @@ def tasks(context: Context) -> list[Task]:
     for part, cuts in zip(signatures.clean_parts(context), spans.cut_parts(context), strict=True):
         decision = decisions[part.path]
         facts = {"part": edits.digest(context, part), "decisions": decision.digest}
-        spec = {"documents": list(edits.where(context, part)), "decisions": decision.path, "spans": None}
+        spec = {"documents": edits.where(context, part), "decisions": decision.path, "spans": None}
         if cuts is not None:
             facts["spans"] = cuts.digest
             spec["spans"] = cuts.path

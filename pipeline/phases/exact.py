@@ -84,8 +84,11 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                 [c for part in parts for c in _table(part, [f"{kind}_key"]).column(0).chunks], pa.binary(16)
             )
             kinds.append((f"same_{kind}", column, column.is_valid().to_numpy()))
-    survivor, reason = dedup.exact_losers(rank, kinds)
     known = np.concatenate([np.zeros(0, np.int64), *(index.column(part, "survivor") for part in parts if part.known)])
+    why = np.concatenate([np.zeros(0, np.int8), *(index.column(part, "reason") for part in parts if part.known)])
+    by_key = (why >= 0) & (why < dedup.REASONS.index("near_duplicate"))
+    before = np.where(by_key, known, np.arange(old)), np.where(by_key, why, -1).astype(np.int8)
+    survivor, reason = dedup.exact_losers(rank, kinds, before)
     found = {"rank": rank, "survivor": survivor, "reason": reason, "known": rank[known] if old else known}
     for name, kind in FILES.items():
         (folder / name).write_bytes(found[name].astype(kind).tobytes())

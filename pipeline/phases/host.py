@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from pipeline import bound, edits, hostlines
 from pipeline.edits import FOLDER, SCHEMA
-from pipeline.hostlines import RECORD, Records, Table, host_keys
+from pipeline.hostlines import RECORD, HostKeys, Records, Table, host_keys
 from pipeline.ledger import Part, Staged
 from pipeline.parts import PartWriter, read_batches
 from pipeline.phases import signatures
@@ -59,7 +59,7 @@ def line_tasks(context: Context) -> list[Task]:
     if context.recipe.host is None:
         return []
     settings = settings_of(context)
-    spec = {name: getattr(settings, name) for name in ("min_characters", "max_characters", "by")}
+    spec = {name: getattr(settings, name) for name in ("min_letters", "max_characters", "by", "sources")}
     found = []
     for part in signatures.clean_parts(context):
         key = unit_key("lines", PACKAGES, spec | {"part": part.digest, "lines": keyed_lines.VERSION})
@@ -87,8 +87,8 @@ def line_work(
             held.clear()
             size = 0
 
-    for batch in _pieces(context.out / task.spec["path"], ["url", "text"]):
-        records, count = _records(batch, settings)
+    for batch in _pieces(context.out / task.spec["path"], ["source", "url", "text"]):
+        records, count = page_lines(batch, settings)
         pages += count
         held.append(records)
         size += len(records.first)
@@ -107,14 +107,23 @@ def _pieces(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatc
             yield batch.slice(start, 2048)
 
 
-def _records(batch: pa.RecordBatch, settings: RepeatedLines) -> tuple[Records, int]:
+def _hosts(batch: pa.RecordBatch, settings: RepeatedLines) -> HostKeys:
+    """The hosts of the documents that are looked at."""
+    hosts = host_keys(batch.column("url"), settings.by)
+    if settings.sources:
+        chosen = pc.is_in(batch.column("source"), pa.array(settings.sources, pa.string()))
+        hosts = hosts._replace(known=hosts.known & chosen.to_numpy(zero_copy_only=False))
+    return hosts
+
+
+def page_lines(batch: pa.RecordBatch, settings: RepeatedLines) -> tuple[Records, int]:
     """Which page of a batch has which line, its host first, and how many pages there are."""
     text = batch.column("text")
-    hosts = host_keys(batch.column("url"), settings.by)
+    hosts = _hosts(batch, settings)
     known = hosts.known & text.is_valid().to_numpy(zero_copy_only=False)
     keys = text_keys(text)
     page = np.frombuffer(keys.buffers()[1], "<u8").reshape(-1, 2)[keys.offset : keys.offset + len(keys), 0]
-    lines = keyed_lines.keyed_lines(texts(text), hosts.keys, known, settings.min_characters, settings.max_characters)
+    lines = keyed_lines.keyed_lines(texts(text), hosts.keys, known, settings.min_letters, settings.max_characters)
     rows = np.concatenate([np.flatnonzero(known), lines.rows])
     return Records(
         np.concatenate([hosts.keys[known, 0], lines.first]),
@@ -229,7 +238,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     entered = characters = 0
     with PartWriter(folder / "edits", SCHEMA) as out, PartWriter(folder / "dropped", DROPPED) as lost:
         for batch in _pieces(context.out / task.spec["path"], None):
-            starts, ends, dropped, after, figures = _edited(batch, settings, table, rules)
+            starts, ends, dropped, after, figures = decided(batch, settings, table, rules)
             gone = np.zeros(batch.num_rows, np.bool_)
             gone[[row for row, *_ in dropped]] = True
             if dropped:
@@ -270,13 +279,13 @@ def _rows(
 Drop = tuple[int, str, float | None, float | None]
 
 
-def _edited(
+def decided(
     batch: pa.RecordBatch, settings: RepeatedLines, table: Table, rules: Sequence[tuple[str, Processor]]
 ) -> tuple[pa.ListArray, pa.ListArray, list[Drop], pa.Array, Counter[str]]:
     """Starts and ends of what is cut from each text, the rows that are dropped, the texts behind it, and figures."""
     before = batch.column("text")
     view = texts(before)
-    lines = repeated(view, batch.column("url"), settings, table)
+    lines = repeated(view, _hosts(batch, settings), settings, table)
     cut = spans(view, lines)
     after = edits.apply(before, *cut.lists(batch.num_rows))
     sizes, left = (pc.fill_null(pc.utf8_length(x), 0).to_numpy().astype(np.int64) for x in (before, after))
@@ -296,17 +305,26 @@ def _edited(
     return *cut.lists(batch.num_rows), dropped, after, figures
 
 
-def repeated(view: Texts, urls: pa.Array, settings: RepeatedLines, table: Table) -> Lines:
-    """The lines of some texts that stand on enough pages of their hosts."""
-    hosts = host_keys(urls, settings.by)
+def repeated(view: Texts, hosts: HostKeys, settings: RepeatedLines, table: Table) -> Lines:
+    """The lines of some texts that stand on enough pages of their hosts, and where the rules on place let them go."""
     pages = table.pages(hosts.keys[:, 0], hosts.keys[:, 1])
     lines = keyed_lines.keyed_lines(
-        view, hosts.keys, hosts.known & (pages > 0), settings.min_characters, settings.max_characters
+        view, hosts.keys, hosts.known & (pages > 0), settings.min_letters, settings.max_characters
     )
     found = table.pages(lines.first, lines.second)
     share = round(settings.min_share * _PARTS)
     hit = (found >= settings.min_pages) & (found * _PARTS >= share * pages[lines.rows])
-    return lines.only(hit)
+    lines = lines.only(hit)
+    return lines.only((lines.letters >= settings.long_line) | at_edges(lines))
+
+
+def at_edges(lines: Lines) -> npt.NDArray[np.bool_]:
+    """Which of some lines have nothing but others of them, and blanks, before or behind them in their text."""
+    number = np.arange(len(lines.rows))
+    first = np.searchsorted(lines.rows, lines.rows)
+    last = np.searchsorted(lines.rows, lines.rows, "right") - 1
+    at: npt.NDArray[np.bool_] = (lines.above == number - first) | (lines.below == last - number)
+    return at
 
 
 def spans(view: Texts, lines: Lines) -> Cut:

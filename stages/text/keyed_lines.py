@@ -30,24 +30,30 @@ class Lines(NamedTuple):
     starts: Ints
     ends: Ints
     """Where the line lies in its text, with its line break: byte offsets."""
+    letters: Ints
+    """Letters and digits; one of a script without spaces counts twice."""
+    above: Ints
+    below: Ints
+    """How many lines of its text with more than blanks stand before and behind it."""
 
     def only(self, which: npt.NDArray[np.bool_]) -> Lines:
         """Those of the lines that are marked."""
-        rows, starts, ends = (column[which] for column in self[2:])
-        return Lines(self.first[which], self.second[which], rows, starts, ends)
+        rest = (column[which] for column in self[2:])
+        return Lines(self.first[which], self.second[which], *rest)
 
 
 def keyed_lines(view: Texts, groups: Keys, wanted: npt.NDArray[np.bool_], least: int, most: int) -> Lines:
-    """The lines of the wanted texts that have at least `least` letters and digits (one of a script without spaces
-    counts twice), and at most `most` characters between blanks around them. `groups`: (texts, 2) two hashes each.
+    """The lines of the wanted texts that have at least `least` letters and digits, and at most `most` characters
+    between the blanks around them. `groups`: (texts, 2) two hashes each.
 
-    Lines end with `\\n`; a `\\r` before it is a blank.
+    Lines end with `\\n`; a `\\r` before it is a blank. Lines that a tab or two spaces indent, as in code and in lists
+    inside of lists, are left out.
     """
     rows = len(view.valid)
     used = view.data[view.offsets[0] : view.offsets[-1]]
     room = int(np.count_nonzero(used == 10)) + rows
     first, second = np.empty(room, np.uint64), np.empty(room, np.uint64)
-    places = np.empty((3, room), np.int64)
+    places = np.empty((6, room), np.int64)
     number = _scan(
         view.data, view.offsets, characters.classes(), groups, wanted & view.valid, least, most, first, second, places
     )
@@ -74,6 +80,8 @@ def _scan(
             continue
         begin, end = offsets[row], offsets[row + 1]
         at = begin
+        before = count
+        above = 0
         while at < end:
             line = at
             start = stop = -1  # without the blanks around it
@@ -93,7 +101,11 @@ def _scan(
                         letters += 2 if kind & SPACELESS else 1
                 at += step
             at = min(at + 1, end)
-            if letters < least or length > most:
+            if start < 0:
+                continue
+            above += 1
+            indented = data[line] == 9 or (data[line] == 32 and data[line + 1] == 32)
+            if letters < least or length > most or indented:
                 continue
             one = step_1(SEED_1 ^ groups[row, 0], np.uint64(stop - start))
             two = step_2(SEED_2 ^ groups[row, 1], np.uint64(stop - start))
@@ -102,5 +114,8 @@ def _scan(
                 one, two = step_1(one, word), step_2(two, word)
             first[count], second[count] = one, two
             places[0, count], places[1, count], places[2, count] = row, line - begin, at - begin
+            places[3, count], places[4, count] = letters, above - 1
             count += 1
+        for place in range(before, count):
+            places[5, place] = above - 1 - places[4, place]
     return count

@@ -32,8 +32,8 @@ PATIENCE = 600.0
 """Seconds that are waited for what must happen: only a run that hangs ever takes them."""
 
 PHASES = (
-    "index", "clean", "signatures", "exact", "bands", "join", "clusters", "losers", "documents", "tokenizer",
-    "tokenise", "plan", "shard",
+    "index", "clean", "lines", "host_lines", "host", "signatures", "exact", "bands", "join", "clusters", "losers",
+    "documents", "tokenizer", "tokenise", "plan", "shard",
 )  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def recipe(crawl: Path) -> dict[str, Any]:
             {"gopher_quality": {"min_words": 20}},
             {"toxicity": {}},
         ],
+        "host": {"repeated_lines": {"min_pages": 3}},
         "dedup": {"exact": ["url", "text"], "near": {"threshold": 0.8, "permutations": 64}},
         "tokenizer": {"train": {"vocabulary": 800, "sample_bytes": 60_000}},
         "mixture": {"shares": {"web": 0.4, "notes": 0.2, "docs": 0.4}, "max_epochs": 8},

@@ -20,6 +20,10 @@ KILLS = [
     ("clean", {"match": "rows/clean/", "nth": 2}),  # the parts lie in their places, the row does not
     ("clean", {"match": "rows/clean/", "moment": "half"}),  # the row is being written
     ("clean", {"match": "rows/clean/", "moment": "torn"}),  # as on a file system that tears
+    ("lines", {"match": "/host/lines-", "nth": 2, "moment": "after"}),
+    ("host_lines", {"match": "rows/host_lines/"}),
+    ("host", {"match": "/edits/", "moment": "after"}),
+    ("host", {"match": "rows/host/", "nth": 2}),
     ("signatures", {"match": "rows/signatures/", "nth": 2}),
     ("exact", {"match": "rows/exact/"}),
     ("bands", {"match": "rows/bands/", "nth": 2, "moment": "after"}),
@@ -153,7 +157,7 @@ def test_every_phase_on_several_workers(small: Small, tmp_path: Path, monkeypatc
     from pipeline.recipe import check
     from pipeline.work import Context
 
-    for name in ("bands", "tokenise", "shard"):
+    for name in ("lines", "host", "bands", "tokenise", "shard"):
         monkeypatch.setitem(PHASES, name, PHASES[name]._replace(parallel_from=0))
     out, desk = tmp_path / "out", tmp_path / "out" / "ledger" / "desk"
     desk.mkdir(parents=True)
@@ -161,7 +165,7 @@ def test_every_phase_on_several_workers(small: Small, tmp_path: Path, monkeypatc
     Ledger(out).create("small")
     done = runner.run(runner.Order(context, 2, "local", [], desk))
     assert min(done.values()) > 0
-    for name in ("bands", "tokenise", "shard"):  # more than one unit, so two workers shared the queue
+    for name in ("lines", "host", "bands", "tokenise", "shard"):  # more than one unit, so two workers shared the queue
         assert len(json.loads((desk / f"{name}-0" / "job.json").read_text())["tasks"]) > 1
     assert help.shards(out) == small.shards
 
