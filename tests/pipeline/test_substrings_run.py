@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline import accounts, edits
+from pipeline import accounts, edits, runner
 from pipeline.engine import do_unit
 from pipeline.errors import RecipeError
 from pipeline.ledger import Ledger, Row
@@ -25,6 +25,7 @@ from pipeline.phases import PHASES, clean, substrings
 from pipeline.progress import Reporter
 from pipeline.readers.base import batches
 from pipeline.recipe import check, read_recipe
+from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task
 from stages.substrings.groups import Sharing
 from stages.substrings.repeated import repeated
@@ -214,6 +215,38 @@ def test_a_unit_that_was_killed_is_done_again(
     context = units(write(tmp_path, rows, 3), tmp_path / "out", died=died)
     assert died >= {"fingerprints", "repeats", "stretches", "matches", "spans", "documents"}
     assert kept(context.out) == kept(run.out)
+
+
+@pytest.mark.slow
+def test_two_workers(
+    run: Context, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents would depend on the machine that made them (fault 1 of other tools)."""
+    for name in ("fingerprints", "spans"):
+        monkeypatch.setitem(PHASES, name, PHASES[name]._replace(parallel_from=0))
+    recipe = write(tmp_path, rows, 6)
+    context = Context(tmp_path / "out", tmp_path, read_recipe(recipe))
+    desk = context.ledger.folder / "desk"
+    desk.mkdir(parents=True)
+    context.ledger.create("cut")
+    runner.run(runner.Order(context, 2, "local", [], desk))
+    assert len(json.loads((desk / "spans-0" / "job.json").read_text())["tasks"]) == 6
+    assert kept(context.out) == kept(run.out)
+
+
+def test_what_the_rows_say(run: Context) -> None:
+    """What an older version wrote would be read as what it is not: see `pipeline.versions`."""
+    facts = {
+        "fingerprints": {"documents", "characters", "records"},
+        "repeats": {"cut", "open"},
+        "stretches": {"records"},
+        "matches": {"cut", "open"},
+        "spans": {"clean", "entered", "kept", "dropped", "counts", "characters", "changed"},
+    }
+    for phase, names in facts.items():
+        assert VERSIONS[phase] == 1
+        for row in run.ledger.rows(phase):
+            assert row.body.keys() - {"timing"} == names, f"raise the version of {phase}"
 
 
 def test_extracted_again_with_its_cuts(run: Context) -> None:
