@@ -47,7 +47,7 @@ import numpy as np
 from pydivsufsort import divsufsort, kasai
 import pyarrow.parquet as pq
 texts = [text for path in sys.argv[1:] for text in pq.read_table(path).column("full").to_pylist()]
-data = np.frombuffer("\\0".join(texts).encode(), np.uint8)
+data = np.frombuffer("\\0".join(texts).encode(), np.uint8).copy()
 begun = time.process_time()
 suffixes = divsufsort(data)
 common = kasai(data, suffixes)

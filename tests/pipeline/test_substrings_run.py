@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline import accounts, edits, runner
+from pipeline import accounts, edits
 from pipeline.engine import do_unit
 from pipeline.errors import RecipeError
 from pipeline.ledger import Ledger, Row
@@ -214,23 +214,6 @@ def test_a_unit_that_was_killed_is_done_again(
     monkeypatch.setattr(Ledger, "_write_row", dying)
     context = units(write(tmp_path, rows, 3), tmp_path / "out", died=died)
     assert died >= {"fingerprints", "repeats", "stretches", "matches", "spans", "documents"}
-    assert kept(context.out) == kept(run.out)
-
-
-@pytest.mark.slow
-def test_two_workers(
-    run: Context, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Documents would depend on the machine that made them (fault 1 of other tools)."""
-    for name in ("fingerprints", "spans"):
-        monkeypatch.setitem(PHASES, name, PHASES[name]._replace(parallel_from=0))
-    recipe = write(tmp_path, rows, 6)
-    context = Context(tmp_path / "out", tmp_path, read_recipe(recipe))
-    desk = context.ledger.folder / "desk"
-    desk.mkdir(parents=True)
-    context.ledger.create("cut")
-    runner.run(runner.Order(context, 2, "local", [], desk))
-    assert len(json.loads((desk / "spans-0" / "job.json").read_text())["tasks"]) == 6
     assert kept(context.out) == kept(run.out)
 
 
