@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from stages.kernels import njit
 from stages.text.characters import classes, folds_alone
-from stages.text.column import Ints, texts
+from stages.text.column import Ints, Texts, texts
 from stages.text.hashed_words import UNFIT, fitting, folded, word_at
+from stages.text.utf8 import code_at, put, width
 from stages.words import fold
 
 Hashes = npt.NDArray[np.uint64]
@@ -117,110 +118,140 @@ def _refolded(column: pa.Array) -> Words:
     """The words of texts that are not folded code point by code point.
 
     Runs of characters that are folded together are looked up, each different one once, and put in the place of what
-    they stand for; every folded character knows the raw ones that it stands for.
+    they stand for; every folded character knows the bytes that it stands for.
     """
-    text_bytes = np.diff(texts(column).offsets)
-    joined = "\n".join(column.to_pylist())  # which parts words and is folded with nothing
-    raw = np.frombuffer(joined.encode("utf-32-le"), "<u4")
-    unfit = np.flatnonzero(fitting()[raw] == UNFIT)
-    breaks = np.flatnonzero(np.diff(unfit) > 1)
-    begins = np.maximum(unfit[np.append(0, breaks + 1)] - 1, 0)  # with the character before them
-    stops = unfit[np.append(breaks, len(unfit) - 1)] + 1
-    runs = _runs(joined, raw, begins, stops)
-
-    sizes = np.ones(len(raw), np.int32)  # folded characters that stand at the first of a run
-    inside = np.zeros(len(raw) + 1, np.int8)
-    inside[begins] += 1
-    inside[stops] -= 1
-    plain = np.flatnonzero(np.cumsum(inside[:-1], dtype=np.int8) == 0).astype(np.int32)
-    sizes[unfit] = 0
-    sizes[begins] = runs.lengths
-    places = np.cumsum(sizes, dtype=np.int32) - sizes
-    total = int(sizes.sum())
-    codes, firsts, lasts = np.empty(total, "<u4"), np.empty(total, np.int32), np.empty(total, np.int32)
-    at = places[plain]
-    codes[at], firsts[at], lasts[at] = folds_alone()[raw[plain]], plain, plain + 1
-    behind = np.cumsum(runs.lengths) - runs.lengths
-    at = np.repeat(places[begins] - behind, runs.lengths) + np.arange(len(runs.codes))
-    start = np.repeat(begins, runs.lengths)
-    codes[at], firsts[at], lasts[at] = runs.codes, start + runs.firsts, start + runs.lasts
-
-    data = pa.array([codes.tobytes().decode("utf-32-le")], pa.string())
-    view = texts(data)
-    found = _room(int(view.offsets[-1]), 1)
-    words = _cut(found, _locate(view.data, view.offsets, folded(), classes(), *found))
-    byte = np.append(0, np.cumsum(_widths(raw), dtype=np.int32))  # of each raw character
-    code = np.repeat(np.arange(total, dtype=np.int32), _widths(codes))  # of each byte
-    starts, ends = byte[firsts[code[words.starts]]], byte[lasts[code[words.ends - 1]]]
-    text_starts = np.cumsum(text_bytes + 1) - text_bytes - 1
-    row = np.searchsorted(text_starts, starts, "right") - 1
-    counts = np.bincount(row, minlength=len(column))
-    return Words(
-        words.first,
-        words.second,
-        (starts - text_starts[row]).astype(np.int32),
-        (ends - text_starts[row]).astype(np.int32),
-        np.cumsum(counts) - counts,
-        counts,
-    )
+    view = texts(column)
+    runs = _runs(view)
+    size = int(view.offsets[-1] - view.offsets[0])
+    # A character that is folded alone grows from two bytes to three at most.
+    room = size + size // 2 + 4 * int(np.diff(runs.tables)[runs.which].sum())
+    data, firsts, lasts = np.empty(room, np.uint8), np.empty(room, np.int32), np.empty(room, np.int32)
+    offsets = np.empty(len(column) + 1, np.int64)
+    _unfold(view.data, view.offsets, folds_alone(), *runs, data, firsts, lasts, offsets)
+    found = _room(int(offsets[-1]), len(column))
+    words = _cut(found, _locate(data, offsets, folded(), classes(), *found))
+    base = np.repeat(offsets[:-1], words.counts)
+    return words._replace(starts=firsts[base + words.starts], ends=lasts[base + words.ends - 1])
 
 
 class _Runs(NamedTuple):
-    """What runs of characters are folded to, one behind the other."""
+    """Runs of characters that are folded together, with the one before them, and what they are folded to."""
 
-    lengths: Ints
-    """Folded characters of each run."""
+    begins: Ints
+    """Byte in the column's data."""
+    stops: Ints
+    which: Ints
+    """Number of the run among the different ones."""
+    tables: Ints
+    """Where the folded characters of each different one begin; one more than there are."""
     codes: npt.NDArray[np.uint32]
-    firsts: Ints
-    lasts: Ints
-    """The characters of the run, from `firsts` to before `lasts`, that each folded one stands for."""
+    firsts: Places
+    lasts: Places
+    """Bytes of the run, from `firsts` to before `lasts`, that each folded character stands for."""
 
 
-def _runs(text: str, raw: npt.NDArray[np.uint32], begins: Ints, stops: Ints) -> _Runs:
-    """The runs of a text (`raw`: its code points), those of up to three characters looked up by their code points."""
-    length = stops - begins
-    keys = np.zeros(len(begins), np.int64)
-    for place in range(3):
-        here = raw[np.minimum(begins + place, len(raw) - 1)].astype(np.int64)
-        keys = keys << 21 | np.where(place < length, here, 0)
-    keys[length > 3] = -1 - np.flatnonzero(length > 3)  # each by itself
-    _, examples, which = np.unique(keys, return_index=True, return_inverse=True)
-    lengths, codes, firsts, lasts = [], [], [], []
+def _runs(view: Texts) -> _Runs:
+    room = int(view.offsets[-1] - view.offsets[0]) // 2 + len(view.offsets)
+    begins, stops, keys = (np.empty(room, np.int64) for _ in range(3))
+    count = _find(view.data, view.offsets, fitting(), begins, stops, keys)
+    _, examples, which = np.unique(keys[:count], return_index=True, return_inverse=True)
+    pieces: list[str] = []
+    firsts: list[int] = []
+    lasts: list[int] = []
+    tables = [0]
     for begin, stop in zip(begins[examples].tolist(), stops[examples].tolist(), strict=True):
-        run = text[begin:stop]
-        at = size = 0
-        for characters, piece in _apart(run) if len(run) <= _SHORT else _first_apart(run):
-            codes.append(piece)
+        run = view.data[begin:stop].tobytes().decode()
+        at = 0
+        for raw, piece in _apart(run) if len(run) <= _SHORT else _first_apart(run):
+            pieces.append(piece)
             firsts += [at] * len(piece)
-            at += characters
+            at += len(raw.encode())
             lasts += [at] * len(piece)
-            size += len(piece)
-        lengths.append(size)
-    table = np.frombuffer("".join(codes).encode("utf-32-le"), "<u4")
-    sizes = np.array(lengths, np.int64)
-    mine = sizes[which]
-    rows = np.repeat((np.cumsum(sizes) - sizes)[which] - np.cumsum(mine) + mine, mine) + np.arange(int(mine.sum()))
-    return _Runs(mine, table[rows], np.array(firsts, np.int64)[rows], np.array(lasts, np.int64)[rows])
+        tables.append(len(firsts))
+    return _Runs(
+        begins[:count],
+        stops[:count],
+        which,
+        np.array(tables, np.int64),
+        np.frombuffer("".join(pieces).encode("utf-32-le"), "<u4"),
+        np.array(firsts, np.int32),
+        np.array(lasts, np.int32),
+    )
 
 
-def _widths(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]:
-    """The bytes that code points have in UTF-8."""
-    return 1 + (codes >= 0x80).astype(np.int8) + (codes >= 0x800) + (codes >= 0x10000)
+@njit
+def _find(data: Any, offsets: Any, letters: Any, begins: Any, stops: Any, keys: Any) -> int:
+    """Writes where the runs lie, and keys that are equal for equal runs; gives their number."""
+    found = 0
+    for row in range(len(offsets) - 1):
+        at, end = offsets[row], offsets[row + 1]
+        before = np.int64(-1)
+        code = np.int64(0)
+        while at < end:
+            here = np.int64(code_at(data, at))
+            if letters[here] != UNFIT:
+                before, code = at, here
+                at += width(data[at])
+                continue
+            begins[found] = at if before < 0 else before
+            length = 0 if before < 0 else 1
+            key = np.int64(0) if before < 0 else code + 1
+            while at < end:
+                here = np.int64(code_at(data, at))
+                if letters[here] != UNFIT:
+                    break
+                length += 1
+                key = key << 21 | here + 1  # three fill it
+                at += width(data[at])
+            stops[found] = at
+            keys[found] = key if length <= 3 else -1 - found  # each long one by itself
+            found += 1
+            before = np.int64(-1)
+    return found
+
+
+@njit
+def _unfold(
+    data: Any, offsets: Any, alone: Any, begins: Any, stops: Any, which: Any, tables: Any, codes: Any,
+    firsts: Any, lasts: Any, out: Any, out_firsts: Any, out_lasts: Any, out_offsets: Any,
+) -> None:  # fmt: skip
+    """Writes the folded texts, and for each of their bytes which bytes of the raw text it stands for."""
+    written = np.int64(0)
+    run = 0
+    for row in range(len(offsets) - 1):
+        out_offsets[row] = written
+        base = at = offsets[row]
+        while at < offsets[row + 1]:
+            if run < len(begins) and begins[run] == at:
+                for place in range(tables[which[run]], tables[which[run] + 1]):
+                    to = put(np.int64(codes[place]), out, written)
+                    out_firsts[written:to] = at - base + firsts[place]
+                    out_lasts[written:to] = at - base + lasts[place]
+                    written = to
+                at = stops[run]
+                run += 1
+            else:
+                behind = at + width(data[at])
+                to = put(np.int64(alone[code_at(data, at)]), out, written)
+                for byte in range(written, to):
+                    out_firsts[byte], out_lasts[byte] = at - base, behind - base
+                written, at = to, behind
+    out_offsets[len(offsets) - 1] = written
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _apart(run: str) -> tuple[tuple[int, str], ...]:
-    """A short run in the smallest pieces that, folded by themselves, give what the run gives: (characters, folded)."""
+def _apart(run: str) -> tuple[tuple[str, str], ...]:
+    """A short run in the smallest pieces that, folded by themselves, give what the run gives: (raw, folded)."""
     whole = fold(run)
     for cut in range(1, len(run)):
         head, tail = fold(run[:cut]), fold(run[cut:])
         if head + tail == whole:
-            return ((cut, head), *_apart(run[cut:]))
-    return ((len(run), whole),)
+            return ((run[:cut], head), *_apart(run[cut:]))
+    return ((run, whole),)
 
 
-def _first_apart(run: str) -> tuple[tuple[int, str], ...]:
+def _first_apart(run: str) -> tuple[tuple[str, str], ...]:
     """The same for a long one, of which only the first character is taken off."""
     whole = fold(run)
     head, tail = fold(run[:1]), fold(run[1:])
-    return ((1, head), (len(run) - 1, tail)) if head + tail == whole else ((len(run), whole),)
+    return ((run[:1], head), (run[1:], tail)) if head + tail == whole else ((run, whole),)

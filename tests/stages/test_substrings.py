@@ -20,6 +20,7 @@ from stages.substrings.cut import Cuts
 from stages.substrings.groups import Sharing
 from stages.substrings.located import Words, located, pieces
 from stages.substrings.repeated import repeated
+from stages.text.characters import CODES, folds_alone
 from stages.text.column import Edits, edited
 
 ODD = "aßﬁ½…①Ⅷe\u0301é가각\u1100\u1161 ,。\u200b\u200d2⁵ǅ\u0345ำก่\u0e4d\u0e32กंक़\u093c中文\n²。 ㈀\u0338\u00a8"
@@ -271,3 +272,12 @@ def test_planted_stretches() -> None:
     column = pa.array([*donors, *planted])
     assert sum(a != b for a, b in zip(planted, hosts, strict=True)) > 60
     assert cut_text(column.to_pylist(), 50) == [*donors, *hosts]
+
+
+def test_room_for_folded_texts() -> None:
+    """A text of letters that grow when they are folded would be written beyond the end of its memory."""
+    widths = [1 + (np.array(codes) >= 0x80) + (np.array(codes) >= 0x800) + (np.array(codes) >= 0x10000)
+              for codes in (np.arange(CODES), folds_alone())]  # fmt: skip
+    assert (2 * widths[1] <= 3 * widths[0]).all()
+    text = "\u023a" * 1000 + "\u0301" + "ﬁ" * 1000 + "\ufdfa" * 100
+    assert len(folded_words(text)) == len(located(pa.array([text])).first)
