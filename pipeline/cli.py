@@ -141,6 +141,12 @@ def inspect(
     contamination: Annotated[
         bool, typer.Option("--contamination", help="By benchmark item of `decontaminate`: documents that hold it.")
     ] = False,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="Duplicates: sizes and reasons, the largest clusters with their texts.")
+    ] = False,
+    most: Annotated[
+        int, typer.Option("-n", metavar="N", min=0, help="With --clusters: so many of the largest, and chains.")
+    ] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: the funnel with its reasons, sources, languages, gaps, duplicates, tokens, mixture, shards.
@@ -151,8 +157,10 @@ def inspect(
     Example: corpusmill inspect runs/demo --rules
     Example: corpusmill inspect runs/demo --what-if gopher_quality.min_words=80
     Example: corpusmill inspect runs/demo --contamination
+    Example: corpusmill inspect runs/demo --clusters -n 3
     """
-    from pipeline.look import balance, overview
+    from pipeline.look import balance, clusterview, overview
+    from pipeline.look import clusters as groups
     from pipeline.look import contamination as items
     from pipeline.look import rules as look
     from pipeline.look import scores as spread
@@ -166,6 +174,7 @@ def inspect(
         "--topics": (topics, subjects.report, subjects.print_report),
         "--bias": (bias, balance.report, balance.print_report),
         "--contamination": (contamination, items.report, items.print_report),
+        "--clusters": (clusters, lambda run: groups.report(run, most), clusterview.print_report),
     }
     chosen = [name for name, (wanted, _, _) in views.items() if wanted]
     if len(chosen) > 1:

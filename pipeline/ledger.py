@@ -248,6 +248,25 @@ class Ledger:
         except FileNotFoundError:
             return set()
 
+    def note_removed(self, row: Row, folders: Iterable[str]) -> None:
+        """Notes that the parts of this row in these folders are about to be deleted, and are not to be missed."""
+        path = self.folder / "removed" / row.phase / row.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(" ".join(sorted({*folders, *self.removed(row)})))
+        os.replace(temporary, path)
+
+    def release(self, rows: Iterable[Row]) -> None:
+        """Deletes the parts of rows whose work is used up. The rows stay, and their units count as done."""
+        there = [row for row in rows if any((self.out / part.path).exists() for part in row.parts)]
+        for row in there:
+            self.note_removed(row, {part.path.split("/")[0] for part in row.parts})
+        if there:
+            os.sync()  # every note is on the disk before the first file goes
+        for row in there:
+            for part in row.parts:
+                (self.out / part.path).unlink(missing_ok=True)
+
     def set_complete(self, complete: bool) -> None:
         """Notes that every unit of the recipe is done, and what the files that say so hold; or takes that back."""
         path = self.folder / "complete.json"

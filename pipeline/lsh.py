@@ -1,30 +1,36 @@
-"""Near duplicates from MinHash signatures: one band of LSH at a time, every pair verified.
+"""Near duplicates from MinHash signatures: band tables, and the join of one stretch of one of them.
 
-A band sorts the documents by their values in a few rows of the signature; documents with equal values
-fall into one bucket. Buckets propose, the whole signatures decide: a pair becomes an edge where at least
-`min_equal` of its values agree. A bucket is not joined with itself. Its identical signatures are
-collapsed first, then a document is compared only with those that no edge has reached yet; so a bucket
-of k documents that are copies of one another costs k comparisons, and its edges connect exactly what
-all k² pairs would connect.
+A band is a few columns of the signatures; documents that agree in them share a bucket. A part's band table holds, band
+by band, the keys of its documents in ascending order, and the rows that they belong to; so the documents of one
+range of keys are a slice of each part's table, whatever the number of ranges. The join of a range sorts its slices into
+buckets and has `pipeline.matching` compare the signatures.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import matching
 from pipeline.ids import starts
-
-Rows = npt.NDArray[np.int64]
+from pipeline.signed import Rows, SignedPart, mapped, shingle_sets, signatures, starts_of
+from stages.kernels import njit
 
 MAX_COMPARISONS = 1 << 26
-"""Comparisons that one bucket may cost before the search in it is narrowed; see `edges_of_band`."""
-
-_CHUNK = 1 << 14  # signatures compared at once: 16 MB of values at 128 permutations
+"""Comparisons that one bucket may cost before the search in it is narrowed; see `pipeline.matching`."""
+FREE = 128
+"""Comparisons a member that a bucket may cost before it is refined."""
+RANGE_ROWS = 1 << 20
+"""Rows of a band table that one range has at most, where keys are spread evenly."""
+MARGIN = 3.0
+"""Standard errors below the threshold from which on a pair's estimate has its shingle sets compared."""
 
 
 @functools.cache
@@ -51,6 +57,32 @@ def bands_and_rows(threshold: float, permutations: int) -> tuple[int, int]:
     return best[1:]
 
 
+@dataclass(frozen=True)
+class Rule:
+    """When two documents count as near duplicates, and by which bands they are found."""
+
+    threshold: float
+    permutations: int
+    bands: int
+    rows: int
+    exact: bool
+    """Whether the Jaccard similarity of the shingle sets decides, and not its estimate."""
+
+    @property
+    def need(self) -> int:
+        """The least number of equal values in two signatures: that of the threshold or, where the shingle sets
+        decide, of what lies `MARGIN` standard errors below it."""
+        if not self.exact:
+            return min_equal(self.threshold, self.permutations)
+        error = math.sqrt(self.threshold * (1 - self.threshold) / self.permutations)
+        return min_equal(max(self.threshold - MARGIN * error, 0.0), self.permutations)
+
+    @property
+    def millionths(self) -> int:
+        """The threshold for the shingle sets; 0 where the estimate decides."""
+        return round(self.threshold * 1e6) if self.exact else 0
+
+
 def min_equal(threshold: float, permutations: int) -> int:
     """The least number of equal values with which a pair's estimate, equal / permutations, meets the threshold.
 
@@ -60,203 +92,137 @@ def min_equal(threshold: float, permutations: int) -> int:
     return max(1, math.ceil(threshold * permutations - 1e-6))
 
 
-@dataclass(frozen=True)
-class BandEdges:
-    """The verified edges of one band, and how hard they were to find."""
+def band_table(values: npt.NDArray[np.uint32], bands: int, rows: int) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """(bands, documents) the keys of each band in ascending order, and the row of each.
 
-    left: Rows
-    """(edges,) document that stood as the leader; `right` is the one that it was compared with."""
-    right: Rows
-    equal: npt.NDArray[np.int32]
-    """(edges,) values that the two signatures share, at least `min_equal`."""
+    A key is a 64-bit hash of the band's values: equal values give equal keys; unequal ones may with probability
+    2^-64, which costs a comparison and no error.
+    """
+    keys = np.empty((bands, len(values)), np.uint64)
+    _band_keys(values, rows, keys)
+    order = np.argsort(keys, axis=1, kind="stable")
+    return np.take_along_axis(keys, order, 1), order
+
+
+def write_band_table(values: npt.NDArray[np.uint32], bands: int, rows: int, path: Path) -> None:
+    """A part's band table as a file: all keys (uint64), then all rows (uint32)."""
+    keys, order = band_table(values, bands, rows)
+    with path.open("wb") as file:
+        file.write(keys.astype("<u8").tobytes())
+        file.write(order.astype("<u4").tobytes())
+
+
+def ranges_of(documents: int) -> int:
+    """How many ranges of keys a band table of so many documents is cut into: a power of two."""
+    return 1 << max(0, math.ceil(math.log2(max(1, documents) / RANGE_ROWS)))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the join must know of each document, by its number."""
+
+    rank: npt.NDArray[np.uint32]
+    """(documents,) its place in the total order, older generations first."""
+    alone: npt.NDArray[np.bool_]
+    """(documents,) whether it takes no part, as a loser by exact equality."""
+    known: npt.NDArray[np.uint32]
+    """(documents of earlier runs,) the rank of the survivor of each one's cluster; they come first."""
+    bounds: Rows
+    """(generations + 1,) the rank at which each generation begins, and the number of documents."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The edges of one range of one band."""
+
+    left: npt.NDArray[np.uint32]
+    """(edges,) ranks; the lesser one of the pair."""
+    right: npt.NDArray[np.uint32]
     buckets: int
     """Buckets of two documents or more."""
-    largest: int
-    """Documents in the largest bucket."""
-    rounds: int
-    comparisons: int
-    narrowed: int
-    """Buckets that went over `max_comparisons`."""
-    unresolved: int
-    """Documents left behind uncompared with a part of their bucket, because it went over twice that."""
+    figures: npt.NDArray[np.int64]
+    """See `pipeline.matching`."""
 
 
-def band_keys(signatures: npt.NDArray[np.integer], band: int, rows: int, members: Rows) -> npt.NDArray[np.uint64]:
-    """One 64-bit key for each member over its values in a band. Equal values give equal keys; unequal ones
-    may with probability 2^-64, which costs a comparison and no error."""
-    keys = np.empty(len(members), np.uint64)
-    for start in range(0, len(members), 1 << 16):  # whole rows of a memory-mapped file at a time
-        part = np.asarray(signatures[members[start : start + (1 << 16)], band * rows : (band + 1) * rows])
-        keys[start : start + len(part)] = _mixed(part)
-    return keys
+def join(
+    parts: Sequence[SignedPart], order: Order, rule: Rule, band: int, piece: tuple[int, int], scratch: Path,
+    most: int = MAX_COMPARISONS,
+) -> Joined:  # fmt: skip
+    """The edges among the documents of range `piece[0]` of `piece[1]` of a band.
 
-
-def edges_of_band(
-    signatures: npt.NDArray[np.integer],
-    band: int,
-    rows: int,
-    min_equal: int,
-    rank: Rows,
-    members: Rows | None = None,
-    max_comparisons: int = MAX_COMPARISONS,
-) -> BandEdges:
-    """The verified edges of one band: columns band × rows up to (band + 1) × rows.
-
-    `signatures` is (documents, permutations), an array or a memory map; `rank` (documents,) the place of
-    each document in the total order; `members` the rows that take part (None: all). Edges are row numbers
-    of `signatures`. Together they connect, within each bucket, exactly the documents that the verified
-    pairs of that bucket connect, whatever the order of the rows.
-
-    Memory: about 40 bytes a member, beside two chunks of signatures.
-
-    The one costly case is a large bucket of documents that agree in the band and are dissimilar as a
-    whole: each leader is compared with all others. A bucket that has cost `max_comparisons` goes on with
-    leaders alone (a document that was already reached is not compared any more, so a chain of pairs may
-    stay apart), and at twice that it is left: its pairs then rest on the other bands. Both are counted,
-    and both fall alike for every order of the rows, since leaders are taken by `rank`.
+    Memory: about 60 bytes a document of the range, and a signature for each one that shares its bucket.
     """
-    if members is None:
-        members = np.arange(len(signatures), dtype=np.int64)
-    keys = band_keys(signatures, band, rows, members)
-    return band_candidates(keys, signatures, min_equal, rank, members, max_comparisons)
+    keys, documents = _slices(parts, rule.bands, band, piece)
+    stays = ~order.alone[documents]
+    keys, documents = keys[stays], documents[stays]
+    keys, documents = _in_buckets(keys, documents)
+    if len(order.known):  # buckets without a new document are left alone
+        begins = starts(keys)
+        fresh = np.add.reduceat(documents >= len(order.known), np.flatnonzero(begins)) if len(keys) else keys[:0]
+        stays = (fresh > 0)[np.cumsum(begins) - 1] if len(keys) else begins
+        keys, documents = keys[stays], documents[stays]
+    rank = order.rank[documents]
+    place = np.lexsort((rank, keys))
+    begins = starts(keys)  # the same in either order
+    documents, rank = documents[place], rank[place]
+    bounds = np.append(np.flatnonzero(begins), len(keys)).astype(np.int64)
+    values = signatures(parts, documents, rule.permutations, scratch)
+    sets, ends = shingle_sets(parts, documents) if rule.exact else (np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))
+    known = np.full(len(documents), -1, np.int64)
+    old = documents < len(order.known)
+    known[old] = order.known[documents[old]]
+    generation = np.searchsorted(order.bounds, rank, "right")
+    figures = np.zeros(matching.FIGURES, np.int64)
+    edges = matching.match(
+        bounds, generation, known, values, rule.need, sets, ends, rule.millionths, most, figures, band, rule.rows,
+        FREE,
+    )  # fmt: skip
+    one, other = rank[edges[:, 0]], rank[edges[:, 1]]
+    return Joined(np.minimum(one, other), np.maximum(one, other), len(bounds) - 1, figures)
 
 
-def band_candidates(
-    keys: npt.NDArray[np.uint64],
-    signatures: npt.NDArray[np.integer],
-    min_equal: int,
-    rank: Rows,
-    members: Rows,
-    max_comparisons: int = MAX_COMPARISONS,
-) -> BandEdges:
-    """`edges_of_band` for given bucket keys (members,): equal keys are one bucket."""
+def _slices(
+    parts: Sequence[SignedPart], bands: int, band: int, piece: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """The keys of a range of a band, and the documents that have them."""
+    number, count = piece
+    width = (1 << 64) // count
+    keys, documents = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for part, first in zip(parts, starts_of(parts)[:-1], strict=True):
+        assert part.bands is not None
+        if not part.rows:
+            continue
+        entries = bands * part.rows
+        table = mapped(part.bands, "<u4")
+        values = table[: 2 * entries].view("<u8").reshape(bands, -1)[band]
+        low = int(np.searchsorted(values, np.uint64(number * width)))
+        high = len(values) if number + 1 == count else int(np.searchsorted(values, np.uint64((number + 1) * width)))
+        rows = table[2 * entries :].reshape(bands, -1)[band]
+        keys.append(values[low:high])
+        documents.append(rows[low:high].astype(np.int64) + first)
+    return np.concatenate(keys), np.concatenate(documents)
+
+
+def _in_buckets(keys: npt.NDArray[np.uint64], documents: Rows) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """Those whose key another one has too, by key."""
     order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    sizes = np.diff(np.r_[np.flatnonzero(starts(keys)), len(keys)])
-    shared = np.repeat(sizes > 1, sizes)
-    documents = members[order[shared]]
-    bucket = np.repeat(np.arange(int((sizes > 1).sum())), sizes[sizes > 1])
-    search = _Search(signatures, min_equal, max_comparisons)
-    documents, bucket = search.collapse(documents, bucket, rank)
-    search.resolve(documents, bucket)
-    empty = np.zeros(0, np.int64)
-    return BandEdges(
-        left=np.concatenate([empty, *search.left]),
-        right=np.concatenate([empty, *search.right]),
-        equal=np.concatenate([np.zeros(0, np.int32), *search.equal]),
-        buckets=int((sizes > 1).sum()),
-        largest=int(sizes.max(initial=0)),
-        rounds=search.rounds,
-        comparisons=search.comparisons,
-        narrowed=search.narrowed,
-        unresolved=search.unresolved,
-    )
+    keys, documents = keys[order], documents[order]
+    begins = starts(keys)
+    alone = begins & np.append(begins[1:], True)[: len(begins)]
+    return keys[~alone], documents[~alone]
 
 
-def equal_values(signatures: npt.NDArray[np.integer], left: Rows, right: Rows) -> npt.NDArray[np.int32]:
-    """(pairs,) number of equal values in the signatures of each pair; over permutations: its estimate."""
-    equal = np.empty(len(left), np.int32)
-    for start in range(0, len(left), _CHUNK):
-        span = slice(start, start + _CHUNK)
-        equal[span] = np.count_nonzero(signatures[left[span]] == signatures[right[span]], axis=1)
-    return equal
-
-
-class _Search:
-    """The edges found so far, and the search within buckets."""
-
-    def __init__(self, signatures: npt.NDArray[np.integer], min_equal: int, max_comparisons: int) -> None:
-        self.signatures, self.min_equal, self.max_comparisons = signatures, min_equal, max_comparisons
-        self.left: list[Rows] = []
-        self.right: list[Rows] = []
-        self.equal: list[npt.NDArray[np.int32]] = []
-        self.rounds = self.comparisons = self.narrowed = self.unresolved = 0
-
-    def keep(self, left: Rows, right: Rows, equal: npt.NDArray[np.int32]) -> None:
-        self.left.append(left)
-        self.right.append(right)
-        self.equal.append(equal)
-
-    def collapse(self, documents: Rows, bucket: Rows, rank: Rows) -> tuple[Rows, Rows]:
-        """Joins identical signatures of a bucket to the one of least rank, and returns the ones that stay,
-        ordered by bucket and rank. A document in a bucket of 100,000 copies thus costs one comparison."""
-        digest = band_keys(self.signatures, 0, self.signatures.shape[1], documents)
-        order = np.lexsort((rank[documents], digest, bucket))
-        documents, bucket, digest = documents[order], bucket[order], digest[order]
-        first = starts(bucket, digest)
-        leader = documents[first][np.cumsum(first) - 1]
-        copies = np.flatnonzero(~first)
-        equal = equal_values(self.signatures, leader[copies], documents[copies])
-        same = equal == self.signatures.shape[1]  # false only where two digests collide
-        self.comparisons += len(copies)
-        self.keep(leader[copies][same], documents[copies][same], equal[same])
-        stays = first
-        stays[copies[~same]] = True
-        documents, bucket = documents[stays], bucket[stays]
-        order = np.lexsort((rank[documents], bucket))
-        return documents[order], bucket[order]
-
-    def resolve(self, documents: Rows, bucket: Rows) -> None:
-        """Breadth-first search in all buckets at once; documents come ordered by bucket and rank.
-
-        A round compares in each bucket one leader with the documents that no edge has reached. Those that
-        are verified wait in the bucket's queue to lead in their turn; where the queue is empty, the least
-        of the rest leads.
-        """
-        if not len(documents):
-            return
-        count = int(bucket[-1]) + 1
-        head = np.searchsorted(bucket, np.arange(count))
-        tail = head.copy()  # the queue of a bucket is queue[head:tail], in the bucket's own stretch
-        queue = np.empty_like(documents)
-        cost = np.zeros(count, np.int64)
-        rest = np.arange(len(documents))  # positions of those that no edge has reached
-        while True:
-            least = starts(bucket[rest])
-            least &= head[bucket[rest]] == tail[bucket[rest]]
-            roots = rest[least]
-            queue[tail[bucket[roots]]] = documents[roots]
-            tail[bucket[roots]] += 1
-            rest = rest[~least]
-            if not len(rest):
-                return
-            home = bucket[rest]
-            leader = queue[head[home]]
-            equal = equal_values(self.signatures, leader, documents[rest])
-            hit = equal >= self.min_equal
-            self.keep(leader[hit], documents[rest[hit]], equal[hit])
-            self.rounds += 1
-            self.comparisons += len(rest)
-            active, tried = np.unique(home, return_counts=True)
-            head[active] += 1
-            cost[active] += tried
-            reached = home[hit]
-            place = np.arange(len(reached)) - np.searchsorted(reached, reached)
-            queue[tail[reached] + place] = documents[rest[hit]]
-            np.add.at(tail, reached, 1)
-            rest = rest[~hit]
-            rest = self._bounded(rest, bucket, active, cost, head, tail)
-
-    def _bounded(self, rest: Rows, bucket: Rows, active: Rows, cost: Rows, head: Rows, tail: Rows) -> Rows:
-        """Narrows the buckets that have cost too much; returns what is still to be compared."""
-        costly = active[cost[active] >= self.max_comparisons]
-        if not len(costly):
-            return rest
-        head[costly] = tail[costly]  # from here on, leaders alone
-        self.narrowed = int((cost >= self.max_comparisons).sum())
-        left = np.isin(bucket[rest], costly[cost[costly] >= 2 * self.max_comparisons])
-        self.unresolved += int(left.sum())
-        return rest[~left]
-
-
-def _mixed(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    """(n,) a 64-bit hash of each row: multiply-and-shift of splitmix64 (Steele et al. 2014), column by column."""
-    key = np.full(len(values), 0x9E3779B97F4A7C15, np.uint64)
-    for column in range(values.shape[1]):
-        key ^= values[:, column].astype(np.uint64)
-        key ^= key >> np.uint64(30)
-        key *= np.uint64(0xBF58476D1CE4E5B9)
-        key ^= key >> np.uint64(27)
-        key *= np.uint64(0x94D049BB133111EB)
-        key ^= key >> np.uint64(31)
-    return key
+@njit
+def _band_keys(values: Any, rows: int, keys: Any) -> None:
+    """splitmix64 (Steele et al. 2014) over the values of each band."""
+    for document in range(len(values)):
+        for band in range(len(keys)):
+            key = np.uint64(0x9E3779B97F4A7C15)
+            for column in range(band * rows, (band + 1) * rows):
+                key ^= np.uint64(values[document, column])
+                key ^= key >> np.uint64(30)
+                key *= np.uint64(0xBF58476D1CE4E5B9)
+                key ^= key >> np.uint64(27)
+                key *= np.uint64(0x94D049BB133111EB)
+                key ^= key >> np.uint64(31)
+            keys[band, document] = key

@@ -20,7 +20,6 @@ from pipeline.storage.address import is_remote, local_path, option_problems
 from stages.base import Stage
 from stages.registry import STAGES, find, make
 
-SURVIVOR_ORDERS = ("source", "length", "date", "id")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 """The special token that each boundary policy needs."""
 READ_LABEL = "read"
@@ -58,6 +57,11 @@ class Input(Model):
     )
     fields: dict[str, str] = Field({}, description="for tables: our name (text, url, date, title, language) to theirs")
     options: dict[str, str] = Field({}, description="settings of the format, such as `delimiter` of csv")
+    generation: int = Field(
+        0,
+        ge=0,
+        description="age of the crawl for deduplication: documents of a lower one are never lost to higher ones",
+    )
     allow_incomplete: bool = Field(
         False, description="whether empty files and files cut off at their end are fine; else the run ends with code 3"
     )
@@ -141,6 +145,33 @@ class Near(Model):
     threshold: float = Field(0.8, gt=0, lt=1, description="Jaccard similarity from which two documents are duplicates")
     permutations: int = Field(128, ge=16, le=1024, description="values in a signature")
     ngram: int = Field(5, ge=1, le=50, description="words in a shingle (characters in scripts without spaces)")
+    bands: int | None = Field(
+        None, ge=1, description="bands of a signature, with `rows`; left out: the best for the threshold (datasketch's)"
+    )
+    rows: int | None = Field(None, ge=1, description="values in a band")
+    verify: Literal["estimate", "exact"] = Field(
+        "estimate",
+        description="what a pair must meet the threshold by: the estimate from its signatures, or the Jaccard "
+        "similarity of its sets of shingles (3.6 kB a document of 450 words on disk)",
+    )
+    max_cluster: int = Field(
+        10_000, ge=2,
+        description="documents that may hang together by chains of pairs; a larger cluster is taken apart, and each "
+        "document loses only to one that it resembles itself",
+    )  # fmt: skip
+    stars_from: int = Field(
+        500_000_000, ge=1,
+        description="documents from which on clusters are found by rounds over files, of which no process holds more "
+        "than a part (large-star and small-star), and not by union-find in one process; the result is the same",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _bands_and_rows(self) -> Near:
+        if (self.bands is None) != (self.rows is None):
+            raise ValueError("`bands` and `rows` go together")
+        if self.bands and self.rows and self.bands * self.rows > self.permutations:
+            raise ValueError(f"{self.bands} bands of {self.rows} rows are more than {self.permutations} permutations")
+        return self
 
 
 class Dedup(Model):
@@ -148,9 +179,20 @@ class Dedup(Model):
 
     exact: list[Literal["url", "text"]] = Field([], description="keys that are equal only for duplicates")
     near: Near | None = Field(None, description="near duplicates by MinHash-LSH")
-    survivor: list[Literal["source", "length", "date", "id"]] = Field(
-        ["source", "length", "date", "id"],
-        description="the order of who stays: source as the inputs list them, longer text, earlier date, least id",
+    survivor: list[Literal["source", "quality", "length", "date", "id"]] = Field(
+        ["source", "quality", "length", "date", "id"],
+        description="the order of who stays: source as the inputs list them, higher `quality`, longer text, earlier "
+        "date, least id; always behind the generation of the inputs, older first",
+    )
+    quality: Pattern | None = Field(
+        None, description="a column of numbers that a stage wrote, more is better, such as `extraction_score`"
+    )
+    mode: Literal["drop", "mark"] = Field(
+        "drop",
+        description="mark: duplicates stay, with `cluster_size` and `duplicate_of`, for a mixture that weighs by them",
+    )
+    index: Pattern | None = Field(
+        None, description="folder that remembers the documents of earlier crawls, and gets those of this run"
     )
 
 
@@ -399,6 +441,9 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     for name in recipe.host.repeated_lines.sources if recipe.host else ():
         if name not in sources:
             problems.append(f"host.repeated_lines.sources: no input has the source '{name}'.{nearest(name, sources)}")
+    dedup = recipe.dedup
+    if dedup and dedup.index is not None and len({item.generation for item in recipe.inputs}) > 1:
+        problems.append("dedup.index: a run adds one crawl at a time; give its inputs one `generation`, or none")
     labels = recipe.labels()
     for name in recipe.expect:
         if name not in labels:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import accounts, listing, pins
+from pipeline import accounts, index, listing, pins
 from pipeline.driver import DIED
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
@@ -95,39 +95,75 @@ def run(order: Order) -> dict[str, int]:
     done: dict[str, int] = {}
     listing.begin()
     listing.progress = functools.partial(_announce_looks, order)
+    index.begin(context)
     _try_once_more(context)
     pins.gather(context.ledger)  # of a run that was stopped in mid-phase
     for phase in PHASES.values():
         tasks = phase.tasks(context)
         pending = missing(phase, tasks, context)
+        if phase.spent is not None and _used_up(phase, pending, context):
+            context.ledger.keep_only(phase.name, [])
+            tasks = pending = phase.tasks(context)
         for name, units in removed_but_needed(context, pending).items():
-            _announce(order, PHASES[name], f"{name}-again", units, units)
-            desk = order.desk / f"{name}-again-for-{phase.name}"
-            desk.mkdir()
-            _do(PHASES[name], units, order, desk)
-            done[name] += len(units)
+            done[name] += _again(PHASES[name], units, order, phase.name)
         _announce(order, phase, phase.name, tasks, pending)
         context.ledger.keep_only(phase.name, [task.key for task in tasks])
+        done[phase.name] = len(pending)
         if pending:
             context.ledger.set_complete(False)
             if phase.name == "shard":
                 (context.out / "corpus.json").unlink(missing_ok=True)  # it describes the shards that go now
             for number, group in enumerate(_groups(phase, tasks, pending, context)):
-                desk = order.desk / f"{phase.name}-{number}"
-                desk.mkdir()
-                _do(phase, group, order, desk)
+                _do(phase, group, order, f"{phase.name}-{number}")
                 accounts.check_bands(context, phase.name, final=False)
             context.known.clear()
             pins.gather(context.ledger)
+        if phase.spent is not None:
+            done[phase.name] += _rounds(phase, order, f"{phase.name}-round")
         accounts.check_bands(context, phase.name, final=True)
-        done[phase.name] = len(pending)
     from pipeline.phases import shard
 
     shard.finish(context)
     context.ledger.sweep()
     context.ledger.set_complete(True)
     accounts.check_identities(context)
+    index.add(context)
     return done
+
+
+def _rounds(phase: Phase, order: Order, name: str) -> int:
+    """Brings a phase whose units follow from one another to its end; returns units done."""
+    context = order.context
+    assert phase.spent is not None
+    done = turn = 0
+    while True:
+        context.ledger.release(phase.spent(context))
+        tasks = phase.tasks(context)
+        pending = missing(phase, tasks, context)
+        if not pending:
+            return done
+        _announce(order, phase, phase.name, tasks, pending)
+        _do(phase, pending, order, f"{name}-{turn}")
+        context.known.clear()
+        done, turn = done + len(pending), turn + 1
+
+
+def _again(phase: Phase, units: list[Task], order: Order, wanted_by: str) -> int:
+    """Does units anew whose parts were taken away, a phase in rounds from its first one on; returns units done."""
+    name = f"{phase.name}-again-for-{wanted_by}"
+    if phase.spent is not None:
+        order.context.ledger.keep_only(phase.name, [])
+        return _rounds(phase, order, name)
+    _announce(order, phase, f"{phase.name}-again", units, units)
+    _do(phase, units, order, name)
+    return len(units)
+
+
+def _used_up(phase: Phase, pending: list[Task], context: Context) -> bool:
+    """Whether a unit of a phase in rounds is to be done that reads files of an earlier round which were deleted."""
+    gone = {part.path for row in context.ledger.rows(phase.name) for part in row.parts}
+    read = {path for task in pending for path in _reads(task) if path in gone}
+    return any(not (context.out / path).exists() for path in read)
 
 
 def _try_once_more(context: Context) -> None:
@@ -193,7 +229,9 @@ def _groups(phase: Phase, tasks: list[Task], pending: list[Task], context: Conte
     return [group for group in (first, rest) if group]
 
 
-def _do(phase: Phase, tasks: list[Task], order: Order, desk: Path) -> None:
+def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
+    desk = order.desk / name
+    desk.mkdir()
     amount = sum(task.size for task in tasks)
     workers = 1 if amount < phase.parallel_from else min(order.workers, len(tasks))
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do

@@ -29,6 +29,8 @@ class InputFile:
     options: tuple[tuple[str, str], ...] = ()
     listed: bool = False
     """Whether a list names it: then it may stay away."""
+    generation: int = 0
+    """Age of its crawl."""
 
 
 def input_files(recipe: Recipe) -> list[InputFile]:
@@ -60,8 +62,9 @@ def input_files(recipe: Recipe) -> list[InputFile]:
                 name = _name(path, pattern)
                 fields = tuple(sorted(item.fields.items())) if FORMATS[kind].mapped else ()
                 found[item.source, path] = InputFile(
-                    item.source, kind, path, name, fields, item.allow_incomplete, tuple(sorted(options.items()))
-                )
+                    item.source, kind, path, name, fields, item.allow_incomplete, tuple(sorted(options.items())),
+                    generation=item.generation,
+                )  # fmt: skip
             if files and len(problems) == before and (wrong := _unfit(found[item.source, files[0][0]])):
                 problems.append(f"inputs[{number}].fields: {wrong}")
     if problems:
@@ -84,7 +87,7 @@ def _listed(item: Input, number: int, problems: list[str]) -> list[InputFile]:
     fields = tuple(sorted(item.fields.items())) if FORMATS[item.format].mapped else ()
     options = tuple(sorted(item.options.items()))
     return [
-        InputFile(item.source, item.format, path, name, fields, item.allow_incomplete, options, True)
+        InputFile(item.source, item.format, path, name, fields, item.allow_incomplete, options, True, item.generation)
         for path, name in files
     ]
 

@@ -67,7 +67,7 @@ def carry_out(removal: Removal) -> None:
         for row in ledger.rows():
             touched = {part.path.split("/")[0] for part in row.parts} & going
             if touched:
-                _note(ledger.folder / "removed" / row.phase / row.key, touched | ledger.removed(row))
+                ledger.note_removed(row, touched)
         os.sync()  # every note is on the disk before the first file goes; one call, for there may be many
         for name in removal.files:
             _empty(removal.folder / name)
@@ -75,13 +75,6 @@ def carry_out(removal: Removal) -> None:
         raise UserError(f"{error.filename} cannot be removed: {error.strerror}. Mend it and clean again.") from error
     finally:
         lock.release()
-
-
-def _note(path: Path, folders: set[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(" ".join(sorted(folders)))
-    os.replace(temporary, path)
 
 
 def _empty(folder: Path) -> None:

@@ -135,11 +135,11 @@ def _sums(rows: list[Row], name: str, figures: tuple[str, ...]) -> dict[str, dic
 
 
 def _band_facts(ledger: Ledger) -> dict[str, int]:
-    rows = ledger.rows("bands")
+    rows = ledger.rows("join")
     if not rows:
         return {}
     return {
-        "bands": len(rows),
+        "bands": len({row.body["band"] for row in rows}),
         "edges": sum(row.body["edges"] for row in rows),
         "largest_bucket": max(row.body["largest"] for row in rows),
         "unresolved": sum(row.body["unresolved"] for row in rows),
@@ -196,8 +196,11 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     for title, of in (("Sources", "sources"), ("Languages", "languages")):
         console.print(_shares(title, facts[of], facts["tokens"][of]))
     if facts["clusters"]:
-        clusters = ", ".join(f"{count}x{size}" for size, count in facts["clusters"].items())
-        console.print(f"duplicate clusters (number x documents in it): {clusters}", highlight=False)
+        counts = {int(size): count for size, count in facts["clusters"].items()}
+        console.print(
+            f"duplicates: {sum(counts.values()):,} clusters, the largest of {max(counts):,} documents "
+            "(--clusters shows them)", highlight=False,
+        )  # fmt: skip
     if facts["tokenizer"]:
         one = facts["tokenizer"]
         console.print(

@@ -24,6 +24,13 @@ SCORES_NOT = (
 """Columns of documents that are no scores."""
 
 
+_STEERING = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_SPELLED = {
+    chr(code): f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _STEERING if chr(code) not in "\n\t"
+}
+"""Control characters, line ends that terminals do not agree on, and those that turn the direction of what follows."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run folder that is only read. Raises UserError where there is none."""
@@ -102,11 +109,9 @@ class RunFolder:
 
 
 def printable(text: str | None) -> str:
-    """Text from the crawl for a terminal: control characters, which could steer it, are spelled out."""
-    return "".join(
-        char if char in "\n\t" or not (char < " " or "\x7f" <= char < "\xa0") else f"\\x{ord(char):02x}"
-        for char in text or ""
-    )
+    """Text from the crawl for a terminal: control characters, which could steer it or turn its lines round, are
+    spelled out."""
+    return "".join(_SPELLED.get(char, char) for char in text or "")
 
 
 def one_line(text: str | None) -> str:

@@ -284,7 +284,7 @@ def _check_tokenizer(ledger: Ledger, rows: list[Row], report: Report) -> None:
 
 def _check_identities(ledger: Ledger, report: Report) -> None:
     """The books, where nothing that they are counted from is damaged."""
-    spoiled = ("documents/", "dropped/", "ledger/rows/clean", "ledger/rows/documents", "ledger/rows/clusters")
+    spoiled = ("documents/", "dropped/", "ledger/rows/clean", "ledger/rows/documents", "ledger/rows/losers")
     if not report.complete or any(damage.file.startswith(spoiled) for damage in report.damage):
         return
     report.identities = True

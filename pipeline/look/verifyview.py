@@ -27,7 +27,9 @@ def print_report(report: Report, console: Console) -> None:
         say.append("both identities")
     console.print(f"checked: {', '.join(say)}", highlight=False)
     if report.removed:
-        console.print(f"not there, as `corpusmill clean` removed them: {report.removed:,} parts", highlight=False)
+        console.print(
+            f"not there, as the run or `corpusmill clean` was done with them: {report.removed:,} parts", highlight=False
+        )
     if not report.complete:
         text = "the run is not complete, so its books and what is missing were not judged; run it again to go on"
         console.print(text, style="yellow", highlight=False)

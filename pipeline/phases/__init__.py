@@ -2,12 +2,14 @@
 
 `tasks(context)` are its units of work, known once the phases before it are done; `work(task, context, folder,
 reporter)` does one of them: it writes files into the attempt's folder and returns them with the body of the manifest
-row. `parallel_from` is the amount of work in bytes below which one worker does it, since a second would start longer
-than it works. A unit of a silent phase is one long step that reports nothing before its end. What a phase writes has
-a version: see `pipeline.versions`.
+row. Of a phase in rounds, which is one that has `spent`, the tasks are asked for again after they were done, until all
+of them are; `spent(context)` are the rows whose files nothing reads any more, which are then deleted. `parallel_from`
+is the amount of work in bytes below which one worker does it, since a second would start longer than it works. A unit
+of a silent phase is one long step that reports nothing before its end. What a phase writes has a version: see
+`pipeline.versions`.
 
-In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, clusters, documents, tokenizer,
-tokenise, plan, shard.
+In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, join, stars, clusters, losers,
+documents, tokenizer, tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.ledger import Staged
+from pipeline.ledger import Row, Staged
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task
 
@@ -30,10 +32,24 @@ class Phase(NamedTuple):
     tasks: Callable[[Context], list[Task]]
     work: Callable[[Task, Context, Path, Reporter], tuple[Sequence[Staged], dict[str, Any]]]
     silent: bool = False
+    spent: Callable[[Context], list[Row]] | None = None
 
 
 def _phases() -> dict[str, Phase]:
-    from pipeline.phases import clean, dedup, documents, host, index, shard, signatures, tokenise, tokenizer
+    from pipeline.phases import (
+        bands,
+        clean,
+        clusters,
+        documents,
+        exact,
+        host,
+        index,
+        shard,
+        signatures,
+        stars,
+        tokenise,
+        tokenizer,
+    )  # fmt: skip
 
     megabyte = 1 << 20
     row = [
@@ -43,12 +59,15 @@ def _phases() -> dict[str, Phase]:
         Phase("host_lines", ("lines",), 64 * megabyte, host.range_tasks, host.range_work, silent=True),
         Phase("host", ("clean", "host_lines"), 32 * megabyte, host.tasks, host.work),
         Phase("signatures", ("clean", "host"), 16 * megabyte, signatures.tasks, signatures.work),
-        Phase("exact", ("signatures",), 1 << 40, dedup.exact_tasks, dedup.exact_work, silent=True),
-        Phase("bands", ("exact",), 64 * megabyte, dedup.band_tasks, dedup.band_work, silent=True),
+        Phase("exact", ("signatures",), 1 << 40, exact.tasks, exact.work, silent=True),
+        Phase("bands", ("signatures",), 64 * megabyte, bands.tasks, bands.work),
+        Phase("join", ("signatures", "exact", "bands"), 64 * megabyte, bands.join_tasks, bands.join_work, silent=True),
         Phase(
-            "clusters", ("signatures", "exact", "bands"), 1 << 40, dedup.cluster_tasks, dedup.cluster_work, silent=True
+            "stars", ("exact", "join", "stars"), 64 * megabyte, stars.tasks, stars.work, silent=True, spent=stars.spent
         ),
-        Phase("documents", ("clean", "host", "clusters"), 64 * megabyte, documents.tasks, documents.work),
+        Phase("clusters", ("exact", "join", "stars"), 1 << 40, clusters.tasks, clusters.work, silent=True),
+        Phase("losers", ("signatures", "exact", "clusters"), 32 * megabyte, clusters.loser_tasks, clusters.losers_work),
+        Phase("documents", ("clean", "host", "losers"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import bound, groups, listing, measures, pins, prefix
-from pipeline.errors import UserError
+from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
 from pipeline.ledger import Staged
@@ -96,7 +96,8 @@ def split_specs(context: Context) -> list[tuple[dict[str, Any], list[list[Any]]]
             raise UserError(f"{task.spec['path']} changed while the run was at work; run again")
         told = {"digest": row.body["digest"], "unavailable": row.body.get("unavailable")}
         found.append((task.spec | told, row.body["splits"]))
-    return sorted(found, key=lambda item: (item[0]["source"], item[0]["digest"], item[0]["path"]))
+    order = ("source", "digest", "generation", "path")
+    return sorted(found, key=lambda item: tuple(item[0][name] for name in order))
 
 
 @dataclass
@@ -139,6 +140,8 @@ class Chain:
         """The columns of the documents part: the document schema and the stages' scores."""
         if context.recipe.tokenizer is not None:
             prefix.check(context.recipe.tokenizer.prefix_columns, self.schema)
+        if context.recipe.dedup is not None and context.recipe.dedup.quality is not None:
+            check_quality(context.recipe.dedup.quality, self.schema)
 
     def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
         if stage.limits() is None:
@@ -190,6 +193,16 @@ class Chain:
             if batch.num_rows:
                 book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
         return batch, dropped, measured.table()
+
+
+def check_quality(name: str, schema: pa.Schema) -> None:
+    """Raises RecipeError where no stage writes this column of numbers."""
+    numbers = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+    if name not in numbers:
+        there = f" Numbers are: {', '.join(numbers)}." if numbers else " No stage writes numbers."
+        raise RecipeError(
+            f"dedup.quality: no stage writes a column of numbers '{name}'.{nearest(name, numbers)}{there}"
+        )
 
 
 def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Phase documents: the clean parts without the documents that deduplication took away.
 
-Here the corpus-level decisions become rows: losers go, survivors learn the size of their cluster. `characters` is the
+Here the corpus-level decisions become rows: losers go (or, in `mode: mark`, stay and say whose duplicates they are),
+survivors learn the size of their cluster. `characters` is the
 length of the text, so that reports need not read it.
 """
 
@@ -10,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import edits
 from pipeline.ledger import Staged
 from pipeline.parts import PartWriter
-from pipeline.phases import dedup, signatures
+from pipeline.phases import clusters, signatures
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
 
@@ -26,30 +26,34 @@ from pipeline.work import Context, Task, once, unit_key
 def tasks(context: Context) -> list[Task]:
     """One unit for each clean part, keyed by the part and by the decisions on its rows alone."""
     found = []
-    decisions = dedup.decisions(context)
+    decisions = clusters.decisions(context)
     for part in signatures.clean_parts(context):
         decision = decisions[part.path]
         key = unit_key("documents", (), {"part": edits.digest(context, part), "decisions": decision.digest})
-        spec = {"documents": edits.where(context, part), "decisions": decision.path}
+        spec = {"documents": list(edits.where(context, part)), "decisions": decision.path}
         found.append(Task("documents", key, part.bytes, spec))
     return found
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
-    """The surviving documents of a part."""
-    sizes = pq.read_table(context.out / task.spec["decisions"]).column("cluster_size").to_numpy()
-    documents = task.spec["documents"]
-    schema = pq.read_schema(context.out / documents[0])
-    for name in ("cluster_size", "characters"):
-        schema = schema.append(pa.field(name, pa.int32()))
+    """The surviving documents of a part; those that stay as duplicates say whose."""
+    decided = pq.read_table(context.out / task.spec["decisions"]).combine_chunks()
+    schema = pq.read_schema(context.out / task.spec["documents"][0])
+    own = [pa.field("cluster_size", pa.int32()), pa.field("characters", pa.int32())]
+    marked = context.recipe.dedup is not None and context.recipe.dedup.mode == "mark"
+    own += [pa.field("duplicate_of", pa.binary(16))] if marked else []
+    schema = pa.schema([*schema, *own])
     position = 0
     sources: dict[str, list[int]] = {}
     languages: dict[str, list[int]] = {}
     with PartWriter(folder / "out", schema) as out:
-        for batch in edits.read_documents(context, documents):
-            here = sizes[position : position + batch.num_rows].astype(np.int32)
-            position += batch.num_rows
-            batch = batch.append_column("cluster_size", pa.array(here)).filter(pa.array(here > 0))
+        for batch in edits.read_documents(context, task.spec["documents"]):
+            rows = batch.num_rows
+            here = decided.slice(position, rows)
+            position += rows
+            for name in ("cluster_size", *(["duplicate_of"] if marked else [])):
+                batch = batch.append_column(name, here.column(name).combine_chunks())
+            batch = batch.filter(pa.compute.greater(batch.column("cluster_size"), 0))
             characters = pa.compute.utf8_length(batch.column("text"))
             out.write(batch.append_column("characters", characters))
             lengths = characters.to_pylist()
@@ -58,7 +62,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                     count = table.setdefault(value or "unknown", [0, 0])
                     count[0] += 1
                     count[1] += length
-            reporter.add(documents=len(here), kept=batch.num_rows)
+            reporter.add(documents=rows, kept=batch.num_rows)
     reporter.add(size=task.size)
     body = {
         "documents": out.rows,

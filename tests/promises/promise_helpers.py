@@ -32,8 +32,8 @@ PATIENCE = 600.0
 """Seconds that are waited for what must happen: only a run that hangs ever takes them."""
 
 PHASES = (
-    "index", "clean", "lines", "host_lines", "host", "signatures", "exact", "bands", "clusters", "documents", "tokenizer", "tokenise", "plan",
-    "shard",
+    "index", "clean", "lines", "host_lines", "host", "signatures", "exact", "bands", "join", "clusters", "losers",
+    "documents", "tokenizer", "tokenise", "plan", "shard",
 )  # fmt: skip
 
 

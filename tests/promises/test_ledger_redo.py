@@ -51,11 +51,11 @@ def test_settings_redo_what_depends_on_them(copy: Small) -> None:
     assert set(changed) != set(copy.shards)
     assert len(list((copy.out / "shards").glob("*.bin"))) == len(changed) // 2  # the old ones are gone
     assert _again(copy, "shards.tokens_per_shard=50000", "expect.extract.drop=[0.0, 0.9]") == set()
+    from_bands = ["bands", "join", "clusters", "losers", "documents", "tokenizer", "tokenise", "plan", "shard"]
     # Another band division finds the same twins, so the documents are the same: what is made of them stands.
-    assert _again(copy, "dedup.near.threshold=0.7", "shards.tokens_per_shard=50000") == {"bands", "clusters"}
-    from_bands = {"bands", "clusters", "documents", "tokenizer", "tokenise", "plan", "shard"}
-    assert _again(copy, "dedup.near.threshold=0.98") == from_bands
-    assert _again(copy) == from_bands
+    assert _again(copy, "dedup.near.threshold=0.7", "shards.tokens_per_shard=50000") == set(from_bands[:4])
+    assert _again(copy, "dedup.near.threshold=0.98") == set(from_bands)
+    assert _again(copy) == set(from_bands)
     assert help.shards(copy.out) == copy.shards  # there and back
 
 

@@ -1,0 +1,349 @@
+"""The index of deduplication: what earlier crawls held, so that a later one is deduplicated against them.
+
+A folder with `index.json`, which names the generations in their order, and a folder for each generation. That holds
+signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables; the tables have
+three columns more: `rank`, the place in the total order of all documents of the index, `survivor`, the number of the
+document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept). A document's number is its place in the generations' parts, one behind
+another.
+
+Nothing in an index ever changes but by generations added at its end: what was published is not taken back. The
+parameters that its contents depend on are named in it, and another run's must be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import unicodedata
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DamageError, RecipeError, UserError
+from pipeline.ledger import Part, digest_of, file_digest, sync, write_durably
+from pipeline.lock import FolderLock
+from pipeline.signed import SignedPart
+from pipeline.work import Context, once
+from stages import minhash
+
+NAME = "index.json"
+FORMAT = "corpusmill-dedup-index"
+FORMAT_VERSION = 1
+HIDDEN = ".work"
+"""In the index: the lock, and what is being written."""
+PIN = "index.json"
+"""In the run folder's ledger: which generations the run found, and which one it has added."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The documents of one crawl."""
+
+    name: str
+    """Of the recipe."""
+    folder: str
+    parts: list[dict[str, Any]]
+    """Of each part: `rows`, and `files`, the digest of each by its ending."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that it holds."""
+        return digest_of(self.parts)
+
+    @property
+    def documents(self) -> int:
+        """How many."""
+        return sum(part["rows"] for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index as its file says."""
+
+    folder: Path
+    parameters: dict[str, Any]
+    generations: list[Generation]
+
+    @classmethod
+    def read(cls, folder: Path) -> Index | None:
+        """The index in a folder; None where there is none. Raises UserError, DamageError."""
+        path = folder / NAME
+        try:
+            data = json.loads(path.read_bytes())
+            head = data["format"], data["format_version"]
+            if head != (FORMAT, FORMAT_VERSION):
+                raise UserError(f"{path} is {head[0]} of version {head[1]}; this corpusmill reads {FORMAT_VERSION}")
+            return cls(folder, data["parameters"], [Generation(**one) for one in data["generations"]])
+        except FileNotFoundError:
+            if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+                raise UserError(f"{folder} is not empty and no index of deduplication: it has no {NAME}") from None
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamageError(f"{path} is damaged: {error!r}") from error
+
+    def write(self) -> None:
+        """Puts the index's file in place of the one that is there."""
+        data = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "parameters": self.parameters,
+            "generations": [asdict(one) for one in self.generations],
+        }
+        write_durably(self.folder / NAME, json.dumps(data, indent=1).encode(), self.folder / HIDDEN)
+
+    def parts(self) -> list[SignedPart]:
+        """Its parts, in order."""
+        return [
+            SignedPart(stem, stem.with_name(f"{stem.name}.bands") if "bands" in part["files"] else None, part["rows"],
+                       age, True)
+            for age, one in enumerate(self.generations)
+            for number, part in enumerate(one.parts)
+            for stem in [self.folder / one.folder / f"{number:05d}"]
+        ]  # fmt: skip
+
+
+def parameters_of(context: Context) -> dict[str, Any]:
+    """What the contents of an index depend on, of this recipe."""
+    from pipeline.phases import bands
+
+    dedup = context.recipe.dedup
+    assert dedup is not None
+    rule = bands.rule_of(context)
+    near = dedup.near
+    return {
+        "exact": sorted(dedup.exact),
+        "near": None if rule is None or near is None else vars(rule) | {"ngram": near.ngram},
+        "minhash": minhash.VERSION,
+        "unicode": unicodedata.unidata_version,
+    }
+
+
+def folder_of(context: Context) -> Path | None:
+    """The folder of the recipe's index, if it asks for one."""
+    named = context.recipe.dedup.index if context.recipe.dedup else None
+    return None if named is None else Path(os.path.normpath(context.folder.resolve() / named))
+
+
+def begin(context: Context) -> None:
+    """Notes which generations the run is deduplicated against, at its start: those that it found the first time.
+
+    Raises RecipeError where the index has other parameters, UserError where it no longer holds these generations, or
+    has got others behind what this run once added.
+    """
+    folder = folder_of(context)
+    if folder is None:
+        return
+    pin = _pin(context)
+    there = Index.read(folder)
+    digests = [one.digest for one in there.generations] if there else []
+    if there is not None:
+        ours, theirs = parameters_of(context), there.parameters
+        for name in ours:
+            if ours[name] != theirs.get(name):
+                raise RecipeError(
+                    f"dedup.index: {folder} was made with {name} {theirs.get(name)}, this recipe has {ours[name]}: "
+                    "signatures and keys of different parameters cannot be compared. Use the same, or another folder."
+                )
+    if pin is None or pin["folder"] != str(folder):
+        pin = {"folder": str(folder), "before": digests, "added": None}
+    before, added = pin["before"], pin["added"]
+    if digests[: len(before)] != before:
+        raise UserError(f"{folder} no longer holds the crawls that this run was deduplicated against; use a new folder")
+    behind = digests[len(before) :]
+    if behind and behind != [added]:
+        if added is None:
+            pin["before"] = digests  # nothing of this run is in it: it sees what is there now
+        elif behind[0] != added or pin.get("asked") != _asked(context):
+            raise UserError(f"later crawls were deduplicated against this run in {folder}: it cannot be done anew")
+    write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
+
+
+def _asked(context: Context) -> str:
+    """What of the recipe decides on documents and duplicates."""
+    return digest_of(context.recipe.model_dump(mode="json", include={"inputs", "stages", "host", "dedup", "pins"}))
+
+
+def _pin(context: Context) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((context.ledger.folder / PIN).read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@once
+def known(context: Context) -> list[SignedPart]:
+    """The parts of the generations that this run is deduplicated against."""
+    found = _before(context)
+    return found.parts() if found else []
+
+
+def digest(context: Context) -> list[str]:
+    """What these generations hold."""
+    found = _before(context)
+    return [one.digest for one in found.generations] if found else []
+
+
+@once
+def _before(context: Context) -> Index | None:
+    folder, pin = folder_of(context), _pin(context)
+    there = None if folder is None else Index.read(folder)
+    if there is None or pin is None:
+        return None
+    return Index(there.folder, there.parameters, there.generations[: len(pin["before"])])
+
+
+def column(part: SignedPart, name: str) -> npt.NDArray[np.int64]:
+    """A column of numbers of a part of an index."""
+    found: npt.NDArray[np.int64] = pq.read_table(part.file("parquet"), columns=[name]).column(0).to_numpy()
+    return found
+
+
+def add(context: Context) -> None:
+    """Puts the documents of a finished run into its index, as its newest generation; once.
+
+    Raises UserError where the index has grown since the run began, LockedError where another run adds to it now.
+    """
+    from pipeline.phases import clusters
+
+    folder, pin = folder_of(context), _pin(context)
+    if folder is None or pin is None:
+        return
+    outcome = digest_of([part.digest for part in clusters.committed(context).parts])
+    with _locked(folder):
+        there = Index.read(folder) or Index(folder, parameters_of(context), [])
+        there.write()  # from here on the folder is an index, whatever comes in between
+        count = len(pin["before"])
+        digests = [one.digest for one in there.generations]
+        if digests[count : count + 1] == [pin["added"]] and pin.get("outcome") == outcome:
+            return
+        if digests[:count] != pin["before"] or digests[count:] not in ([], [pin["added"]]):
+            raise UserError(f"another run has added to {folder} meanwhile; run again, against what it holds now")
+        name = f"{context.recipe.name}-{uuid.uuid4().hex[:8]}"
+        made = Generation(context.recipe.name, name, _write_parts(context, _new(folder, name)))
+        pin |= {"added": made.digest, "outcome": outcome, "asked": _asked(context)}
+        write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
+        _finish(Index(folder, there.parameters, [*there.generations[:count], made]))
+
+
+def merge(folders: Sequence[Path], out: Path) -> Index:
+    """One index of several, in a new folder: their generations one behind another, the first one's oldest.
+
+    What was published from any of them stays: a later crawl is deduplicated against all, and where its documents
+    resemble several, they lose to the oldest. Raises RecipeError where parameters differ or `out` is taken.
+    """
+    found: list[Index] = []
+    for folder in folders:
+        there = Index.read(folder)
+        if there is None:
+            raise UserError(f"{folder} is no index of deduplication: it has no {NAME}")
+        if found and there.parameters != found[0].parameters:
+            raise RecipeError(
+                f"{folder} was made with {there.parameters}, {found[0].folder} with {found[0].parameters}: signatures "
+                "and keys of different parameters cannot be compared"
+            )
+        found.append(there)
+    if Index.read(out) is not None:
+        raise RecipeError(f"{out} holds an index already; give another folder")
+    with _locked(out):
+        Index(out, found[0].parameters, []).write()
+        generations: list[Generation] = []
+        for there in found:
+            before = sum(one.documents for one in generations)
+            for one in there.generations:
+                name = f"{one.name}-{uuid.uuid4().hex[:8]}"
+                new, parts = _new(out, name), []
+                for number, part in enumerate(one.parts):
+                    stem = f"{number:05d}"
+                    table = pq.read_table(there.folder / one.folder / f"{stem}.parquet")
+                    for column in ("rank", "survivor"):
+                        place = table.schema.get_field_index(column)
+                        moved = pa.compute.add(table.column(column), pa.scalar(before, pa.uint32()))
+                        table = table.set_column(place, column, moved)
+                    files = {ending: there.folder / one.folder / f"{stem}.{ending}" for ending in part["files"]}
+                    parts.append(_write_part(new, stem, table, files, dict(part["files"])))
+                generations.append(Generation(one.name, name, parts))
+                before_all = sum(g.documents for g in generations)
+                if before_all >= 2**32:
+                    raise RecipeError(f"together they hold {before_all} documents; fewer than 2^32 can be joined")
+        merged = Index(out, found[0].parameters, generations)
+        _finish(merged)
+    return merged
+
+
+def _locked(folder: Path) -> FolderLock:
+    return FolderLock(folder / HIDDEN)
+
+
+def _new(folder: Path, name: str) -> Path:
+    new = folder / HIDDEN / name
+    new.mkdir()
+    return new
+
+
+def _finish(index: Index) -> None:
+    """Puts new generations where they belong, then names them, then removes what none names."""
+    for one in index.generations:
+        new = index.folder / HIDDEN / one.folder
+        if new.exists():
+            sync(new)
+            os.rename(new, index.folder / one.folder)
+    sync(index.folder)
+    index.write()
+    named = {one.folder for one in index.generations}
+    for place in (index.folder, index.folder / HIDDEN):
+        for path in place.iterdir():
+            if path.is_dir() and path.name not in named and path.name != HIDDEN:
+                shutil.rmtree(path)
+
+
+def _write_parts(context: Context, new: Path) -> list[dict[str, Any]]:
+    """The signed parts of this run, as an index has them."""
+    from pipeline.phases import bands, clusters, exact, signatures
+
+    parts = [part for part in exact.signed(context) if not part.known]
+    first = exact.committed(context).body["known"]
+    outcome = {
+        "rank": exact.found(context, "rank"),
+        "survivor": clusters.outcome_of(context, "final"),
+        "reason": clusters.outcome_of(context, "why"),
+    }
+    tables: Sequence[Part | None] = bands.committed(context) or [None] * len(parts)
+    found = []
+    for number, (part, (row, _), table) in enumerate(
+        zip(parts, signatures.committed(context), tables, strict=True)
+    ):  # fmt: skip
+        files = {one.path.rpartition(".")[2]: one for one in row.parts} | ({} if table is None else {"bands": table})
+        keys = [name for name in pq.read_schema(part.file("parquet")).names if name.endswith("_key")]
+        own = pq.read_table(part.file("parquet"), columns=["id", *keys])
+        for name, values in outcome.items():
+            own = own.append_column(name, pa.array(np.array(values[first : first + part.rows])))
+        paths = {ending: context.out / one.path for ending, one in files.items()}
+        digests = {ending: one.digest for ending, one in files.items()}
+        found.append(_write_part(new, f"{number:05d}", own, paths, digests))
+        first += part.rows
+    return found
+
+
+def _write_part(
+    new: Path, stem: str, table: pa.Table, files: dict[str, Path], digests: dict[str, str]
+) -> dict[str, Any]:
+    path = new / f"{stem}.parquet"
+    pq.write_table(table, path, compression="zstd")
+    sync(path)
+    digests["parquet"] = file_digest(path)
+    for ending, source in files.items():
+        if ending != "parquet":
+            try:
+                os.link(source, new / f"{stem}.{ending}")  # neither the run nor the index ever writes into it
+            except OSError:
+                shutil.copyfile(source, new / f"{stem}.{ending}")
+                sync(new / f"{stem}.{ending}")
+    return {"rows": table.num_rows, "files": dict(sorted(digests.items()))}

@@ -1,0 +1,107 @@
+"""Signed parts: what deduplication knows of a stretch of documents, as files that are read in place.
+
+Beside its table (`.parquet`) a part has the names of its documents (`.names`, an Arrow file), its signatures as a plain
+matrix (`.bin`, rows × permutations, uint32, little endian), its band table (`.bands`) and, where pairs are verified
+exactly, its shingle sets (`.offsets` int64 and `.sets` uint64). Parts of this run and of earlier ones in an index look
+the same. One behind another, their rows are the documents: the number of a document is its place among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Rows = npt.NDArray[np.int64]
+
+NAMES = pa.schema([pa.field("id", pa.binary(16)), pa.field("source", pa.string()), pa.field("url", pa.string())])
+
+
+@dataclass(frozen=True)
+class SignedPart:
+    """One part."""
+
+    stem: Path
+    """The path of its files, without their endings."""
+    bands: Path | None
+    """Its band table; None where there is none (yet)."""
+    rows: int
+    generation: int
+    known: bool
+    """Whether it is of an earlier run, whose outcome stands."""
+
+    def file(self, ending: str) -> Path:
+        """One of its files."""
+        return self.stem.with_name(f"{self.stem.name}.{ending}")
+
+
+def starts_of(parts: Sequence[SignedPart]) -> Rows:
+    """(parts + 1,) the number of each part's first document."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum([part.rows for part in parts], dtype=np.int64)])
+
+
+def mapped(path: Path, kind: Any) -> npt.NDArray[Any]:
+    """A plain file of numbers, mapped; an array of no rows where it is empty."""
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+
+
+def signatures(
+    parts: Sequence[SignedPart], documents: Rows, permutations: int, scratch: Path
+) -> npt.NDArray[np.uint32]:
+    """(documents, permutations) the signatures of the documents with these numbers.
+
+    More than a million are gathered in a file in `scratch`, which the system may page out.
+    """
+    shape = (len(documents), permutations)
+    found: npt.NDArray[np.uint32]
+    if len(documents) > 1 << 20:
+        found = np.memmap(scratch / "signatures", np.uint32, "w+", shape=shape)
+    else:
+        found = np.empty(shape, np.uint32)
+    for part, rows, places in _by_part(parts, documents):
+        found[places] = mapped(part.file("bin"), "<u4").reshape(-1, permutations)[rows]
+    return found
+
+
+def shingle_sets(parts: Sequence[SignedPart], documents: Rows) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """The shingle sets of these documents, and (documents, 2) where each one begins and ends among the values."""
+    pieces = [np.zeros(0, np.uint64)]
+    bounds = np.zeros((len(documents), 2), np.int64)
+    filled = 0
+    for part, rows, places in _by_part(parts, documents):
+        offsets, values = mapped(part.file("offsets"), "<i8"), mapped(part.file("sets"), "<u8")
+        begin = np.asarray(offsets[rows])
+        size = offsets[rows + 1] - begin
+        ends = np.cumsum(size)
+        pieces.append(values[np.repeat(begin - ends + size, size) + np.arange(int(size.sum()))])
+        bounds[places, 0], bounds[places, 1] = filled + ends - size, filled + ends
+        filled += len(pieces[-1])
+    return np.concatenate(pieces), bounds
+
+
+def _by_part(parts: Sequence[SignedPart], documents: Rows) -> Iterator[tuple[SignedPart, Rows, Rows]]:
+    """For each part that holds some of the documents: the part, their rows in it, ascending, and their places."""
+    order = np.argsort(documents, kind="stable")
+    starts = starts_of(parts)
+    cuts = np.searchsorted(documents[order], starts)
+    for number, part in enumerate(parts):
+        if cuts[number] < cuts[number + 1]:
+            places = order[cuts[number] : cuts[number + 1]]
+            yield part, documents[places] - starts[number], places
+
+
+def names(parts: Sequence[SignedPart], documents: Rows) -> pa.Table:
+    """Id, source and URL of these documents, a row each."""
+    found = [NAMES.empty_table()]
+    places = [np.zeros(0, np.int64)]
+    for part, rows, place in _by_part(parts, documents):
+        with pa.memory_map(str(part.file("names"))) as source:
+            found.append(pa.ipc.open_file(source).read_all().take(pa.array(rows)))
+        places.append(place)
+    back = np.argsort(np.concatenate(places))
+    return pa.concat_tables(found).combine_chunks().take(pa.array(back))

@@ -1,0 +1,112 @@
+"""Components by large-star and small-star in files: rounds, seconds, memory: `python -m tests.bench.dedup_stars`.
+
+A graph like that of deduplication: each pair of it found in several bands, most nodes alone, clusters of all sizes; and
+one path through a tenth of the nodes, shuffled, which deduplication never gives. Units run in this process, one after
+another; scipy's components over the same edges in memory say whether the result is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.sparse import coo_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+from pipeline import engine
+from pipeline.ledger import Staged
+from pipeline.phases import stars
+from pipeline.progress import Reporter
+from pipeline.recipe import read_recipe
+from pipeline.work import Context
+from tests.bench.dedup_matrices import planted
+from tests.bench.extract_report import environment
+
+BANDS = 6
+"""In which an edge is found, on average."""
+
+
+def graph(nodes: int, path: bool) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
+    """Pairs of nodes in any order."""
+    draw = np.random.Generator(np.random.Philox(3))
+    clusters, _ = planted(nodes, 3)
+    order = np.argsort(clusters, kind="stable")
+    ends = np.flatnonzero(np.diff(clusters[order]) == 0)
+    pairs = np.stack([order[ends], order[ends + 1]], axis=1)[draw.integers(0, len(ends), BANDS * len(ends))]
+    if path:
+        walk = draw.permutation(nodes)[: nodes // 10]
+        pairs = np.concatenate([pairs, np.stack([walk[1:], walk[:-1]], axis=1)])
+    return draw.permutation(pairs).astype(np.uint32)
+
+
+def main() -> int:
+    """Prints the rounds of both graphs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, default=20_000_000)
+    options = parser.parse_args()
+    for path in (False, True):
+        pairs = graph(options.nodes, path)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "r.yaml").write_text(yaml.safe_dump({"inputs": [{"source": "a", "path": "a.jsonl"}]}))
+            context = Context(folder / "run", folder, read_recipe(folder / "r.yaml"))
+            context.ledger.folder.mkdir(parents=True)
+            context.ledger.create(context.recipe.name)
+            scratch = context.ledger.attempt()
+            staged = []
+            for number, piece in enumerate(np.array_split(pairs, 4)):
+                piece.tofile(scratch / str(number))
+                staged.append(Staged(scratch / str(number), f"dedup/edges-{number}.bin"))
+            edges = list(context.ledger.commit("join", "0" * 32, staged, {"timing": {}}).parts)
+            del piece
+            (folder / "reports").mkdir()
+            reporter = Reporter(folder / "reports")
+            begun, cpu = time.monotonic(), time.process_time()
+            seconds = in_rounds(context, stars.Graph(edges, options.nodes), reporter)
+            wall, cpu = time.monotonic() - begun, time.process_time() - cpu
+            whole = stars.Graph(edges, options.nodes)
+            told = stars.rounds(context.ledger, whole)
+            files = [np.fromfile(context.out / part.path, "<u4") for part in stars.leaders(context.ledger, whole)]
+        print(
+            f"{options.nodes:,} nodes, {len(pairs):,} edges{', a path among them' if path else ''}: {len(told)} rounds"
+        )
+        for number, one in enumerate(told):
+            print(f"  {one['step']:<8}{one['edges']:>13,} edges {one['changed']:>13,} changed {seconds[number]:7.1f} s")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"  {wall:.1f} s, {cpu:.1f} s of CPU; this process held {peak:,.0f} MB at most, the graph included")
+        label = connected_components(
+            coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(options.nodes,) * 2).tocsr(),
+            directed=False,
+        )[1]
+        first = np.full(label.max() + 1, options.nodes, np.int64)
+        np.minimum.at(first, label, np.arange(options.nodes))
+        print(f"  equal to scipy's: {bool((np.concatenate(files) == first[label]).all())}", flush=True)
+    print(json.dumps(environment()))
+    return 0
+
+
+def in_rounds(context: Context, whole: stars.Graph, reporter: Reporter) -> list[float]:
+    """Seconds of each round."""
+    spent: dict[int, float] = defaultdict(float)
+    while True:
+        tasks = stars.units(context.ledger, whole)
+        pending = [task for task in tasks if context.ledger.read_row(task.phase, task.key) is None]
+        if not pending:
+            return list(spent.values())
+        for task in pending:
+            begun = time.monotonic()
+            engine.do_unit(task, context, reporter)
+            spent[task.spec.get("round", 0)] += time.monotonic() - begun
+        context.ledger.release(stars.spent_rows(context.ledger, whole))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
