@@ -136,7 +136,7 @@ def identity_problems(ledger: Ledger) -> list[str]:
     framed = sum(row.body["framed"] for row in rows)
     left_out = sum(row.body["not_sampled"] for row in rows)
     kept = counted(ledger, "documents", "documents")
-    dropped = sum(counted(ledger, phase, "dropped") for phase in ("clean", HOST_LABEL, "losers"))
+    dropped = sum(counted(ledger, phase, "dropped") for phase in ("clean", "host", "losers"))
     if framed != kept + dropped + left_out:
         problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
     return problems
@@ -154,7 +154,7 @@ def counted(ledger: Ledger, phase: str, folder: str) -> int:
 
 
 def _stated(row: Row, folder: str) -> int:
-    if row.phase == "host":
+    if isinstance(row.body.get("dropped"), dict) and folder == "dropped":
         return sum(row.body["dropped"].values())
     return int(row.body["dropped" if folder == "dropped" else "documents"])
 

@@ -1,10 +1,10 @@
 """The index of deduplication: what earlier crawls held, so that a later one is deduplicated against them.
 
 A folder with `index.json`, which names the generations in their order, and a folder for each generation. That holds
-signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables; the tables have
+signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables. The tables have
 three columns more: `rank`, the place in the total order of all documents of the index, `survivor`, the number of the
-document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept). A document's number is its place in the generations' parts, one behind
-another.
+document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept).
+A document's number is its place in the generations' parts, one behind another.
 
 Nothing in an index ever changes but by generations added at its end: what was published is not taken back. The
 parameters that its contents depend on are named in it, and another run's must be the same.
@@ -17,7 +17,8 @@ import os
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,34 @@ class Index:
         }
         write_durably(self.folder / NAME, json.dumps(data, indent=1).encode(), self.folder / HIDDEN)
 
+    def damage(self) -> list[str]:
+        """What is wrong with its files, each read whole."""
+        found = []
+        for one in self.generations:
+            for number, part in enumerate(one.parts):
+                for ending, digest in part["files"].items():
+                    path = self.folder / one.folder / f"{number:05d}.{ending}"
+                    if not path.is_file():
+                        found.append(f"{path} is missing")
+                    elif file_digest(path) != digest:
+                        found.append(f"{path} has other contents than were written")
+        return found
+
+    def cut_short(self) -> str | None:
+        """The first file that is missing or has another size than its rows ask for."""
+        near = self.parameters["near"]
+        for part in self.parts():
+            sizes: dict[str, int | None] = {"parquet": None, "names": None}
+            if near:
+                sizes |= {"bin": 4 * near["permutations"] * part.rows, "bands": 12 * near["bands"] * part.rows}
+            for ending, size in sizes.items():
+                path = part.file(ending)
+                if not path.is_file():
+                    return f"{path} is missing"
+                if size is not None and path.stat().st_size != size:
+                    return f"{path} holds {path.stat().st_size} bytes instead of {size}"
+        return None
+
     def parts(self) -> list[SignedPart]:
         """Its parts, in order."""
         return [
@@ -143,6 +172,8 @@ def begin(context: Context) -> None:
         return
     pin = _pin(context)
     there = Index.read(folder)
+    if there is not None and (wrong := there.cut_short()):
+        raise DamageError(f"{wrong}. `corpusmill index show {folder} --check` reads all of it.")
     digests = [one.digest for one in there.generations] if there else []
     if there is not None:
         ours, theirs = parameters_of(context), there.parameters
@@ -278,8 +309,21 @@ def merge(folders: Sequence[Path], out: Path) -> Index:
     return merged
 
 
-def _locked(folder: Path) -> FolderLock:
-    return FolderLock(folder / HIDDEN)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """While this lasts, nobody else writes into the index; what killed runs left there is removed first."""
+    with FolderLock(folder / HIDDEN):
+        there = Index.read(folder)
+        named = {one.folder for one in there.generations} if there else set()
+        for path in (*folder.iterdir(), *(folder / HIDDEN).iterdir()):
+            if path.is_dir() and path.name not in named and path.name != HIDDEN:
+                shutil.rmtree(path)
+            elif path.parent.name == HIDDEN and path.name != "lock":
+                path.unlink()
+        yield
+        if (gone := Index.read(folder)) is not None:
+            for name in named - {one.folder for one in gone.generations}:
+                shutil.rmtree(folder / name)
 
 
 def _new(folder: Path, name: str) -> Path:
@@ -289,19 +333,14 @@ def _new(folder: Path, name: str) -> Path:
 
 
 def _finish(index: Index) -> None:
-    """Puts new generations where they belong, then names them, then removes what none names."""
+    """Puts new generations where they belong, then names them."""
     for one in index.generations:
         new = index.folder / HIDDEN / one.folder
         if new.exists():
             sync(new)
-            os.rename(new, index.folder / one.folder)
+            os.replace(new, index.folder / one.folder)
     sync(index.folder)
     index.write()
-    named = {one.folder for one in index.generations}
-    for place in (index.folder, index.folder / HIDDEN):
-        for path in place.iterdir():
-            if path.is_dir() and path.name not in named and path.name != HIDDEN:
-                shutil.rmtree(path)
 
 
 def _write_parts(context: Context, new: Path) -> list[dict[str, Any]]:

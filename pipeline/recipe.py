@@ -438,12 +438,12 @@ def _cross_problems(recipe: Recipe) -> list[str]:
             for name in sources
             if name not in recipe.mixture.shares
         ]
-    for name in recipe.host.repeated_lines.sources if recipe.host else ():
-        if name not in sources:
-            problems.append(f"host.repeated_lines.sources: no input has the source '{name}'.{nearest(name, sources)}")
     dedup = recipe.dedup
     if dedup and dedup.index is not None and len({item.generation for item in recipe.inputs}) > 1:
         problems.append("dedup.index: a run adds one crawl at a time; give its inputs one `generation`, or none")
+    for name in recipe.host.repeated_lines.sources if recipe.host else ():
+        if name not in sources:
+            problems.append(f"host.repeated_lines.sources: no input has the source '{name}'.{nearest(name, sources)}")
     labels = recipe.labels()
     for name in recipe.expect:
         if name not in labels:

@@ -13,11 +13,13 @@ import pyarrow as pa
 import regex
 import xxhash
 
-from stages.kernels import njit
+from stages.kernels import inline, njit
 from stages.lookup import SEED_1, SEED_2, step_1, step_2
 from stages.rows import strings
+from stages.text.block_words import bits_of, pieces_of
 from stages.text.characters import CODES, NOT_ALONE, every_code, folds
 from stages.text.column import texts
+from stages.text.eight import before_first, digits_in, eight_at, leading, letters_in, stirred, up_to_eight
 from stages.text.forms import normalized
 from stages.text.utf8 import code_at, width
 from stages.words import fold
@@ -55,21 +57,35 @@ def exact_keys(batch: pa.RecordBatch, kinds: Sequence[str]) -> dict[str, pa.Arra
 
 
 def text_keys(column: pa.Array) -> pa.Array:
-    """128 bits of each text, equal where `sound` is: two chained hashes of its code points."""
+    """128 bits of each text, equal where `sound` is: a hash of its UTF-8."""
     view = texts(column)
     found = np.empty((len(column), 2), np.uint64)
     unfit = np.zeros(len(column), np.bool_)
-    letters, starts, more = _sounds()
-    _text_keys(view.data, view.offsets, letters, starts, more, found, unfit)
+    _text_keys(view.data, view.offsets, *_sounds(), found, unfit)
     again = np.flatnonzero(unfit)
     if len(again):
         kept = [sound(text) or text for text in column.take(pa.array(again)).to_pylist()]
         folded = texts(pa.array(kept, pa.string()))
-        some = np.empty((len(again), 2), np.uint64)
-        _text_keys(folded.data, folded.offsets, _ITSELF, starts, more, some, np.zeros(len(again), np.bool_))
+        some = np.tile(_SEEDS, (len(again), 1))
+        _digest(folded.data, folded.offsets, some)
         found[again] = some
-    missing = None if view.valid.all() else pa.py_buffer(np.packbits(view.valid, bitorder="little").tobytes())
-    return pa.Array.from_buffers(pa.binary(16), len(column), [missing, pa.py_buffer(found.astype("<u8").tobytes())])
+    return _binary(found, view.valid)
+
+
+def content_keys(batch: pa.RecordBatch) -> pa.Array:
+    """A `binary(16)` digest of each row's title, language and text, nulls as if empty: what records of one id may still
+    differ in. An id names the record as the crawl holds it; a table's title and language stand outside of it."""
+    found = np.tile(_SEEDS, (batch.num_rows, 1))
+    for name in ("title", "language", "text"):
+        view = texts(batch.column(name))
+        _digest(view.data, view.offsets, found)
+    return _binary(found, np.ones(batch.num_rows, np.bool_))
+
+
+def _binary(found: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_]) -> pa.Array:
+    missing = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
+    data = pa.py_buffer(np.ascontiguousarray(found, "<u8"))
+    return pa.Array.from_buffers(pa.binary(16), len(found), [missing, data])
 
 
 def sound(text: str) -> str:
@@ -116,59 +132,111 @@ def _escaped(part: str) -> str:
     return quote(_ESCAPE.sub(plain, part), safe="/:@!$&'()*+,;=~?%[]", errors="surrogatepass")
 
 
-_NOTHING = 0xFFFFFFFE
+_SEEDS = np.array((SEED_1, SEED_2))
 _UNFIT = 0xFFFFFFFF
-_SEVERAL = 1 << 31
-_ITSELF = np.arange(CODES, dtype=np.uint32)
+_SEVERAL = 0xFF000000
+"""Above all UTF-8 that has the first byte lowest."""
 
 
 @functools.cache
-def _sounds() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """What `sound` makes of each code point: one, `_NOTHING`, several (`_SEVERAL` + i: those of the second array from
-    the i-th entry of the first on), or `_UNFIT` where its neighbours matter too."""
+def _sounds() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    """What `sound` makes of each code point: UTF-8 of up to four bytes, the first one lowest; 0 for nothing; `_SEVERAL`
+    + i for the parts of the third array from the i-th entry of the second on; or `_UNFIT` where its neighbours matter
+    too."""
     alone = folds()
     silent = np.zeros(CODES, np.bool_)
     for match in _SOUND.finditer(every_code()):
         silent[match.start() : match.end()] = True
-    table = alone.copy()
     fits = alone != NOT_ALONE
-    table[fits] = np.where(silent[alone[fits]], np.uint32(_NOTHING), alone[fits])
-    starts, several = [0], []
+    table = pieces_of(np.where(fits & ~silent[np.where(fits, alone, 0)], alone, 0))
+    starts, parts = [0], []
     for code in np.flatnonzero(~fits).tolist():
         letters = [] if 0xD800 <= code < 0xE000 else [ord(letter) for letter in fold(chr(code))]
         if not letters or any(alone[letter] != letter for letter in letters):
             table[code] = _UNFIT
             continue
-        heard = [letter for letter in letters if not silent[letter]]
-        table[code] = _SEVERAL + len(starts) - 1 if heard else _NOTHING
-        if heard:
-            several += heard
-            starts.append(len(several))
+        data = "".join(chr(letter) for letter in letters if not silent[letter]).encode()
+        if len(data) <= 4:
+            table[code] = int.from_bytes(data, "little")
+            continue
+        table[code] = _SEVERAL + len(starts) - 1
+        parts += [int.from_bytes(data[place : place + 4], "little") for place in range(0, len(data), 4)]
+        starts.append(len(parts))
     table.setflags(write=False)
-    return table, np.array(starts, np.int64), np.array(several or [0], np.int64)
+    return table, np.array(starts, np.int64), np.array(parts, np.uint32)
+
+
+@inline
+def _joined(first: Any, second: Any, block: Any, used: int, piece: Any, bits: int) -> tuple[Any, Any, Any, int]:
+    """The two hashes, and the block of `used` bits that is not yet in them, after `bits` more bits, 1 to 64."""
+    block |= piece << np.uint64(used)
+    used += bits
+    if used >= 64:
+        block = stirred(block)
+        first, second = step_1(first, block), step_2(second, block)
+        used -= 64
+        block = piece >> np.uint64(bits - used) if used else np.uint64(0)
+    return first, second, block, used
 
 
 @njit
-def _text_keys(data: Any, offsets: Any, letters: Any, starts: Any, several: Any, found: Any, unfit: Any) -> None:
+def _text_keys(data: Any, offsets: Any, pieces: Any, starts: Any, parts: Any, found: Any, unfit: Any) -> None:
     for row in range(len(unfit)):
         begin, end = offsets[row], offsets[row + 1]
-        first, second = SEED_1, SEED_2
-        heard = False
+        last = end - 8
+        first, second, block = SEED_1, SEED_2, np.uint64(0)
+        used = size = 0
         at = begin
         while at < end:
-            letter = np.int64(letters[code_at(data, at)])
-            at += width(data[at])
-            if letter == _UNFIT:
+            piece = np.uint64(pieces[code_at(data, at)])
+            if piece == 0:
+                at += width(data[at])
+                continue
+            if piece < 0x80 and at <= last:
+                eight = eight_at(data, at)
+                letter = letters_in(eight)
+                run = before_first(letter | digits_in(eight))
+                if run:
+                    eight |= letter >> np.uint64(2)
+                    eight = eight if run == 8 else leading(eight, run)
+                    first, second, block, used = _joined(first, second, block, used, eight, 8 * run)
+                    size += run
+                    at += run
+                    continue
+            if piece < _SEVERAL:
+                bits = bits_of(piece)
+                first, second, block, used = _joined(first, second, block, used, piece, bits)
+                size += bits >> 3
+            elif piece == _UNFIT:
                 unfit[row] = True
                 break
-            if letter < _SEVERAL:
-                first, second = step_1(first, letter), step_2(second, letter)
-                heard = True
-            elif letter != _NOTHING:
-                for place in range(starts[letter - _SEVERAL], starts[letter - _SEVERAL + 1]):
-                    first, second = step_1(first, several[place]), step_2(second, several[place])
-                heard = True
-        if not heard:  # nothing is left of it: its raw self
-            for place in range(begin, end):
-                first, second = step_1(first, np.uint64(data[place])), step_2(second, np.uint64(data[place]))
-        found[row, 0], found[row, 1] = first, second
+            else:
+                for place in range(starts[piece - _SEVERAL], starts[piece - _SEVERAL + 1]):
+                    part = np.uint64(parts[place])
+                    bits = bits_of(part)
+                    first, second, block, used = _joined(first, second, block, used, part, bits)
+                    size += bits >> 3
+            at += width(data[at])
+        if size == 0:  # nothing is left of it: its raw self
+            found[row, 0], found[row, 1] = _digested(data, begin, end, SEED_1, SEED_2)
+            continue
+        if used:
+            block = stirred(block)
+            first, second = step_1(first, block), step_2(second, block)
+        found[row, 0], found[row, 1] = step_1(first, size), step_2(second, size)
+
+
+@inline
+def _digested(data: Any, begin: int, end: int, first: Any, second: Any) -> tuple[Any, Any]:
+    """The two hashes with a text's bytes, eight at a time, and its length."""
+    for at in range(begin, end, 8):
+        block = stirred(up_to_eight(data, at, end))
+        first, second = step_1(first, block), step_2(second, block)
+    return step_1(first, end - begin), step_2(second, end - begin)
+
+
+@njit
+def _digest(data: Any, offsets: Any, found: Any) -> None:
+    """Takes each text into its pair of hashes."""
+    for row in range(len(found)):
+        found[row, 0], found[row, 1] = _digested(data, offsets[row], offsets[row + 1], found[row, 0], found[row, 1])

@@ -15,10 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.kernels import inline, njit
-from stages.shingles import power_of, refolded, shingles_of
-from stages.text.characters import classes
+from stages.shingles import refolded, room, shingles_of
+from stages.text.block_words import letters
 from stages.text.column import texts
-from stages.text.hashed_words import fitting, folded
 
 VERSION = 3
 """Raised whenever the same settings give other signatures; part of the resume key."""
@@ -59,12 +58,12 @@ def signatures(column: pa.Array, settings: MinHashSettings) -> Signatures:
     values = np.full((len(column), settings.permutations), 0xFFFFFFFF, np.uint32)
     numbers = np.zeros(len(column), np.int64)
     view = texts(column)
-    _sign(view.data, view.offsets, fitting(), classes(), settings.ngram, a, b, values, numbers)
+    _sign(view.data, view.offsets, *letters(), settings.ngram, a, b, values, numbers)
     unfit = np.flatnonzero(numbers < 0)
     if len(unfit):
         again = refolded(column.take(pa.array(unfit)))
         some, counts = values[unfit], numbers[unfit]
-        _sign(again.data, again.offsets, folded(), classes(), settings.ngram, a, b, some, counts)
+        _sign(again.data, again.offsets, *letters(folded=True), settings.ngram, a, b, some, counts)
         values[unfit], numbers[unfit] = some, counts
     values[~view.valid], numbers[~view.valid] = 0xFFFFFFFF, 0
     return Signatures(values, numbers)
@@ -86,23 +85,36 @@ def _permutations(number: int, seed: int) -> tuple[Values, Values]:
 
 @njit
 def _sign(
-    data: Any, offsets: Any, letters: Any, classes: Any, ngram: int, a: Any, b: Any, values: Any, numbers: Any
+    data: Any, offsets: Any, pieces: Any, kinds: Any, ngram: int, a: Any, b: Any, values: Any, numbers: Any
 ) -> None:
     """Lowers `values` to the signatures of the texts; `numbers` gets their shingles, -1 for an unfit text."""
     longest = 0
     for row in range(len(numbers)):
         longest = max(longest, offsets[row + 1] - offsets[row])
-    found = np.empty(longest + 1, np.uint64)
-    ring = np.zeros(ngram, np.uint64)
-    power = power_of(ngram)
+    words = np.empty(room(longest), np.uint64)
+    found = np.empty(room(longest), np.uint64)
+    mixed = np.empty(room(longest) + 3, np.uint32)
     for row in range(len(numbers)):
-        count = shingles_of(data, offsets[row], offsets[row + 1], letters, classes, ring, power, found)
+        count = shingles_of(data, offsets[row], offsets[row + 1], pieces, kinds, ngram, words, found)
         numbers[row] = count
-        signature = values[row]
         for place in range(count):
-            mixed = _fmix32(np.uint32(found[place] >> np.uint64(32)))
-            for turn in range(len(signature)):
-                signature[turn] = min(signature[turn], np.uint32(a[turn] * mixed + b[turn]))
+            mixed[place] = _fmix32(np.uint32(found[place] >> np.uint64(32)))
+        for place in range(max(count, 1), count + 3):
+            mixed[place] = mixed[count - 1]
+        _lower(values[row], mixed, count, a, b)
+
+
+@inline
+def _lower(signature: Any, mixed: Any, count: int, a: Any, b: Any) -> None:
+    """Lowers a signature to so many hashes. They come by fours, the last one again if need be: a signature is read and
+    written once for all four, which doubles the speed."""
+    for place in range(0, count, 4):
+        first, second, third, fourth = mixed[place], mixed[place + 1], mixed[place + 2], mixed[place + 3]
+        for turn in range(len(signature)):
+            factor, summand = a[turn], b[turn]
+            left = min(np.uint32(factor * first + summand), np.uint32(factor * second + summand))
+            right = min(np.uint32(factor * third + summand), np.uint32(factor * fourth + summand))
+            signature[turn] = min(signature[turn], min(left, right))
 
 
 @inline

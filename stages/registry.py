@@ -32,6 +32,7 @@ from stages.quality.fineweb import FineWebQuality
 from stages.quality.gopher import GopherQuality
 from stages.quality.refinedweb import RefinedWebLines
 from stages.quality.repetition import GopherRepetition
+from stages.repeated_text import RepeatedText
 from stages.secrets import Secrets
 from stages.spelling import Spelling
 from stages.toxicity import Toxicity
@@ -42,7 +43,7 @@ STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
         Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity, Bias,
+        RefinedWebLines, RepeatedText, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity, Bias,
         Decontaminate, Spelling,
     )
 }  # fmt: skip

@@ -4,7 +4,7 @@ Broder, On the resemblance and containment of documents (1997), section 2: the r
 Jaccard similarity of their sets of shingles.
 
 A shingle is a word n-gram (a character counts as a word in scripts without spaces). Its hash is made of its words'
-hashes, which are made of their folded code points, so a text is read once, in the Arrow buffer, and no string is made.
+hashes, which are made of their folded bytes, so a text is read once, in the Arrow buffer, and no string is made.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import pyarrow as pa
 
 from stages.kernels import inline, njit
 from stages.lookup import SEED_1, step_1
-from stages.text.characters import classes
+from stages.text.block_words import Letters, letters, words_of
 from stages.text.column import Ints, Texts, texts
-from stages.text.hashed_words import fitting, folded, word_at
 from stages.words import fold
 
 Hashes = npt.NDArray[np.uint64]
 
 _BASE = np.uint64(0x9FB21C651E98DF25)
-"""Of the sum that rolls over words (Karp and Rabin 1987): odd, so that no word's bits are lost."""
+"""Of the sum over words (Karp and Rabin 1987): odd, so that no word's bits are lost."""
 _SMALL = 64
 """Values of one bucket that are sorted by insertion."""
 
@@ -38,11 +37,11 @@ def shingle_hashes(text: str, ngram: int) -> Hashes:
     """
     view = texts(pa.array([text], pa.string()))
     found = np.empty(len(view.data) + 1, np.uint64)
-    count = _hashes(view.data, 0, int(view.offsets[-1]), fitting(), classes(), ngram, found)
+    count = _hashes(view.data, 0, int(view.offsets[-1]), *letters(), ngram, found)
     if count < 0:
         view = refolded(pa.array([text], pa.string()))
         found = np.empty(len(view.data) + 1, np.uint64)
-        count = _hashes(view.data, 0, int(view.offsets[-1]), folded(), classes(), ngram, found)
+        count = _hashes(view.data, 0, int(view.offsets[-1]), *letters(folded=True), ngram, found)
     return found[:count]
 
 
@@ -56,11 +55,11 @@ def shingle_sets(column: pa.Array, ngram: int) -> tuple[Ints, Hashes]:
         raise ValueError(f"ngram is at least 1, not {ngram}")
     view = texts(column)
     sizes = np.zeros(len(column), np.int64)
-    values = _sets(view, fitting(), ngram, sizes)
+    values = _sets(view, letters(), ngram, sizes)
     unfit = np.flatnonzero(sizes < 0)
     if len(unfit):
         some = np.zeros(len(unfit), np.int64)
-        again = _sets(refolded(column.take(pa.array(unfit))), folded(), ngram, some)
+        again = _sets(refolded(column.take(pa.array(unfit))), letters(folded=True), ngram, some)
         fit = np.maximum(sizes, 0)
         before = np.cumsum(fit)[unfit]
         sizes[unfit] = some
@@ -87,68 +86,61 @@ def refolded(column: pa.Array) -> Texts:
     return texts(pa.array([fold(text) for text in column.to_pylist()], pa.string()))
 
 
-def _sets(view: Texts, letters: npt.NDArray[np.uint32], ngram: int, sizes: Ints) -> Hashes:
+def _sets(view: Texts, table: Letters, ngram: int, sizes: Ints) -> Hashes:
     """The sets one behind the other; `sizes` gets theirs, -1 for an unfit text and 0 for a null."""
     lengths = np.diff(view.offsets)
-    values = np.empty(int((lengths // 2 + 2).sum()), np.uint64)
-    number = _fill(view.data, view.offsets, view.valid, letters, classes(), ngram, sizes, values)
+    values = np.empty(int(room(lengths).sum()), np.uint64)
+    number = _fill(view.data, view.offsets, view.valid, *table, ngram, sizes, values)
     return values[:number].copy()
 
 
 @inline
+def room(size: Any) -> Any:
+    """How many words, and so shingles, a text of so many bytes may have."""
+    return size // 2 + 1
+
+
+@inline
 def shingle(total: Any, words: int) -> Any:
-    """The hash of so many words with this rolled sum."""
+    """The hash of so many words with this sum."""
     return step_1(step_1(SEED_1, total), words)
 
 
 @inline
-def power_of(ngram: int) -> Any:
-    """What the word that leaves a shingle was multiplied by."""
-    power = np.uint64(1)
-    for _ in range(ngram):
-        power *= _BASE
-    return power
+def shingles_of(data: Any, begin: int, end: int, pieces: Any, kinds: Any, ngram: int, words: Any, found: Any) -> Any:
+    """Writes the shingle hashes of one text to `found` and gives how many they are; -1 where the text is unfit.
 
-
-@inline
-def shingles_of(data: Any, begin: int, end: int, letters: Any, classes: Any, ring: Any, power: Any, found: Any) -> int:
-    """Writes the shingle hashes of one text, fewer than it has bytes or one; -1 where the text is unfit.
-
-    `ring` has room for the words of a shingle, `power` is `power_of` their number.
+    `words` and `found` have room for half as many as the text has bytes, and one more.
     """
-    ngram = len(ring)
-    total = np.uint64(0)
-    words = written = 0
-    at = begin
-    while True:
-        start, at, _, word, _ = word_at(data, at, end, letters, classes)
-        if start < 0:
-            return -1
-        if start == end:
-            break
-        place = words % ngram
-        total = total * _BASE + word
-        if words >= ngram:
-            total -= ring[place] * power
-        ring[place] = word
-        words += 1
-        if words >= ngram:
-            found[written] = shingle(total, ngram)
-            written += 1
-    if words == 0:
-        total = SEED_1  # so that nothing and a NUL are two
-        for place in range(begin, end):
-            total = step_1(total, data[place])
-    if words < ngram:
-        found[0] = shingle(total, words)
-        written = 1
-    return written
+    number = words_of(data, begin, end, pieces, kinds, words)
+    if number < 0:
+        return -1
+    if number < ngram:
+        total = np.uint64(0)
+        for place in range(number):
+            total = total * _BASE + words[place]
+        if number == 0:
+            total = SEED_1  # so that nothing and a NUL are two
+            for place in range(begin, end):
+                total = step_1(total, data[place])
+        found[0] = shingle(total, number)
+        return 1
+    count = number - ngram + 1
+    # One word of all shingles after the other, not all words of one: so the compiler makes it eight at a time.
+    for place in range(count):
+        found[place] = words[place]
+    for turn in range(1, ngram):
+        for place in range(count):
+            found[place] = found[place] * _BASE + words[place + turn]
+    for place in range(count):
+        found[place] = shingle(found[place], ngram)
+    return count
 
 
 @njit
-def _hashes(data: Any, begin: int, end: int, letters: Any, classes: Any, ngram: int, found: Any) -> int:
-    ring = np.zeros(ngram, np.uint64)
-    count: int = shingles_of(data, begin, end, letters, classes, ring, power_of(ngram), found)
+def _hashes(data: Any, begin: int, end: int, pieces: Any, kinds: Any, ngram: int, found: Any) -> int:
+    words = np.empty(len(found), np.uint64)
+    count: int = shingles_of(data, begin, end, pieces, kinds, ngram, words, found)
     return count
 
 
@@ -195,19 +187,18 @@ def _ordered(found: Any, count: int, heads: Any, values: Any, at: int) -> int:
 
 
 @njit
-def _fill(data: Any, offsets: Any, valid: Any, letters: Any, classes: Any, ngram: int, sizes: Any, values: Any) -> int:
+def _fill(data: Any, offsets: Any, valid: Any, pieces: Any, kinds: Any, ngram: int, sizes: Any, values: Any) -> int:
     longest = 0
     for row in range(len(sizes)):
         longest = max(longest, offsets[row + 1] - offsets[row])
-    found = np.empty(longest + 1, np.uint64)
-    heads = np.empty(4 * longest + 8, np.int64)
-    ring = np.zeros(ngram, np.uint64)
-    power = power_of(ngram)
+    found = np.empty(room(longest), np.uint64)
+    words = np.empty(room(longest), np.uint64)
+    heads = np.empty(2 * longest + 8, np.int64)
     at = 0
     for row in range(len(sizes)):
         if not valid[row]:
             continue
-        count = shingles_of(data, offsets[row], offsets[row + 1], letters, classes, ring, power, found)
+        count = shingles_of(data, offsets[row], offsets[row + 1], pieces, kinds, ngram, words, found)
         sizes[row] = count if count < 0 else _ordered(found, count, heads, values, at)
         at += max(sizes[row], 0)
     return at

@@ -30,7 +30,7 @@ def tasks(context: Context) -> list[Task]:
     for part in signatures.clean_parts(context):
         decision = decisions[part.path]
         key = unit_key("documents", (), {"part": edits.digest(context, part), "decisions": decision.digest})
-        spec = {"documents": list(edits.where(context, part)), "decisions": decision.path}
+        spec = {"documents": edits.where(context, part), "decisions": decision.path}
         found.append(Task("documents", key, part.bytes, spec))
     return found
 

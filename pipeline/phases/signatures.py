@@ -42,7 +42,7 @@ def tasks(context: Context) -> list[Task]:
         facts = {"part": edits.digest(context, part), "minhash": minhash.VERSION, **settings}
         key = unit_key("signatures", minhash.PACKAGES, facts)
         found.append(
-            Task("signatures", key, part.bytes, {"documents": list(edits.where(context, part)), **settings})
+            Task("signatures", key, part.bytes, {"documents": edits.where(context, part), **settings})
         )  # fmt: skip
     return found
 

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from small_run import run_here
+from typer.testing import CliRunner
 
-from pipeline.errors import RecipeError, UserError
+from pipeline.cli import app
+from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import UnitFailed
 from pipeline.index import Index, merge
 
@@ -168,6 +170,31 @@ def test_indexes_merge(tmp_path: Path) -> None:
         merge([tmp_path / "index-first", tmp_path / "index-other"], tmp_path / "more")
 
 
+def test_index_commands_and_damage(tmp_path: Path) -> None:
+    """Otherwise a damaged index would be found out by wrong duplicates, or by a traceback in mid-run."""
+    crawls(tmp_path)
+    for name in ("first", "second"):
+        run_here(recipe(tmp_path, name, {name: 0}, index=f"index-{name}"), tmp_path / name)
+    runner = CliRunner()
+    both = [str(tmp_path / f"index-{name}") for name in ("first", "second")]
+    made = runner.invoke(app, ["index", "merge", *both, "--out", str(tmp_path / "index")])
+    assert made.exit_code == 0, made.output
+    assert "2 crawls, 16 documents" in " ".join(made.output.split())
+    shown = runner.invoke(app, ["index", "show", str(tmp_path / "index"), "--check", "--json"])
+    facts = json.loads(shown.output)
+    assert (shown.exit_code, facts["damage"]) == (0, [])
+    assert [one["documents"] for one in facts["generations"]] == [11, 5]
+    plain = runner.invoke(app, ["index", "show", str(tmp_path / "index")])
+    assert "threshold 0.7 by estimate" in " ".join(plain.output.split())
+    (matrix, *_) = sorted((tmp_path / "index").rglob("*.bin"))
+    matrix.write_bytes(matrix.read_bytes()[:-1])
+    assert runner.invoke(app, ["index", "show", str(tmp_path / "index"), "--check"]).exit_code == 4
+    with pytest.raises(DamageError, match="bytes instead of"):
+        run_here(recipe(tmp_path, "third", {"third": 0}, index="index"), tmp_path / "third")
+    (tmp_path / "index" / "index.json").write_text("{")
+    assert runner.invoke(app, ["index", "show", str(tmp_path / "index")]).exit_code == DamageError.exit_code
+
+
 def test_mark_keeps_duplicates_and_says_whose_they_are(tmp_path: Path) -> None:
     """Otherwise a mixture that weighs by the number of copies would have nothing to weigh."""
     crawls(tmp_path)
@@ -192,7 +219,7 @@ def test_mark_keeps_duplicates_and_says_whose_they_are(tmp_path: Path) -> None:
 
 def test_exact_verification_keeps_every_pair_at_its_word(tmp_path: Path) -> None:
     """Otherwise documents would be lost to an estimate that was too high by chance."""
-    rows = [{"url": f"https://a.org/{n}-{c}", "text": text(n, c)} for n in range(12) for c in range(0, 14)]
+    rows = [{"url": f"https://a.org/{n}-{c}", "text": text(n, c)} for n in range(12) for c in range(14)]
     write(tmp_path / "first.jsonl", rows)
     out = tmp_path / "exact"
     near = {"threshold": 0.7, "verify": "exact", "max_cluster": 2}

@@ -59,7 +59,7 @@ def test_a_folder_of_an_older_version_is_not_read_but_redone(tmp_path: Path, mon
     with monkeypatch.context() as older:
         older.setitem(versions.VERSIONS, "signatures", 1)
         older.setattr("pipeline.phases.signatures.contents", lambda batch: batch.column("id"))  # as it once was
-        run_here(recipe, out)
+        every = set(run_here(recipe, out))
         overview(out)
     shards = contents(out, "shards", "documents")
     for look in (overview, verify):
@@ -78,5 +78,5 @@ def test_a_folder_of_an_older_version_is_not_read_but_redone(tmp_path: Path, mon
     (out / "ledger" / "run.json").write_text(json.dumps(head))
     with pytest.raises(UserError, match="of index, clean, lines, host_lines, host, sign"):
         overview(out)
-    assert set(run_here(recipe, out)) == set(versions.VERSIONS)
+    assert set(run_here(recipe, out)) == every
     assert contents(out, "shards", "documents") == shards
