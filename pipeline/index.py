@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,10 @@ HIDDEN = ".work"
 """In the index: the lock, and what is being written."""
 PIN = "index.json"
 """In the run folder's ledger: which generations the run found, and which one it has added."""
+
+
+_MADE = re.compile("-[0-9a-f]{8}$")
+"""How the folder of a generation ends, behind the recipe's name."""
 
 
 @dataclass(frozen=True)
@@ -308,8 +314,21 @@ def merge(folders: Sequence[Path], out: Path) -> Index:
     return merged
 
 
-def _locked(folder: Path) -> FolderLock:
-    return FolderLock(folder / HIDDEN)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """While this lasts, nobody else writes into the index; what killed runs left there is removed first."""
+    with FolderLock(folder / HIDDEN):
+        there = Index.read(folder)
+        named = {one.folder for one in there.generations} if there else set()
+        for path in (*folder.iterdir(), *(folder / HIDDEN).iterdir()):
+            if path.is_dir() and path.name not in named and _MADE.search(path.name):
+                shutil.rmtree(path)
+            elif path.parent.name == HIDDEN and path.name != "lock":
+                path.unlink()
+        yield
+        if (gone := Index.read(folder)) is not None:
+            for name in named - {one.folder for one in gone.generations}:
+                shutil.rmtree(folder / name)
 
 
 def _new(folder: Path, name: str) -> Path:
@@ -319,19 +338,14 @@ def _new(folder: Path, name: str) -> Path:
 
 
 def _finish(index: Index) -> None:
-    """Puts new generations where they belong, then names them, then removes what none names."""
+    """Puts new generations where they belong, then names them."""
     for one in index.generations:
         new = index.folder / HIDDEN / one.folder
         if new.exists():
             sync(new)
-            os.rename(new, index.folder / one.folder)
+            os.replace(new, index.folder / one.folder)
     sync(index.folder)
     index.write()
-    named = {one.folder for one in index.generations}
-    for place in (index.folder, index.folder / HIDDEN):
-        for path in place.iterdir():
-            if path.is_dir() and path.name not in named and path.name != HIDDEN:
-                shutil.rmtree(path)
 
 
 def _write_parts(context: Context, new: Path) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def records(run: RunFolder, chosen: Chosen) -> Iterator[dict[str, Any]]:
             f"`corpusmill clean` took the dropped records out of {run.folder}; only their counts are left: "
             f"`corpusmill inspect {run.folder}`"
         )
-    for path in [*run.parts("dropped", "clean-"), *run.parts("dropped", "host-")]:
+    for path in [path for phase in ("clean", "host", "spans") for path in run.parts("dropped", f"{phase}-")]:
         for batch in read_batches(path):
             for row in batch.filter(_mask(batch, chosen)).to_pylist():
                 yield row | {"survivor_url": None}

@@ -89,6 +89,14 @@ def test_rows_without_a_digest_are_in_no_group() -> None:
     assert (leader.tolist(), member.tolist()) == ([2], [0])
 
 
+def test_ids_that_agree_in_64_bits_are_two() -> None:
+    """Otherwise one in 10⁹ documents of a large corpus would vanish as another one's copy."""
+    high, low = (5 << 64), 5
+    ids = [digest(value) for value in (high + 1, high + 2, low, (1 << 64) + low, high + 1)]
+    leader, member = exact_groups(ids, None, np.arange(5))
+    assert (leader.tolist(), member.tolist()) == ([0], [4])
+
+
 def test_a_text_is_never_lost_with_a_document_that_lost_by_its_url() -> None:
     """Otherwise a page whose other version won by URL would take the only copy of its text with it."""
     urls = [digest(1), digest(1), digest(2)]

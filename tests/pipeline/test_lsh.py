@@ -129,6 +129,24 @@ def test_documents_that_lost_already_take_no_part(tmp_path: Path) -> None:
     assert near.tolist() == [0, 1, 1, 3, 1]
 
 
+@pytest.mark.parametrize("free", [0, 128])
+def test_keys_that_collide_cost_comparisons_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """Otherwise two buckets whose 64-bit keys are equal by chance would join, or lose, documents."""
+    monkeypatch.setattr(lsh, "FREE", free)
+    generator = np.random.default_rng(5)
+    values = some_signatures(generator, 60)
+    parts = signed_parts(tmp_path / "signed", np.split(values, [25]), RULE)
+    for part in parts:
+        rows = np.tile(np.arange(part.rows, dtype="<u4"), BANDS)
+        part.file("bands").write_bytes(np.zeros(BANDS * part.rows, "<u8").tobytes() + rows.tobytes())
+    rank = generator.permutation(60)
+    near, _ = near_of(parts, RULE, rank, tmp_path)
+    enough = (values[:, None] == values[None]).sum(2) >= RULE.need
+    assert near.tolist() == plain_clusters(enough, rank, [0, 60])
+
+
 def test_only_verified_edges_join_clusters(tmp_path: Path) -> None:
     """Fault 8 of peers: documents that are nobody's verified duplicate vanish with a bucket that they shared."""
     values = np.array([[1] * 12, [1] * 9 + [2] * 3, [1] * 3 + [5] * 9, [1] * 3 + [6] * 9], np.uint32)
