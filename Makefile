@@ -55,6 +55,9 @@ bench-pipeline: install
 
 bench-dedup: install
 	$(BIN)/python -m tests.bench.dedup_signatures
+	$(BIN)/python -m tests.bench.dedup_slope
+	$(BIN)/python -m tests.bench.dedup_join
+	$(BIN)/python -m tests.bench.dedup_stars
 	$(BIN)/python -m tests.bench.dedup_quality
 
 bench-extract: install

@@ -24,7 +24,7 @@ class Beginnings:
 
 
 def beginnings(run: RunFolder, ids: Collection[bytes], characters: int) -> Beginnings:
-    """The first characters of the texts with these ids, as the stages left them.
+    """The first characters of the texts with these ids, as the clean phase left them.
 
     All ids of the run are read, 16 bytes a document; of texts only the row groups that hold a wanted one, one at a
     time. The clean parts hold losers and survivors; where `corpusmill clean` took them away, the documents are left.

@@ -17,8 +17,9 @@ from stages.kernels import inline, njit
 Matrix = npt.NDArray[np.uint32]
 
 DUPLICATES = 0.3
-"""Share of the documents that are in planted clusters, which have 3 on average and the square of a third root's size at
-most: 30,000 among 10 million."""
+"""Share of the documents that are in planted clusters, which have 3 on average."""
+MILLION = 1_000_000
+"""Among so many documents the largest cluster has about 6,500, and the sizes fall off from there, as a power does."""
 LEAST = 0.6
 """Documents of a cluster keep an even share from here to 1 of its values."""
 BLOCK = 1 << 18
@@ -51,7 +52,10 @@ def planted(documents: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArr
     draw = np.random.Generator(np.random.Philox(seed))
     clusters = np.arange(documents, 2 * documents)
     joined = draw.random(documents) < DUPLICATES
-    clusters[joined] = (DUPLICATES / 3 * documents * draw.random(int(joined.sum())) ** 3).astype(np.int64)
+    count = int(joined.sum())
+    millions = max(1, documents // MILLION)
+    each = int(DUPLICATES / 3 * documents / millions)
+    clusters[joined] = draw.integers(0, millions, count) * each + (each * draw.random(count) ** 3).astype(np.int64)
     return clusters, LEAST + (1 - LEAST) * draw.random(documents)
 
 
