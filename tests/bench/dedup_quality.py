@@ -161,8 +161,10 @@ def revisions() -> tuple[list[str], list[str], Floats, list[str]]:
 
 
 def by_language(found: Pairs, labels: Floats, languages: Sequence[str], threshold: float) -> None:
-    """Prints precision and recall of the edges among the labelled pairs, by language and way of verifying. No label lies
-    on another side of the thresholds than our own exact similarity."""
+    """Prints precision and recall of the edges among the labelled pairs, by language and way of verifying.
+
+    No label lies on another side of the thresholds than our own exact similarity.
+    """
     bands, rows = bands_and_rows(threshold, PERMUTATIONS)
     met = found.candidates(bands, rows)
     print(f"\nrevision pairs at {threshold}, {bands} bands of {rows}: precision and recall against the labels")
