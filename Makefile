@@ -58,6 +58,7 @@ bench-dedup: install
 	$(BIN)/python -m tests.bench.dedup_slope
 	$(BIN)/python -m tests.bench.dedup_join
 	$(BIN)/python -m tests.bench.dedup_stars
+	$(BIN)/python -m tests.bench.dedup_quality
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract

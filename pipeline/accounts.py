@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
-from pipeline.recipe import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED
+from pipeline.recipe import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, SUBSTRINGS_LABEL
 from pipeline.work import Context
 
 JUDGE_FROM = 1_000
 """Records that must have entered a stage before its drop rate is judged in mid-run, or in a trial run."""
 
 
-_PHASES = {HOST_LABEL: "host", DEDUP_LABEL: "clusters"}
+_PHASES = {HOST_LABEL: "host", DEDUP_LABEL: "clusters", SUBSTRINGS_LABEL: "spans"}
 """The phases of the steps that are no stages; those are all of phase clean."""
 _JUDGED = ("clean", *_PHASES.values())
 SHOWN = 20
@@ -62,16 +62,22 @@ def funnel(ledger: Ledger) -> list[Step]:
             step.counts.update(item["counts"])
             step.characters += item["characters"]
             step.seconds += row.body["timing"]["stages"].get(item["stage"], 0.0)
-    for row in ledger.rows("host"):
-        step = steps.setdefault(HOST_LABEL, Step(HOST_LABEL))
+    _add_edits(steps, HOST_LABEL, ledger)
+    for row in ledger.rows("clusters"):
+        steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
+    _add_edits(steps, SUBSTRINGS_LABEL, ledger)
+    return list(steps.values())
+
+
+def _add_edits(steps: dict[str, Step], label: str, ledger: Ledger) -> None:
+    """The line of a phase that cuts from texts."""
+    for row in ledger.rows(_PHASES[label]):
+        step = steps.setdefault(label, Step(label))
         step.entered += row.body["entered"]
         step.dropped.update(row.body["dropped"])
         step.counts.update(row.body["counts"])
         step.characters += row.body["characters"]
         step.seconds += row.body["timing"]["cpu_s"]
-    for row in ledger.rows("clusters"):
-        steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
-    return list(steps.values())
 
 
 def check_bands(context: Context, phase: str, *, final: bool) -> None:
@@ -136,7 +142,7 @@ def identity_problems(ledger: Ledger) -> list[str]:
     framed = sum(row.body["framed"] for row in rows)
     left_out = sum(row.body["not_sampled"] for row in rows)
     kept = counted(ledger, "documents", "documents")
-    dropped = sum(counted(ledger, phase, "dropped") for phase in ("clean", "host", "losers"))
+    dropped = sum(counted(ledger, phase, "dropped") for phase in ("clean", "host", "losers", "spans"))
     if framed != kept + dropped + left_out:
         problems.append(f"{framed} records were framed, but {kept} kept + {dropped} dropped + {left_out} not sampled")
     return problems

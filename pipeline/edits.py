@@ -22,6 +22,8 @@ from pipeline.work import Context, once
 from stages.base import with_column
 from stages.text.column import Edits, edited
 
+PHASES = ("host", "spans")
+"""The phases that make edits, in their order: each speaks of the texts that the ones before it leave."""
 PHASE = "host"
 """The phase whose rows name the parts of edits. Its body says of which clean part (`clean`, its digest), how many of
 its documents are `kept`, and whether anything is `changed`."""
@@ -114,16 +116,40 @@ def read_documents(
     if place.edits is None:
         yield from batches
         return
-    table = pq.read_table(context.out / place.edits, columns=["starts", "ends", "lost"]).combine_chunks()
+    table = opened(context, place.edits)
     at = 0
     for batch in batches:
-        here = table.slice(at, batch.num_rows)
+        batch, lost = applied(batch, table.slice(at, batch.num_rows))
         at += batch.num_rows
-        starts, ends, lost = (here.column(name).combine_chunks() for name in ("starts", "ends", "lost"))
-        if "text" in batch.schema.names:
-            index = batch.schema.get_field_index("text")
-            batch = batch.set_column(index, batch.schema.field(index), apply(batch.column("text"), starts, ends))
         yield batch.filter(pa.compute.invert(lost)) if lost.true_count else batch
+
+
+def opened(context: Context, path: str) -> pa.Table:
+    """The edits of a part, one row for each of its documents."""
+    return pq.read_table(context.out / path, columns=["starts", "ends", "lost"]).combine_chunks()
+
+
+def applied(batch: pa.RecordBatch, table: pa.Table) -> tuple[pa.RecordBatch, pa.BooleanArray]:
+    """A batch with the spans of its rows of a table of edits cut out, and which of its rows are lost, still in it."""
+    starts, ends, lost = (table.column(name).combine_chunks() for name in ("starts", "ends", "lost"))
+    if "text" in batch.schema.names:
+        index = batch.schema.get_field_index("text")
+        batch = batch.set_column(index, batch.schema.field(index), apply(batch.column("text"), starts, ends))
+    return batch, lost
+
+
+def rows(
+    batch: pa.RecordBatch,
+    places: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    lost: npt.NDArray[np.bool_],
+) -> pa.RecordBatch:
+    """The rows of SCHEMA for a batch: spans by the row that they lie in (`places`, ascending), and which rows go."""
+    offsets = pa.array(np.searchsorted(places, np.arange(batch.num_rows + 1)).astype(np.int32))
+    lists = [pa.ListArray.from_arrays(offsets, pa.array(values.astype(np.int32))) for values in (starts, ends)]
+    origin = [pa.compute.struct_field(batch.column("origin"), name) for name in ("offset", "inner_offset")]
+    return pa.RecordBatch.from_arrays([batch.column("id"), *origin, *lists, pa.array(lost)], schema=SCHEMA)
 
 
 def again(context: Context, row: Row, origin: Mapping[str, Any], batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -135,19 +161,22 @@ def again(context: Context, row: Row, origin: Mapping[str, Any], batch: pa.Recor
     parts = {part.digest for part in row.parts}
     place = [("offset", "=", origin["offset"]), ("inner_offset", "=", origin["inner_offset"])]
     mine = [*place, ("id", "=", batch.column("id")[0].as_py())]
-    for found in context.ledger.rows(PHASE) if context.recipe.host is not None else []:
-        if found.body["clean"] not in parts or not found.body["changed"]:
-            continue
-        path = context.out / found.part(FOLDER).path
-        if not path.exists():
-            raise DamageError(f"{path} is missing; `corpusmill verify {context.out}` says what else is")
-        table = pq.read_table(path, columns=["starts", "ends"], filters=mine).combine_chunks()
-        if table.num_rows:
+    for phase in PHASES:
+        for found in context.ledger.rows(phase):
+            if found.body["clean"] not in parts or not found.body["changed"]:
+                continue
+            path = context.out / found.part(FOLDER).path
+            if not path.exists():
+                raise DamageError(f"{path} is missing; `corpusmill verify {context.out}` says what else is")
+            table = pq.read_table(path, columns=["starts", "ends"], filters=mine).combine_chunks()
             starts, ends = (table.column(name).combine_chunks().slice(0, 1) for name in ("starts", "ends"))
+            if not pa.compute.sum(starts.value_lengths()).as_py():
+                continue  # of two equal parts, the documents of one lost to those of the other, and were left alone
             try:
                 text = apply(batch.column("text"), starts, ends)
                 text.validate(full=True)  # of another text, a span may cut a character in two
-                return with_column(batch, "text", text)
             except ValueError as error:
                 raise DamageError(f"the edits in {path} do not fit what the record gives now: {error}") from error
+            batch = with_column(batch, "text", text)
+            break
     return batch

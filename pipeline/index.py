@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import unicodedata
 import uuid
@@ -42,6 +43,10 @@ HIDDEN = ".work"
 """In the index: the lock, and what is being written."""
 PIN = "index.json"
 """In the run folder's ledger: which generations the run found, and which one it has added."""
+
+
+_MADE = re.compile("-[0-9a-f]{8}$")
+"""How the folder of a generation ends, behind the recipe's name."""
 
 
 @dataclass(frozen=True)
@@ -316,7 +321,7 @@ def _locked(folder: Path) -> Iterator[None]:
         there = Index.read(folder)
         named = {one.folder for one in there.generations} if there else set()
         for path in (*folder.iterdir(), *(folder / HIDDEN).iterdir()):
-            if path.is_dir() and path.name not in named and path.name != HIDDEN:
+            if path.is_dir() and path.name not in named and _MADE.search(path.name):
                 shutil.rmtree(path)
             elif path.parent.name == HIDDEN and path.name != "lock":
                 path.unlink()

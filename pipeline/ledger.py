@@ -31,6 +31,7 @@ PART_FOLDERS = (
     "host",
     "edits",
     "dedup",
+    "substrings",
     "documents",
     "dropped",
     "measures",

@@ -25,6 +25,7 @@ BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 READ_LABEL = "read"
 HOST_LABEL = "host"
 DEDUP_LABEL = "dedup"
+SUBSTRINGS_LABEL = "substrings"
 NOT_SAMPLED = "not_sampled"
 """The reader's count of records that a trial run's sample left out."""
 
@@ -174,11 +175,35 @@ class Near(Model):
         return self
 
 
+class Substrings(Model):
+    """Substrings that recur across the documents that are left when all duplicates are gone: the best document that has
+    one keeps it, the others lose it (Lee et al. 2022, Deduplicating Training Data Makes Language Models Better,
+    section 4.2)."""
+
+    tokens: int = Field(
+        50, ge=8, le=1000, description="words (characters in scripts without spaces) from which on a stretch counts"
+    )
+    min_documents: int = Field(
+        2, ge=1, description="fewest documents that have the stretch; with 1 what one document repeats goes as well"
+    )
+    max_documents: int | None = Field(
+        None, ge=1, description="most documents that have it: a licence that more of them share stays in all"
+    )
+    min_words: int = Field(1, ge=1, description="fewest words that are left of a document of which something was cut")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Substrings:
+        if self.max_documents is not None and self.max_documents < self.min_documents:
+            raise ValueError(f"max_documents, {self.max_documents}, is below min_documents, {self.min_documents}")
+        return self
+
+
 class Dedup(Model):
     """Which documents are the same, and which of them stays. Equal ids always collapse."""
 
     exact: list[Literal["url", "text"]] = Field([], description="keys that are equal only for duplicates")
     near: Near | None = Field(None, description="near duplicates by MinHash-LSH")
+    substrings: Substrings | None = Field(None, description="substrings that recur across documents")
     survivor: list[Literal["source", "quality", "length", "date", "id"]] = Field(
         ["source", "quality", "length", "date", "id"],
         description="the order of who stays: source as the inputs list them, higher `quality`, longer text, earlier "
@@ -326,7 +351,8 @@ class Recipe(Model):
     def labels(self) -> list[str]:
         """What may stand under `expect`."""
         host = [HOST_LABEL] if self.host else []
-        return [READ_LABEL, *(label for label, _ in self.chain()), *host, DEDUP_LABEL]
+        cut = [SUBSTRINGS_LABEL] if self.dedup and self.dedup.substrings else []
+        return [READ_LABEL, *(label for label, _ in self.chain()), *host, DEDUP_LABEL, *cut]
 
 
 def read_recipe(path: Path, changes: list[str] | None = None, *, bind: bool = True) -> Recipe:

@@ -16,11 +16,12 @@ import xxhash
 from stages.kernels import inline, njit
 from stages.lookup import SEED_1, SEED_2, step_1, step_2
 from stages.rows import strings
-from stages.text.block_words import bits_of, pieces_of
+from stages.text.block_words import COMPOSING, MARKED, bits_of, letters, pieces_of
 from stages.text.characters import CODES, NOT_ALONE, every_code, folds
 from stages.text.column import texts
 from stages.text.eight import before_first, digits_in, eight_at, leading, letters_in, stirred, up_to_eight
 from stages.text.forms import normalized
+from stages.text.joining import joining, joins, marks
 from stages.text.utf8 import code_at, width
 from stages.words import fold
 
@@ -61,7 +62,7 @@ def text_keys(column: pa.Array) -> pa.Array:
     view = texts(column)
     found = np.empty((len(column), 2), np.uint64)
     unfit = np.zeros(len(column), np.bool_)
-    _text_keys(view.data, view.offsets, *_sounds(), found, unfit)
+    _text_keys(view.data, view.offsets, *_sounds(), letters().kinds, joining(), found, unfit)
     again = np.flatnonzero(unfit)
     if len(again):
         kept = [sound(text) or text for text in column.take(pa.array(again)).to_pylist()]
@@ -149,13 +150,21 @@ def _sounds() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArra
         silent[match.start() : match.end()] = True
     fits = alone != NOT_ALONE
     table = pieces_of(np.where(fits & ~silent[np.where(fits, alone, 0)], alone, 0))
+    stay = frozenset.union(*marks())
     starts, parts = [0], []
     for code in np.flatnonzero(~fits).tolist():
-        letters = [] if 0xD800 <= code < 0xE000 else [ord(letter) for letter in fold(chr(code))]
-        if not letters or any(alone[letter] != letter for letter in letters):
+        codes = [] if 0xD800 <= code < 0xE000 else [ord(letter) for letter in fold(chr(code))]
+        if code in stay:
+            table[code] = pieces_of(np.array([code], np.uint32))[0]
+            continue
+        if not codes or alone[codes[0]] != codes[0] or any(alone[o] != o and o not in stay for o in codes[1:]):
             table[code] = _UNFIT
             continue
-        data = "".join(chr(letter) for letter in letters if not silent[letter]).encode()
+        heard = [one for one in codes if not silent[one]]
+        if heard and heard[0] in stay:  # an accent by itself, which would come to stand on what is before it
+            table[code] = _UNFIT
+            continue
+        data = "".join(map(chr, heard)).encode()
         if len(data) <= 4:
             table[code] = int.from_bytes(data, "little")
             continue
@@ -180,15 +189,20 @@ def _joined(first: Any, second: Any, block: Any, used: int, piece: Any, bits: in
 
 
 @njit
-def _text_keys(data: Any, offsets: Any, pieces: Any, starts: Any, parts: Any, found: Any, unfit: Any) -> None:
+def _text_keys(
+    data: Any, offsets: Any, pieces: Any, starts: Any, parts: Any, kinds: Any, joining: Any, found: Any, unfit: Any
+) -> None:
+    orders, pairs = joining
     for row in range(len(unfit)):
         begin, end = offsets[row], offsets[row + 1]
         last = end - 8
         first, second, block = SEED_1, SEED_2, np.uint64(0)
         used = size = 0
+        previous = np.int64(0)  # that is heard
         at = begin
         while at < end:
-            piece = np.uint64(pieces[code_at(data, at)])
+            code = code_at(data, at)
+            piece = np.uint64(pieces[code])
             if piece == 0:
                 at += width(data[at])
                 continue
@@ -202,14 +216,17 @@ def _text_keys(data: Any, offsets: Any, pieces: Any, starts: Any, parts: Any, fo
                     first, second, block, used = _joined(first, second, block, used, eight, 8 * run)
                     size += run
                     at += run
+                    previous = np.int64(data[at - 1])
                     continue
+            kind = kinds[code]
+            if piece == _UNFIT or (kind & MARKED and not joins(code, previous, kind & COMPOSING != 0, orders, pairs)):
+                unfit[row] = True
+                break
+            previous = code
             if piece < _SEVERAL:
                 bits = bits_of(piece)
                 first, second, block, used = _joined(first, second, block, used, piece, bits)
                 size += bits >> 3
-            elif piece == _UNFIT:
-                unfit[row] = True
-                break
             else:
                 for place in range(starts[piece - _SEVERAL], starts[piece - _SEVERAL + 1]):
                     part = np.uint64(parts[place])

@@ -58,12 +58,12 @@ def signatures(column: pa.Array, settings: MinHashSettings) -> Signatures:
     values = np.full((len(column), settings.permutations), 0xFFFFFFFF, np.uint32)
     numbers = np.zeros(len(column), np.int64)
     view = texts(column)
-    _sign(view.data, view.offsets, *letters(), settings.ngram, a, b, values, numbers)
+    _sign(view.data, view.offsets, letters(), settings.ngram, a, b, values, numbers)
     unfit = np.flatnonzero(numbers < 0)
     if len(unfit):
         again = refolded(column.take(pa.array(unfit)))
         some, counts = values[unfit], numbers[unfit]
-        _sign(again.data, again.offsets, *letters(folded=True), settings.ngram, a, b, some, counts)
+        _sign(again.data, again.offsets, letters(folded=True), settings.ngram, a, b, some, counts)
         values[unfit], numbers[unfit] = some, counts
     values[~view.valid], numbers[~view.valid] = 0xFFFFFFFF, 0
     return Signatures(values, numbers)
@@ -84,9 +84,7 @@ def _permutations(number: int, seed: int) -> tuple[Values, Values]:
 
 
 @njit
-def _sign(
-    data: Any, offsets: Any, pieces: Any, kinds: Any, ngram: int, a: Any, b: Any, values: Any, numbers: Any
-) -> None:
+def _sign(data: Any, offsets: Any, table: Any, ngram: int, a: Any, b: Any, values: Any, numbers: Any) -> None:
     """Lowers `values` to the signatures of the texts; `numbers` gets their shingles, -1 for an unfit text."""
     longest = 0
     for row in range(len(numbers)):
@@ -95,7 +93,7 @@ def _sign(
     found = np.empty(room(longest), np.uint64)
     mixed = np.empty(room(longest) + 3, np.uint32)
     for row in range(len(numbers)):
-        count = shingles_of(data, offsets[row], offsets[row + 1], pieces, kinds, ngram, words, found)
+        count = shingles_of(data, offsets[row], offsets[row + 1], table, ngram, words, found)
         numbers[row] = count
         for place in range(count):
             mixed[place] = _fmix32(np.uint32(found[place] >> np.uint64(32)))

@@ -37,11 +37,11 @@ def shingle_hashes(text: str, ngram: int) -> Hashes:
     """
     view = texts(pa.array([text], pa.string()))
     found = np.empty(len(view.data) + 1, np.uint64)
-    count = _hashes(view.data, 0, int(view.offsets[-1]), *letters(), ngram, found)
+    count = _hashes(view.data, 0, int(view.offsets[-1]), letters(), ngram, found)
     if count < 0:
         view = refolded(pa.array([text], pa.string()))
         found = np.empty(len(view.data) + 1, np.uint64)
-        count = _hashes(view.data, 0, int(view.offsets[-1]), *letters(folded=True), ngram, found)
+        count = _hashes(view.data, 0, int(view.offsets[-1]), letters(folded=True), ngram, found)
     return found[:count]
 
 
@@ -67,6 +67,13 @@ def shingle_sets(column: pa.Array, ngram: int) -> tuple[Ints, Hashes]:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))), values
 
 
+def common(offsets: Ints, values: Hashes, left: Ints, right: Ints) -> Ints:
+    """(pairs,) how many shingles the sets of rows `left` (pairs,) and `right` of `shingle_sets` have in common."""
+    found = np.zeros(len(left), np.int64)
+    _common(offsets, values, np.asarray(left, np.int64), np.asarray(right, np.int64), found)
+    return found
+
+
 @inline
 def intersection(left: Any, left_start: int, left_end: int, right: Any, right_start: int, right_end: int) -> int:
     """How many values two sets have in common: `left[left_start:left_end]` and a like part of `right`, which may be
@@ -90,8 +97,15 @@ def _sets(view: Texts, table: Letters, ngram: int, sizes: Ints) -> Hashes:
     """The sets one behind the other; `sizes` gets theirs, -1 for an unfit text and 0 for a null."""
     lengths = np.diff(view.offsets)
     values = np.empty(int(room(lengths).sum()), np.uint64)
-    number = _fill(view.data, view.offsets, view.valid, *table, ngram, sizes, values)
+    number = _fill(view.data, view.offsets, view.valid, table, ngram, sizes, values)
     return values[:number].copy()
+
+
+@njit
+def _common(offsets: Any, values: Any, left: Any, right: Any, found: Any) -> None:
+    for pair in range(len(found)):
+        one, other = left[pair], right[pair]
+        found[pair] = intersection(values, offsets[one], offsets[one + 1], values, offsets[other], offsets[other + 1])
 
 
 @inline
@@ -107,12 +121,12 @@ def shingle(total: Any, words: int) -> Any:
 
 
 @inline
-def shingles_of(data: Any, begin: int, end: int, pieces: Any, kinds: Any, ngram: int, words: Any, found: Any) -> Any:
+def shingles_of(data: Any, begin: int, end: int, table: Any, ngram: int, words: Any, found: Any) -> Any:
     """Writes the shingle hashes of one text to `found` and gives how many they are; -1 where the text is unfit.
 
     `words` and `found` have room for half as many as the text has bytes, and one more.
     """
-    number = words_of(data, begin, end, pieces, kinds, words)
+    number = words_of(data, begin, end, table, words)
     if number < 0:
         return -1
     if number < ngram:
@@ -138,9 +152,9 @@ def shingles_of(data: Any, begin: int, end: int, pieces: Any, kinds: Any, ngram:
 
 
 @njit
-def _hashes(data: Any, begin: int, end: int, pieces: Any, kinds: Any, ngram: int, found: Any) -> int:
+def _hashes(data: Any, begin: int, end: int, table: Any, ngram: int, found: Any) -> int:
     words = np.empty(len(found), np.uint64)
-    count: int = shingles_of(data, begin, end, pieces, kinds, ngram, words, found)
+    count: int = shingles_of(data, begin, end, table, ngram, words, found)
     return count
 
 
@@ -187,18 +201,18 @@ def _ordered(found: Any, count: int, heads: Any, values: Any, at: int) -> int:
 
 
 @njit
-def _fill(data: Any, offsets: Any, valid: Any, pieces: Any, kinds: Any, ngram: int, sizes: Any, values: Any) -> int:
+def _fill(data: Any, offsets: Any, valid: Any, table: Any, ngram: int, sizes: Any, values: Any) -> int:
     longest = 0
     for row in range(len(sizes)):
         longest = max(longest, offsets[row + 1] - offsets[row])
     found = np.empty(room(longest), np.uint64)
     words = np.empty(room(longest), np.uint64)
-    heads = np.empty(2 * longest + 8, np.int64)
+    heads = np.empty(2 * room(longest) + 3, np.int64)
     at = 0
     for row in range(len(sizes)):
         if not valid[row]:
             continue
-        count = shingles_of(data, offsets[row], offsets[row + 1], pieces, kinds, ngram, words, found)
+        count = shingles_of(data, offsets[row], offsets[row + 1], table, ngram, words, found)
         sizes[row] = count if count < 0 else _ordered(found, count, heads, values, at)
         at += max(sizes[row], 0)
     return at

@@ -9,7 +9,7 @@ of a silent phase is one long step that reports nothing before its end. What a p
 `pipeline.versions`.
 
 In the order of a run: index, clean, lines, host_lines, host, signatures, exact, bands, join, stars, clusters, losers,
-documents, tokenizer, tokenise, plan, shard.
+fingerprints, repeats, stretches, matches, spans, documents, tokenizer, tokenise, plan, shard.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def _phases() -> dict[str, Phase]:
         index,
         shard,
         signatures,
+        spans,
         stars,
+        substrings,
         tokenise,
         tokenizer,
     )  # fmt: skip
@@ -67,7 +69,29 @@ def _phases() -> dict[str, Phase]:
         ),
         Phase("clusters", ("exact", "join", "stars"), 1 << 40, clusters.tasks, clusters.work, silent=True),
         Phase("losers", ("signatures", "exact", "clusters"), 32 * megabyte, clusters.loser_tasks, clusters.losers_work),
-        Phase("documents", ("clean", "host", "losers"), 64 * megabyte, documents.tasks, documents.work),
+        Phase(
+            "fingerprints",
+            ("clean", "host", "losers"),
+            16 * megabyte,
+            substrings.fingerprint_tasks,
+            substrings.fingerprint_work,
+        ),
+        Phase(
+            "repeats",
+            ("fingerprints", "exact"),
+            64 * megabyte,
+            substrings.repeat_tasks,
+            substrings.range_work,
+            silent=True,
+        ),
+        Phase(
+            "stretches", ("clean", "host", "repeats"), 64 * megabyte, substrings.stretch_tasks, substrings.stretch_work
+        ),
+        Phase(
+            "matches", ("stretches", "exact"), 64 * megabyte, substrings.match_tasks, substrings.range_work, silent=True
+        ),
+        Phase("spans", ("clean", "host", "repeats", "matches"), 32 * megabyte, spans.tasks, spans.work),
+        Phase("documents", ("clean", "host", "losers", "spans"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),

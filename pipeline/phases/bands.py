@@ -46,7 +46,7 @@ def tasks(context: Context) -> list[Task]:
     for row, _ in signatures.committed(context):
         matrix = _file(row.parts, ".bin")
         spec = {"permutations": rule.permutations, "bands": rule.bands, "rows": rule.rows}
-        key = unit_key("bands", PACKAGES, spec | {"matrix": matrix.digest})
+        key = unit_key("bands", PACKAGES, spec | {"matrix": [matrix.path, matrix.digest]})
         found.append(Task("bands", key, matrix.bytes, spec | {"matrix": matrix.path}))
     return found
 
@@ -57,7 +57,8 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     values = mapped(context.out / spec["matrix"], "<u4").reshape(-1, spec["permutations"])
     lsh.write_band_table(values, spec["bands"], spec["rows"], folder / "out")
     reporter.add(size=task.size)
-    return [Staged(folder / "out", f"dedup/bands-{task.key[:20]}.bin")], {"documents": len(values)}
+    body = {"documents": len(values), "matrix": spec["matrix"]}
+    return [Staged(folder / "out", f"dedup/bands-{task.key[:20]}.bin")], body
 
 
 @once
@@ -70,12 +71,13 @@ def committed(context: Context) -> list[Part]:
 @once
 def signed(context: Context) -> list[SignedPart]:
     """All signed parts, with their band tables."""
-    parts = exact.signed(context)
-    old = [replace(part, bands=part.file("bands")) for part in parts if part.known]
-    own = [part for part in parts if not part.known]
-    return old + [
-        replace(part, bands=context.out / table.path) for part, table in zip(own, committed(context), strict=True)
-    ]
+    of = {
+        context.out / row.body["matrix"]: context.out / row.part("dedup").path for row in context.ledger.rows("bands")
+    }
+    return [
+        replace(part, bands=part.file("bands") if part.known else of[part.file("bin")])
+        for part in exact.signed(context)
+    ]  # fmt: skip
 
 
 @once

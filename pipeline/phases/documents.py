@@ -1,8 +1,7 @@
-"""Phase documents: the clean parts without the documents that deduplication took away.
+"""Phase documents: the clean parts without what deduplication took away: duplicates, and substrings that recur.
 
 Here the corpus-level decisions become rows: losers go (or, in `mode: mark`, stay and say whose duplicates they are),
-survivors learn the size of their cluster. `characters` is the
-length of the text, so that reports need not read it.
+survivors learn the size of their cluster. `characters` is the length of the text, so that reports need not read it.
 """
 
 from __future__ import annotations
@@ -17,21 +16,24 @@ import pyarrow.parquet as pq
 from pipeline import edits
 from pipeline.ledger import Staged
 from pipeline.parts import PartWriter
-from pipeline.phases import clusters, signatures
+from pipeline.phases import clusters, signatures, spans
 from pipeline.progress import Reporter
 from pipeline.work import Context, Task, once, unit_key
 
 
 @once
 def tasks(context: Context) -> list[Task]:
-    """One unit for each clean part, keyed by the part and by the decisions on its rows alone."""
+    """One unit for each clean part, keyed by the part, and by the decisions on its rows and the cuts in them alone."""
     found = []
     decisions = clusters.decisions(context)
-    for part in signatures.clean_parts(context):
+    for part, cuts in zip(signatures.clean_parts(context), spans.cut_parts(context), strict=True):
         decision = decisions[part.path]
-        key = unit_key("documents", (), {"part": edits.digest(context, part), "decisions": decision.digest})
-        spec = {"documents": edits.where(context, part), "decisions": decision.path}
-        found.append(Task("documents", key, part.bytes, spec))
+        facts = {"part": edits.digest(context, part), "decisions": decision.digest}
+        spec = {"documents": edits.where(context, part), "decisions": decision.path, "spans": None}
+        if cuts is not None:
+            facts["spans"] = cuts.digest
+            spec["spans"] = cuts.path
+        found.append(Task("documents", unit_key("documents", (), facts), part.bytes, spec))
     return found
 
 
@@ -43,6 +45,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     marked = context.recipe.dedup is not None and context.recipe.dedup.mode == "mark"
     own += [pa.field("duplicate_of", pa.binary(16))] if marked else []
     schema = pa.schema([*schema, *own])
+    cuts = edits.opened(context, task.spec["spans"]) if task.spec["spans"] else None
     position = 0
     sources: dict[str, list[int]] = {}
     languages: dict[str, list[int]] = {}
@@ -50,10 +53,14 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         for batch in edits.read_documents(context, task.spec["documents"]):
             rows = batch.num_rows
             here = decided.slice(position, rows)
+            lost = None
+            if cuts is not None:
+                batch, lost = edits.applied(batch, cuts.slice(position, rows))
             position += rows
             for name in ("cluster_size", *(["duplicate_of"] if marked else [])):
                 batch = batch.append_column(name, here.column(name).combine_chunks())
-            batch = batch.filter(pa.compute.greater(batch.column("cluster_size"), 0))
+            kept = pa.compute.greater(batch.column("cluster_size"), 0)
+            batch = batch.filter(kept if lost is None else pa.compute.and_not(kept, lost))
             characters = pa.compute.utf8_length(batch.column("text"))
             out.write(batch.append_column("characters", characters))
             lengths = characters.to_pylist()

@@ -35,22 +35,6 @@ def settings_of(context: Context) -> Dedup:
 
 
 @once
-def signed(context: Context) -> list[SignedPart]:
-    """All documents, as parts: those of earlier runs in the recipe's index, then this run's. Without band tables."""
-    known = index.known(context)
-    first = known[-1].generation + 1 if known else 0
-    rows = signatures.committed(context)
-    ages = sorted({generation for _, generation in rows})
-    return known + [
-        SignedPart(
-            (context.out / row.part("signatures").path).with_suffix(""), None, row.body["documents"],
-            first + ages.index(generation), False,
-        )
-        for row, generation in rows
-    ]  # fmt: skip
-
-
-@once
 def tasks(context: Context) -> list[Task]:
     """One unit over all signed parts."""
     rows = signatures.committed(context)
@@ -58,18 +42,45 @@ def tasks(context: Context) -> list[Task]:
     facts = {
         "parts": [[[part.digest for part in row.parts], generation] for row, generation in rows],
         "known": index.digest(context),
+        "files": _parts(context),  # the row says where later phases find them
         "exact": settings.exact,
         "survivor": settings.survivor,
         "sources": context.recipe.sources,
     }
     tables = [part for row, _ in rows for part in row.parts if part.path.endswith((".parquet", ".names"))]
-    spec = {"paths": [part.path for part in tables]}
-    return [Task("exact", unit_key("exact", ("numpy",), facts), sum(part.bytes for part in tables), spec)]
+    size = sum(part.bytes for part in tables)
+    spec = {"parts": _parts(context)}
+    return [Task("exact", unit_key("exact", ("numpy",), facts), size, spec, tuple(part.path for part in tables))]
+
+
+def _parts(context: Context) -> list[list[Any]]:
+    """All documents, as parts: those of earlier runs in the recipe's index, then this run's; fit for JSON."""
+    known = index.known(context)
+    first = known[-1].generation + 1 if known else 0
+    rows = signatures.committed(context)
+    ages = sorted({generation for _, generation in rows})
+    return [[str(part.stem), part.rows, part.generation, True] for part in known] + [
+        [row.part("signatures").path.rpartition(".")[0], row.body["documents"], first + ages.index(generation), False]
+        for row, generation in rows
+    ]
+
+
+def _opened(context: Context, parts: list[list[Any]]) -> list[SignedPart]:
+    return [
+        SignedPart(context.out / stem, None, rows, generation, known)  # the stem of a known one is absolute
+        for stem, rows, generation, known in parts
+    ]
+
+
+@once
+def signed(context: Context) -> list[SignedPart]:
+    """All documents, as parts: those of earlier runs first. Without band tables."""
+    return _opened(context, committed(context).body["parts"])
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
     """Ranks all documents and takes out the exact duplicates."""
-    parts = signed(context)
+    parts = _opened(context, task.spec["parts"])
     old = sum(part.rows for part in parts if part.known)
     settings = settings_of(context)
     generation = np.repeat([part.generation for part in parts], [part.rows for part in parts])
@@ -94,6 +105,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         (folder / name).write_bytes(found[name].astype(kind).tobytes())
     reporter.add(size=task.size)
     body = {
+        "parts": task.spec["parts"],
         "documents": len(rank),
         "known": old,
         "losers": int((reason[old:] >= 0).sum()),
@@ -166,11 +178,10 @@ def _ties(parts: Sequence[SignedPart], id_matrix: ids.Ids) -> Rows:
     return ties
 
 
+@once
 def committed(context: Context) -> Row:
-    """The manifest row of the phase."""
-    (task,) = tasks(context)
-    row = context.ledger.read_row("exact", task.key)
-    assert row is not None
+    """The manifest row of the phase: its only one. So a worker need not work out what the phase was asked."""
+    (row,) = context.ledger.rows("exact")
     return row
 
 

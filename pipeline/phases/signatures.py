@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from pipeline import edits
 from pipeline.ledger import Part, Row, Staged
@@ -20,7 +19,7 @@ from pipeline.progress import Reporter
 from pipeline.signed import NAMES
 from pipeline.work import Context, Task, once, unit_key
 from stages import minhash
-from stages.keys import exact_keys
+from stages.keys import content_keys, exact_keys
 from stages.minhash import MinHashSettings, signatures
 from stages.schema import ORIGIN
 from stages.shingles import shingle_sets
@@ -120,7 +119,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                 "date": batch.column("date").cast(pa.int64()),
                 "length": pa.compute.utf8_length(batch.column("text")).cast(pa.int64()),
                 "quality": _quality(batch, spec["quality"]),
-                "content": contents(batch),
+                "content": content_keys(batch),
             }
             for kind, keys in exact_keys(batch, spec["exact"]).items():
                 arrays[f"{kind}_key"] = keys
@@ -142,20 +141,3 @@ def _quality(batch: pa.RecordBatch, column: str | None) -> pa.Array:
     if column is None:
         return pa.nulls(batch.num_rows, pa.float64())
     return batch.column(column).cast(pa.float64())
-
-
-def contents(batch: pa.RecordBatch) -> pa.Array:
-    """A digest of each row's title, language and text: what records of one id may still differ in.
-
-    An id names the record as the crawl holds it; a table's title and language stand outside of it. Ordered by
-    this digest, it does not matter which file such a record came from.
-    """
-    rows = zip(*(batch.column(name).to_pylist() for name in ("title", "language", "text")), strict=True)
-    digests = []
-    for row in rows:
-        digest = xxhash.xxh3_128()
-        for value in row:
-            data = (value or "").encode()
-            digest.update(len(data).to_bytes(8, "little") + data)
-        digests.append(digest.digest())
-    return pa.array(digests, pa.binary(16))

@@ -100,9 +100,9 @@ def _lines(data: Bytes, begin: int, end: int, classes: Any, keep_code: bool, lin
 
 @inline
 def _left(code: Any, classes: Any, folds: Any) -> Any:
-    """What a code point is compared by; 0 where it is left out."""
-    folded = folds[code]
-    return np.uint32(0) if classes[folded] & (BLANK | NUMBER) else folded
+    """What a code point is compared by, above 0; 0 where it is left out."""
+    folded = np.int64(folds[code])
+    return 0 if classes[folded] & (BLANK | NUMBER) else folded + 1
 
 
 @inline
@@ -134,7 +134,7 @@ def _same(
             other += 8
         return True
     while True:
-        left = right = np.uint32(0)
+        left = right = np.int64(0)
         while one < one_end and not left:
             left = _left(code_at(data, one), classes, folds)
             one += width(data[one])

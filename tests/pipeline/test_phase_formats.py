@@ -58,7 +58,7 @@ def test_a_folder_of_an_older_version_is_not_read_but_redone(tmp_path: Path, mon
     recipe, out = write_recipe(tmp_path, host={"repeated_lines": {}}), tmp_path / "run"
     with monkeypatch.context() as older:
         older.setitem(versions.VERSIONS, "signatures", 1)
-        older.setattr("pipeline.phases.signatures.contents", lambda batch: batch.column("id"))  # as it once was
+        older.setattr("pipeline.phases.signatures.content_keys", lambda batch: batch.column("id"))  # as it once was
         every = set(run_here(recipe, out))
         overview(out)
     shards = contents(out, "shards", "documents")

@@ -6,7 +6,6 @@ import csv
 import functools
 import gzip
 import json
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,24 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_helpers import SHARED, batch, needs_shared
 
-from stages.kernels import njit
 from stages.keys import canonical_url, content_keys, exact_keys, sound, text_keys
 from stages.minhash import MinHashSettings, estimate, signatures
-from stages.shingles import intersection, shingle_hashes, shingle_sets
-from stages.text.block_words import UNFIT, letters
+from stages.shingles import common, shingle_hashes, shingle_sets
+from stages.text.block_words import COMPOSING, MARKED, UNFIT, letters
+from stages.text.joining import joins, marks
 from stages.words import fold, words
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
-LONG = st.lists(
-    st.sampled_from(
-        [
-            *"a B 7 _ é ß İ ﬁ K 東 カ ー ｶ ก \u0e49 \u0301 \u200d \U0001d538 ½ Ⅷ . @[`{ abcdefgh ABCDEFGHI".split(),
-            *"привет٣ \n\0",
-        ]
-    ),
-    max_size=40,
-).map("".join)
+_PIECES = (
+    "a B 7 _ é ß İ ﬁ K 東 カ ー ｶ ก \u0e49 \u0301 \u200d \U0001d538 ½ Ⅷ . @[`{ abcdefgh ABCDEFGHI привет ٣ "
+    "ก็ น้ำ ำ ຳ क़ क् ज़ न \u093c मुझे مُحَمَّد \u064b \u09c7 \u09be か \u3099 = \u0338 \u0327 \u0345 ᾳ J \u030c ¨ 각 \u11a8"
+)
+LONG = st.lists(st.sampled_from([*_PIECES.split(), " ", "\n", "\0"]), max_size=40).map("".join)
 """Words of more than eight bytes, and every way into and out of a run of ASCII."""
+MARKED_TEXT = st.lists(
+    st.sampled_from([*sorted(map(chr, frozenset.union(*marks()))), *"aeoiJÉơкαᾳアかकनযেกำعשㄱ각¨ͺ =\u0345"]), max_size=6
+).map("".join)
+"""Marks in any order, of which some are composed."""
 
 
 @pytest.mark.parametrize(
@@ -180,8 +179,15 @@ def rolled(values: list[int]) -> int:
 
 def fold_where_needed(text: str) -> str:
     """What is hashed of a text without words: itself, folded where its letters matter to one another."""
-    kinds = letters().kinds
-    return fold(text) if any(kinds[ord(character)] == UNFIT for character in text) else text
+    table = letters()
+    before = 0
+    for code in map(ord, text):
+        kind = table.kinds[code]
+        composing = bool(kind & COMPOSING)
+        if kind & UNFIT or (kind & MARKED and not joins(code, before, composing, table.orders, table.pairs)):
+            return fold(text)
+        before = code
+    return text
 
 
 def test_shingles() -> None:
@@ -201,7 +207,7 @@ def test_shingles() -> None:
 
 
 @settings(max_examples=400)
-@given(st.one_of(TEXT, LONG), st.sampled_from([1, 2, 5]))
+@given(st.one_of(TEXT, LONG, MARKED_TEXT), st.sampled_from([1, 2, 5]))
 def test_shingles_equal_plain_python(text: str, ngram: int) -> None:
     """Documents would be compared by other words than statistics and word lists have."""
     assert shingle_hashes(text, ngram).tolist() == reference(text, ngram)
@@ -239,16 +245,10 @@ def test_sets_of_shingles_equal_plain_python(values: list[str | None], ngram: in
     assert [found[offsets[row] : offsets[row + 1]].tolist() for row in range(len(values))] == expected
     assert offsets[0] == 0
     assert offsets[-1] == len(found)
-    for row in range(1, len(values)):
-        common = len(set(expected[row - 1]) & set(expected[row]))
-        assert in_common(found, offsets[row - 1], offsets[row], found, offsets[row], offsets[row + 1]) == common
-
-
-@njit
-def in_common(left: Any, left_start: int, left_end: int, right: Any, right_start: int, right_end: int) -> int:
-    """`intersection`, which kernels take in."""
-    common: int = intersection(left, left_start, left_end, right, right_start, right_end)
-    return common
+    rows = np.arange(len(values) - 1)
+    assert common(offsets, found, rows, rows + 1).tolist() == [
+        len(set(expected[row]) & set(expected[row + 1])) for row in range(len(values) - 1)
+    ]
 
 
 def test_sets_of_long_and_odd_texts() -> None:
@@ -257,7 +257,7 @@ def test_sets_of_long_and_odd_texts() -> None:
     column = pa.array(["a " * 1_000_000, " ".join(words), " ".join(words[::-1]), "", "\0", "?!"])
     offsets, values = shingle_sets(column, 1)
     assert np.diff(offsets).tolist() == [1, 50_000, 50_000, 1, 1, 1]
-    assert in_common(values, *offsets[1:3], values, *offsets[2:4]) == 50_000
+    assert common(offsets, values, np.array([0, 1]), np.array([1, 2])).tolist() == [0, 50_000]
     assert len(set(values[offsets[3] :].tolist())) == 3
     with pytest.raises(ValueError, match="ngram"):
         shingle_sets(column, 0)
