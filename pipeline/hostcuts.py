@@ -11,12 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import edits
 from pipeline.hostlines import HostKeys, Table, hosts_of
 from pipeline.recipe import HOST_LABEL, RepeatedLines
 from stages.base import Processor, with_column
 from stages.text import keyed_lines
-from stages.text.column import Texts, texts
+from stages.text.column import Edits, Texts, edited, texts
 from stages.text.keyed_lines import Lines
 
 EXAMPLES = 10
@@ -34,11 +33,9 @@ class Cut(NamedTuple):
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
 
-    def lists(self, rows: int) -> tuple[pa.ListArray, pa.ListArray]:
-        """Starts and ends as a list for each row of the batch."""
-        offsets = pa.array(np.searchsorted(self.rows, np.arange(rows + 1)).astype(np.int32))
-        starts, ends = (pa.ListArray.from_arrays(offsets, pa.array(x.astype(np.int32))) for x in self[1:])
-        return starts, ends
+    def applied(self, texts: pa.Array) -> pa.Array:
+        """The texts without the spans."""
+        return edited(texts, Edits(*self, np.zeros(len(self.rows), np.int64)))
 
 
 Drop = tuple[int, str, float | None, float | None]
@@ -62,9 +59,7 @@ def most_pages(examples: Sequence[Example]) -> list[Example]:
 class Decision(NamedTuple):
     """What becomes of the n documents of a batch."""
 
-    starts: pa.ListArray
-    ends: pa.ListArray
-    """What is cut from each text, see `pipeline.edits.SCHEMA`."""
+    cut: Cut
     dropped: list[Drop]
     """In the order of the rows."""
     texts: pa.Array
@@ -83,14 +78,14 @@ def decided(
     hosts = hosts_of(batch, settings)
     lines = repeated(view, hosts, settings, table)
     cut = spans(view, lines)
-    after = edits.apply(before, *cut.lists(batch.num_rows))
+    after = cut.applied(before)
     sizes, left = (pc.fill_null(pc.utf8_length(x), 0).to_numpy().astype(np.int64) for x in (before, after))
     whole = (sizes - left) * _PARTS > round(settings.max_cut * _PARTS) * sizes
     figures = Counter({"left_whole": int(whole.sum())})
     if whole.any():
         cut = Cut(*(column[~whole[cut.rows]] for column in cut))
         lines = lines.only(~whole[lines.rows])
-        after = edits.apply(before, *cut.lists(batch.num_rows))
+        after = cut.applied(before)
     touched = np.unique(cut.rows)
     dropped = _judged(batch, after, touched, rules)
     kept = np.ones(batch.num_rows, np.bool_)
@@ -98,7 +93,7 @@ def decided(
     figures["lines_cut"] = int(kept[lines.rows].sum())
     figures["documents_cut"] = int(kept[touched].sum())
     figures["characters_cut"] = int((sizes - left)[touched][kept[touched]].sum())
-    return Decision(*cut.lists(batch.num_rows), dropped, after, figures, _examples(view, lines, hosts, table))
+    return Decision(cut, dropped, after, figures, _examples(view, lines, hosts, table))
 
 
 def _examples(view: Texts, lines: Lines, hosts: HostKeys, table: Table) -> list[Example]:

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import bound, hostlines
+from pipeline import bound, edits, hostlines
 from pipeline.edits import FOLDER, SCHEMA
-from pipeline.hostcuts import Decision, Example, decided, most_pages
+from pipeline.hostcuts import Example, decided, most_pages
 from pipeline.hostlines import RECORD, Records, Table, hosts_of
 from pipeline.ledger import Part, Staged
 from pipeline.parts import PartWriter, read_batches
@@ -222,7 +221,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                     reasons[reason] += 1
                     record |= {"stage": HOST_LABEL, "reason": reason, "value": value, "limit": limit, "survivor": None}
                 lost.write_rows(records)
-            out.write(_rows(batch, found, gone))
+            out.write(edits.rows(batch, *found.cut, gone))
             counts.update(found.figures)
             shown = most_pages([*shown, *found.examples])
             entered += batch.num_rows
@@ -243,11 +242,3 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         Staged(folder / "edits", f"{FOLDER}/{task.key[:20]}.parquet"),
         Staged(folder / "dropped", f"dropped/host-{task.key[:20]}.parquet"),
     ], body
-
-
-def _rows(batch: pa.RecordBatch, found: Decision, gone: npt.NDArray[np.bool_]) -> pa.RecordBatch:
-    origin = batch.column("origin")
-    places = [pc.struct_field(origin, name) for name in ("offset", "inner_offset")]
-    return pa.RecordBatch.from_arrays(
-        [batch.column("id"), *places, found.starts, found.ends, pa.array(gone)], schema=SCHEMA
-    )
