@@ -159,8 +159,8 @@ def phase(
     figures: dict[str, int] = defaultdict(int)
     for batch in batches:
         found = decided(batch, settings, table, rules)
-        table = edits.rows(batch, *found.cut, np.zeros(batch.num_rows, bool))
-        assert edits.apply(batch.column("text"), table.column("starts"), table.column("ends")).equals(found.texts)
+        stored = edits.rows(batch, *found.cut, np.zeros(batch.num_rows, bool))
+        assert edits.apply(batch.column("text"), stored.column("starts"), stored.column("ends")).equals(found.texts)
         dropped += [(row + len(texts), *rest) for row, *rest in found.dropped]
         texts += found.texts.to_pylist()
         for name, value in found.figures.items():
