@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from pipeline.recipe import RepeatedLines
 from pipeline.splits import registered_domain
 from stages.lookup import sort
 from stages.url.hosts import ascii_host, bare_www
@@ -48,7 +49,11 @@ class HostKeys(NamedTuple):
     keys: Keys
     """(documents, 2)."""
     known: npt.NDArray[np.bool_]
-    """False where a document has no host."""
+    """False where a document has no host, or is not looked at."""
+    names: list[str | None]
+    """The hosts there are, and None."""
+    place: npt.NDArray[np.int64]
+    """(documents,) which of the names is whose."""
 
 
 def host_keys(urls: pa.Array, by: str) -> HostKeys:
@@ -62,7 +67,16 @@ def host_keys(urls: pa.Array, by: str) -> HostKeys:
     of_name = np.append(np.frombuffer(digests, "<u8").reshape(-1, 2), np.zeros((1, 2), np.uint64), axis=0)
     known = np.array([name != "" for name in names] + [False])
     place = hosts.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
-    return HostKeys(np.ascontiguousarray(of_name[place], np.uint64), known[place])
+    return HostKeys(np.ascontiguousarray(of_name[place], np.uint64), known[place], [*names, None], place)
+
+
+def hosts_of(batch: pa.RecordBatch, settings: RepeatedLines) -> HostKeys:
+    """The hosts of the documents that are looked at."""
+    hosts = host_keys(batch.column("url"), settings.by)
+    if settings.sources:
+        chosen = pc.is_in(batch.column("source"), pa.array(settings.sources, pa.string()))
+        hosts = hosts._replace(known=hosts.known & chosen.to_numpy(zero_copy_only=False))
+    return hosts
 
 
 @functools.lru_cache(1 << 16)

@@ -10,12 +10,17 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import accounts, pins
 from pipeline.errors import UserError
 from pipeline.ledger import Ledger, Row
+from pipeline.look.runfolder import one_line
 from pipeline.show import size_text
 from stages.registry import STAGES, describe, find
+
+HOST_LINES = 10
+"""Lines of hosts that are shown."""
 
 
 def overview(folder: Path) -> dict[str, Any]:
@@ -49,6 +54,7 @@ def overview(folder: Path) -> dict[str, Any]:
         "sources": _sums(ledger.rows("documents"), "sources", ("documents", "characters")),
         "languages": _sums(ledger.rows("documents"), "languages", ("documents", "characters")),
         "pins": len(pins.of_rows(ledger)),
+        "host_lines": _host_lines(ledger),
         "clusters": next((row.body["clusters"] for row in ledger.rows("clusters")), {}),
         "bands": _band_facts(ledger),
         "tokenizer": next((_untimed(row.body) for row in ledger.rows("tokenizer")), None),
@@ -75,6 +81,13 @@ def _trial(ledger: Ledger) -> dict[str, Any] | None:
     path = ledger.folder / "context.json"
     trial = json.loads(path.read_text("utf-8"))["trial"] if path.exists() else {}
     return trial if any(value is not None for value in trial.values()) else None
+
+
+def _host_lines(ledger: Ledger) -> list[dict[str, Any]]:
+    """The lines that were cut from the pages of a host, those on most pages, with how many pages have them."""
+    shown = {tuple(sorted(one.items())) for row in ledger.rows("host") for one in row.body["examples"]}
+    found = [dict(one) for one in shown]
+    return sorted(found, key=lambda one: (-one["pages"], one["host"], one["line"]))[:HOST_LINES]
 
 
 def _untimed(body: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +208,11 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
         console.print(table)
     for title, of in (("Sources", "sources"), ("Languages", "languages")):
         console.print(_shares(title, facts[of], facts["tokens"][of]))
+    if facts["host_lines"]:
+        lines = _table("Lines cut because many pages of their host have them", "line", "host", "pages")
+        for one in facts["host_lines"]:
+            lines.add_row(Text(one_line(one["line"])), Text(one_line(one["host"])), f"{one['pages']:,}")
+        console.print(lines)
     if facts["clusters"]:
         counts = {int(size): count for size, count in facts["clusters"].items()}
         console.print(
@@ -278,7 +296,7 @@ def _table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are figures."""
     table = Table(title=title, title_justify="left")
     for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place == 0 or name in ("source", "reason") else "right")
+        table.add_column(name, justify="left" if place == 0 or name in ("source", "reason", "host") else "right")
     return table
 
 

@@ -154,9 +154,9 @@ def tasks_of(phase: str, context: Context, paths: list[str]) -> list[Task]:
     if phase == "host_lines":
         size = sum(part.bytes for row in context.ledger.rows("lines") for part in row.parts)
         count = min(-(-size // (host.RANGE * host.RECORD)), host.RANGES)
-        return [Task(phase, f"{number:032d}", 0, {"number": number, "count": count}) for number in range(count)]
+        return [Task(phase, f"{number:020d}", 0, {"number": number, "count": count}) for number in range(count)]
     return [
-        Task(phase, f"{number:032d}", 0, {"path": path, "digest": file_digest(context.out / path)})
+        Task(phase, f"{number:020d}", 0, {"path": path, "digest": file_digest(context.out / path)})
         for number, path in enumerate(paths)
     ]
 

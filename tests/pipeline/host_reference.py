@@ -14,6 +14,7 @@ import regex
 import xxhash
 
 from pipeline import edits, hostlines
+from pipeline.hostcuts import Drop, decided
 from pipeline.hostlines import Records, Table
 from pipeline.phases import host
 from pipeline.recipe import RepeatedLines
@@ -128,7 +129,7 @@ class Result(NamedTuple):
     """What the phase made of some batches."""
 
     texts: list[str | None]
-    dropped: list[host.Drop]
+    dropped: list[Drop]
     figures: dict[str, int]
 
 
@@ -149,18 +150,19 @@ def phase(
     tables = []
     for number in range(ranges):
         low, high = ((number + step) * (1 << 64) // ranges for step in (0, 1))
-        found = list(hostlines.pages_of_lines(files, low, high, settings.min_pages, budget))
+        counts = list(hostlines.pages_of_lines(files, low, high, settings.min_pages, budget))
         tables.append(folder / f"pages-{number}")
-        hostlines.write(tables[-1], Records(*(np.concatenate(column) for column in zip(*found, strict=True))))
+        hostlines.write(tables[-1], Records(*(np.concatenate(column) for column in zip(*counts, strict=True))))
     table = Table(tables)
     texts: list[str | None] = []
-    dropped: list[host.Drop] = []
+    dropped: list[Drop] = []
     figures: dict[str, int] = defaultdict(int)
     for batch in batches:
-        starts, ends, lost, after, more = host.decided(batch, settings, table, rules)
-        assert edits.apply(batch.column("text"), starts, ends).equals(after)
-        dropped += [(row + len(texts), *rest) for row, *rest in lost]
-        texts += after.to_pylist()
-        for name, value in more.items():
+        found = decided(batch, settings, table, rules)
+        stored = edits.rows(batch, *found.cut, np.zeros(batch.num_rows, bool))
+        assert edits.apply(batch.column("text"), stored.column("starts"), stored.column("ends")).equals(found.texts)
+        dropped += [(row + len(texts), *rest) for row, *rest in found.dropped]
+        texts += found.texts.to_pylist()
+        for name, value in found.figures.items():
             figures[name] += value
     return Result(texts, dropped, figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
@@ -20,7 +21,7 @@ from pipeline.errors import DamageError, PromiseError, RecipeError
 from pipeline.ledger import Ledger
 from pipeline.look import clean_folder, dropped, reextract, trace
 from pipeline.look.estimate import dry_run
-from pipeline.look.overview import overview
+from pipeline.look.overview import overview, print_overview
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.try_page import try_page
 from pipeline.look.verify import verify
@@ -29,7 +30,7 @@ from pipeline.recipe import read_recipe
 from pipeline.work import Context
 
 HEAD, TAIL = "Startseite | Über uns | Kontakt", "© 2024 всі права захищено, 版权所有"
-INSIDE = "Sign up for our newsletter and never miss a story from this site again"
+INSIDE = "[bold] Sign up for our newsletter and never miss a story from this site again"
 WORDS = (Path(__file__).parents[2] / "README.md").read_text("utf-8").split()
 RECIPE: dict[str, Any] = {
     "name": "hosts",
@@ -119,6 +120,11 @@ def test_the_books(made: tuple[Path, dict[str, str]]) -> None:
     assert step["dropped"] == {"gopher_quality.few_words": 1}
     cut = 60 * (len(HEAD) + len(INSIDE) + len(TAIL) + 3)
     assert step["counts"] == {"characters_cut": cut, "documents_cut": 60, "lines_cut": 180}
+    console = Console(width=200, record=True, file=io.StringIO())
+    assert facts["host_lines"][0] == {"host": "host0.example", "line": HEAD, "pages": 31}
+    assert len(facts["host_lines"]) == 6
+    print_overview(facts, console)
+    assert f"{INSIDE} │ host1.example │    30" in console.export_text()
     run = RunFolder(out)
     (row,) = dropped.records(run, dropped.choose(run, "few_words", None, None))
     assert (row["url"], row["stage"], row["value"], row["limit"]) == ("https://host0.example/short", "host", 20.0, 30.0)
@@ -229,6 +235,6 @@ def test_looking_ahead(made: tuple[Path, dict[str, str]], tmp_path: Path) -> Non
     assert trying.untried == ["host", "dedup"]
     assert trying.steps[-1].after is not None
     assert HEAD in trying.steps[-1].after
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     dry_run(context, 1, console)
     assert "all of it would be done" in console.export_text()
