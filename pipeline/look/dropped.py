@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -83,13 +84,20 @@ def records(run: RunFolder, chosen: Chosen) -> Iterator[dict[str, Any]]:
 
 
 def _duplicates(run: RunFolder, path: Path, chosen: Chosen) -> Iterator[dict[str, Any]]:
-    """Duplicates with the URLs of their survivors, which stand in the same order in the table of duplicates."""
+    """Duplicates with the URLs of their survivors, which stand in the same order in the table of duplicates.
+
+    That also has those that stay (`mode: mark`), which all but equal records do.
+    """
     key = path.name.removeprefix("dedup-")
     beside = run.folder / "duplicates" / key
     urls: Iterator[Any] = itertools.repeat(None)
     if beside.exists():
+        some = pq.read_metadata(path).num_rows < pq.read_metadata(beside).num_rows
         urls = itertools.chain.from_iterable(
-            batch.column("survivor_url").to_pylist() for batch in read_batches(beside, ["survivor_url"])
+            (batch.filter(pc.equal(batch.column("reason"), "same_record")) if some else batch)
+            .column("survivor_url")
+            .to_pylist()
+            for batch in read_batches(beside, ["survivor_url", "reason"])
         )
     for batch in read_batches(path):
         here = pa.array(list(itertools.islice(urls, batch.num_rows)), pa.string())

@@ -41,7 +41,7 @@ NO_COUNTERPART = {
     "remove_header_mapper": "the same",
     "punctuation_normalization_mapper": "makes Chinese marks ASCII; ours stay, see stages.normalize",
     "remove_long_words_mapper": "cuts words out of sentences; C4 (`max_word_length`) cuts the line, which is no text",
-    "remove_repeat_sentences_mapper": "cuts single sentences; gopher_repetition judges documents, host cuts lines",
+    "remove_repeat_sentences_mapper": "cuts single sentences; repeated_text cuts lines and paragraphs, host lines",
     "remove_specific_chars_mapper": "cuts a list of ornaments; ours are emoji (stages.emoji_names) or punctuation",
     "remove_table_text_mapper": "guesses tables by blanks; ours know them by their markup (extract: tables)",
     "remove_words_with_incorrect_substrings_mapper": "cuts words with parts of addresses; see clean_links_mapper",

@@ -21,7 +21,7 @@ from pipeline.app import console
 from pipeline.cli import app
 from pipeline.errors import RecipeError, UserError
 from pipeline.ids import matrix, rows
-from pipeline.look import clean_folder, clusters, clusterview, overview
+from pipeline.look import clean_folder, clusters, clusterview, dropped, overview
 from pipeline.look.runfolder import RunFolder, one_line
 
 WORDS = random.Random(3).choices([f"{a}{b}{c}" for a in "bdfklm" for b in "aeiou" for c in "nrst"], k=4_000)
@@ -200,10 +200,14 @@ def test_a_run_without_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_duplicates_that_stay_are_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The figures would read as if they were removed."""
-    run_here(recipe_in(tmp_path, notes()[12:16], {"exact": ["text"], "mode": "mark"}), tmp_path / "run")
-    facts = clusters.report(RunFolder(tmp_path / "run"))
-    assert (facts["mode"], facts["clusters"], facts["removed"]) == ("mark", 1, 3)
+    """The figures would read as if they were removed; and a dropped record would name the URL of another's survivor."""
+    texts = [*notes()[12:16], *notes()[19:20], *notes()[19:20]]
+    run_here(recipe_in(tmp_path, texts, {"exact": ["text"], "mode": "mark"}), tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    facts = clusters.report(run)
+    assert (facts["mode"], facts["clusters"], facts["removed"]) == ("mark", 2, 4)
+    (record,) = dropped.records(run, dropped.Chosen())
+    assert (record["url"], record["survivor_url"]) == ("https://same.example/", "https://same.example/")
     clusterview.print_report(facts, console())
     assert "lost to another one, and stay nevertheless (`mode: mark`)" in capsys.readouterr().out
 
