@@ -126,7 +126,7 @@ def context_of(folder: Path) -> Context:
 
 def phases(folder: Path, names: list[str], result: str) -> None:
     """Does the units of these phases; CPU seconds by phase, bytes of records and peak memory go into a file."""
-    repeated(pa.array(["a b c d"] * 3), Sharing(tokens=2))  # compiles
+    repeated(pa.array(["a b c d", "ﬁ a b c d", "x b c d"]), Sharing(tokens=2))  # compiles
     context = context_of(folder)
     reporter = Reporter(folder)
     start = peak_memory()
