@@ -77,6 +77,8 @@ def dry_run(context: Context, workers: int, console: Console) -> None:
         seconds += probe.seconds * each + probe.read_seconds * read / max(1, probe.looked)
         disk += 2 * probe.packed_bytes * each  # before and after deduplication
         disk += RECORD * probe.lines * each
+        if recipe.dedup and recipe.dedup.substrings:
+            disk += probe.text_bytes * each / 2  # fingerprints and stretches
         if recipe.shards:  # about 4 bytes of text a token, 2 bytes each, in tokens and in shards
             disk += probe.text_bytes * each / 4 * 2 * 2
         kept = f"{probe.kept / probe.looked:.0%} kept" if probe.looked else "no records"

@@ -16,7 +16,8 @@ from tests.pipeline.host_reference import Page, batch_of, phase
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 HEADS = (
-    ("Home", "About us", "Contact", "Sign in"), ("首页", "关于我们", "登录 | 注册"), ("ホーム", "サイトマップ", "ログイン"),
+    ("Home", "About us", "Contact", "Sign in"), ("首页", "关于我们", "登录 | 注册"),
+    ("ホーム", "サイトマップ", "ログイン"),
     ("الرئيسية", "اتصل بنا", "تسجيل الدخول"), ("Главная | О нас | Контакты",), ("หน้าแรก", "เกี่ยวกับเรา"),
     ("Startseite » Nachrichten", "Anmelden"), ("मुख्य पृष्ठ", "हमारे बारे में"), ("Skip to main content",), ("메인", "로그인"),
 )  # fmt: skip
@@ -24,10 +25,12 @@ INSIDE = (
     "Sign up for our newsletter and never miss a story from us again",
     "Lesen Sie dazu auch die anderen Artikel aus dieser Reihe",
     "点击这里订阅我们的电子报，每天早上准时收到最新的消息", "ニュースレターに登録すると、毎朝最新の記事が届きます",
-    "اشترك في نشرتنا الإخبارية ليصلك كل جديد من موقعنا كل صباح", "Подпишитесь на нашу рассылку, чтобы не пропустить новые статьи",
+    "اشترك في نشرتنا الإخبارية ليصلك كل جديد من موقعنا كل صباح",
+    "Подпишитесь на нашу рассылку, чтобы не пропустить новые статьи",
 )  # fmt: skip
 TAILS = (
-    ("Privacy policy", "Imprint", "© 2024 All rights reserved"), ("隐私政策", "版权所有 不得转载"), ("利用規約", "無断転載を禁じます"),
+    ("Privacy policy", "Imprint", "© 2024 All rights reserved"), ("隐私政策", "版权所有 不得转载"),
+    ("利用規約", "無断転載を禁じます"),
     ("سياسة الخصوصية", "جميع الحقوق محفوظة"), ("Все права защищены",), ("สงวนลิขสิทธิ์",), ("Impressum", "Datenschutz"),
     ("सर्वाधिकार सुरक्षित",), ("Terms | Privacy | Cookies", "Back to top"), ("이용약관", "개인정보처리방침"),
 )  # fmt: skip

@@ -274,6 +274,18 @@ def test_the_same_texts_in_other_files_give_the_same_corpus(tmp_path: Path) -> N
     assert found[0] == found[1] == found[2] == found[3]
 
 
+def test_unique_documents_all_stay(tmp_path: Path) -> None:
+    """Fault 5 of peers: at most sizes, one of fifty unique documents survives a filter with a wrong modulo."""
+    for count in (1, 50, 333):
+        rows = [{"url": f"https://a.org/{n}", "text": " ".join(f"w{n * 200 + place}" for place in range(60))}
+                for n in range(count)]  # fmt: skip
+        write(tmp_path / f"unique-{count}.jsonl", rows)
+        out = tmp_path / f"out-{count}"
+        run_here(recipe(tmp_path, f"unique-{count}", {f"unique-{count}": 0}), out)
+        assert urls(out) == {row["url"] for row in rows}
+        assert lost(out) == set()
+
+
 def test_short_documents_are_neither_dropped_nor_immune(tmp_path: Path) -> None:
     """Fault 7 of peers: documents shorter than the n-gram never deduplicate, or are dropped."""
     texts = ["two words", "Two words!", "two", "二", "二。", "one two three four", "...", "...", "***", ""]

@@ -20,6 +20,11 @@ from pipeline.recipe import RepeatedLines
 from stages.quality.c4 import C4, C4Paragraphs
 from stages.quality.fineweb import FineWebQuality
 from stages.quality.gopher import GopherQuality
+from tests.bench.host_planting import SHARED, generated_pages, real_pages, scored, spread
+
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the large test data (../shared/data beside the checkout) is not here"
+)
 
 LINES = [
     "Home | About | Contact us", "Menu", "Subscribe to the newsletter of this site for more of it", "}", "", " ", "a",
@@ -49,7 +54,9 @@ SETTINGS = st.builds(
 
 
 @given(PAGES, SETTINGS, st.integers(1, 3), st.integers(0, 14), st.sampled_from([1, 4, 1 << 20]))
-def test_as_counting_in_dictionaries(pages, settings, ranges, cut, budget):
+def test_as_counting_in_dictionaries(
+    pages: list[Page], settings: RepeatedLines, ranges: int, cut: int, budget: int
+) -> None:
     """Else lines would be cut that are no boilerplate, or texts around them come back changed."""
     batch = batch_of(pages)
     batches = [batch.slice(0, cut), batch.slice(cut)] if cut < len(pages) else [batch]
@@ -71,7 +78,7 @@ def test_as_counting_in_dictionaries(pages, settings, ranges, cut, budget):
     ),
     st.integers(0, 2),
 )
-def test_spans_are_cut_as_python_does(rows, skip):
+def test_spans_are_cut_as_python_does(rows: list[tuple[str | None, list[int]]], skip: int) -> None:
     """Else every text behind a phase with edits would be another one than its edits say."""
     texts, starts, ends, expected = [], [], [], []
     for text, numbers in rows:
@@ -274,3 +281,27 @@ def test_odd_texts_have_a_defined_fate(tmp_path: Path) -> None:
     pages = [Page("https://odd.example/", text) for text in odd] + many(30, "odd.example")
     found = phase([batch_of(pages)], RepeatedLines(), tmp_path)
     assert found.texts == [page.text for page in pages]
+
+
+def test_planted_lines_of_generated_pages() -> None:
+    """Else lines of a host would be missed, or something else cut, as soon as no page is like those of other tests."""
+    pages = {"generated": generated_pages(400, 11)}
+    score = scored(spread(pages, ["generated"], 100, 3), RepeatedLines())
+    assert (score.found, score.unplanted, score.wrong) == (score.planted, 0, 0)
+    assert score.planted > 20_000
+
+
+@needs_shared
+def test_planted_lines_of_real_pages() -> None:
+    """Else menus in some script would stay, or a real text lose what many of its kind say alike."""
+    sources = {name: texts[:1_200] for name, texts in real_pages().items()}
+    mixed = scored(
+        spread(sources, ["web", "books", "encyclopedia_en", "encyclopedia_12", "science_zh"], 150, 1), RepeatedLines()
+    )
+    assert mixed.found >= 0.99 * mixed.planted > 200_000
+    assert (mixed.unplanted, mixed.wrong) == (0, 0)
+    for name in ("web", "books", "encyclopedia_12", "poetry_zh"):  # hosts whose pages are all of one kind
+        alone = scored(spread(sources, [name], 150, 2), RepeatedLines())
+        assert (alone.unplanted, alone.wrong) == (0, 0), name
+        # of a poem shorter than its menu, what is left would be nothing beside what goes
+        assert alone.found >= (0.95 if name == "poetry_zh" else 0.99) * alone.planted, name

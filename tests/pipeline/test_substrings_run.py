@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline import accounts, edits
+from pipeline import accounts, edits, index
 from pipeline.engine import do_unit
-from pipeline.errors import RecipeError
+from pipeline.errors import PromiseError, RecipeError
 from pipeline.ledger import Ledger, Row
 from pipeline.look import reextract
 from pipeline.look.dropped import Chosen, records
 from pipeline.look.runfolder import RunFolder
-from pipeline.phases import PHASES, clean, substrings
+from pipeline.phases import PHASES, clean, exact, substrings
 from pipeline.progress import Reporter
 from pipeline.readers.base import batches
-from pipeline.recipe import check, read_recipe
+from pipeline.recipe import Band, check, read_recipe
 from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task
 from stages.substrings.groups import Sharing
@@ -75,6 +77,7 @@ def units(recipe: Path, out: Path, draw: random.Random | None = None, died: Coll
     (context.ledger.folder / "context.json").write_text(json.dumps(context.to_json()), "utf-8")
     (out / "desk").mkdir()
     reporter = Reporter(out / "desk")
+    index.begin(context)
     for phase in PHASES.values():
         tasks = phase.tasks(context)
         if draw is not None:
@@ -215,6 +218,30 @@ def test_a_unit_that_was_killed_is_done_again(
     context = units(write(tmp_path, rows, 3), tmp_path / "out", died=died)
     assert died >= {"fingerprints", "repeats", "stretches", "matches", "spans", "documents"}
     assert kept(context.out) == kept(run.out)
+
+
+def test_behind_an_index(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    """With `dedup.index` documents have other numbers: a later crawl would be cut at the places of other documents."""
+    again = [row | {"url": f"https://later.example/{number}"} for number, row in enumerate(rows[30:80])]
+    for name, some in (("first", rows[:40]), ("second", again)):
+        (tmp_path / name).mkdir()
+        recipe = write(tmp_path / name, some, 2)
+        data = yaml.safe_load(recipe.read_text())
+        data["dedup"]["index"] = str(tmp_path / "index")
+        recipe.write_text(yaml.safe_dump(data))
+        context = units(recipe, tmp_path / name / "out")
+        index.add(context)
+    assert exact.committed(context).body["known"] == 40
+    assert kept(context.out) == expected(context)[0]
+
+
+def test_a_band_on_what_is_dropped(run: Context) -> None:
+    """A recipe's `expect: {substrings: ...}` would be a promise that nobody keeps."""
+    for low, fine in ((0.0, True), (0.9, False)):
+        recipe = run.recipe.model_copy(update={"expect": {"substrings": Band(drop=(low, 1.0))}})
+        with nullcontext() if fine else pytest.raises(PromiseError, match=r"expect\.substrings\.drop"):
+            accounts.check_bands(replace(run, recipe=recipe), "spans", final=True)
+    assert "substrings" in run.recipe.labels()
 
 
 def test_what_the_rows_say(run: Context) -> None:
