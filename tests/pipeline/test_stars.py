@@ -20,6 +20,7 @@ from small_run import run_here, write_recipe
 
 from pipeline import engine, runner, stars
 from pipeline.ledger import Part, Staged
+from pipeline.look import clean_folder
 from pipeline.look.runfolder import RunFolder
 from pipeline.phases import PHASES, Phase
 from pipeline.phases import stars as phase
@@ -273,6 +274,18 @@ def test_a_run_by_stars_removes_the_same(tmp_path: Path) -> None:
     assert clusters_of(tmp_path / "b", "dedup.near.stars_from=1", mode="stars") == plain
     assert list((tmp_path / "b" / "stars").glob("dedup/stars-*-ranges-*"))
     assert not list((tmp_path / "a" / "plain").glob("dedup/stars-*"))
+
+
+def test_what_clean_took_away_is_made_again_round_by_round(tmp_path: Path) -> None:
+    """A changed setting would end in a missing file once `corpusmill clean` had been there."""
+    setting = "dedup.near.stars_from=1"
+    clusters_of(tmp_path, setting, mode="stars")
+    out = tmp_path / "stars"
+    clean_folder.carry_out(clean_folder.plan(out, ["documents"]))
+    done = run_here(tmp_path / "small.yaml", out, setting, "dedup.near.max_cluster=2")
+    assert {"join", "stars", "clusters"} <= done.keys()
+    assert done["stars"] > 4
+    assert run_here(tmp_path / "small.yaml", out, setting, "dedup.near.max_cluster=2") == {}
 
 
 @pytest.mark.usefixtures("small_parts")
