@@ -73,20 +73,30 @@ def leaders(
 
 def _apart(parent: Nodes, edges: Sequence[Edges], low: int, high: int, cap: Cap) -> int:
     """Gives each member of a large component the leader of its star; returns the number of such components."""
-    own = parent[low:high]
-    own = own[own >= low] - low  # not those of clusters that earlier runs made
-    roots = np.flatnonzero(np.bincount(own, minlength=high - low) > cap.size) + low
-    for root in roots.tolist():
-        members = (np.flatnonzero(parent[low:high] == root) + low).astype(np.uint32)
-        ends = []
-        for left, right in edges:
-            inside = (left >= low) & (left < high) & (right >= low) & (right < high)
-            inside[inside] = (parent[left[inside]] == root) & (parent[right[inside]] == root)
-            ends.append(np.stack([np.minimum(left[inside], right[inside]), np.maximum(left[inside], right[inside])], 1))
-        places = np.unique(np.searchsorted(members, np.concatenate(ends)), axis=0)
+    own = parent[low:high]  # of this generation alone: it has not been attached to older clusters yet
+    large = np.zeros(high - low, bool)
+    roots = np.flatnonzero(np.bincount(own - low, minlength=high - low) > cap.size) + low
+    if not len(roots):
+        return 0
+    large[roots - low] = True
+    nodes: Nodes = (np.flatnonzero(large[own - low]) + low).astype(np.uint32)
+    nodes = nodes[np.argsort(parent[nodes], kind="stable")]
+    pairs = [np.zeros((0, 2), np.uint32)]
+    for left, right in edges:
+        inside = (left >= low) & (left < high) & (right >= low) & (right < high)
+        inside[inside] = large[parent[left[inside]] - low]  # both ends have one root
+        pairs.append(np.stack([np.minimum(left[inside], right[inside]), np.maximum(left[inside], right[inside])], 1))
+    both = np.concatenate(pairs)
+    both = both[np.argsort(parent[both[:, 0]], kind="stable")]
+    cuts = [np.searchsorted(parent[some], np.append(roots, high)) for some in (nodes, both[:, 0])]
+    found = parent.copy()  # which the roots above are looked up in
+    for number in range(len(roots)):
+        members = nodes[cuts[0][number] : cuts[0][number + 1]]
+        places = np.unique(np.searchsorted(members, both[cuts[1][number] : cuts[1][number + 1]]), axis=0)
         places = places[np.argsort(places[:, 1], kind="stable")]
         starts = np.searchsorted(places[:, 1], np.arange(len(members) + 1))
-        parent[members] = members[cap.stars(members, places[:, 0].astype(np.int64), starts.astype(np.int64))]
+        found[members] = members[cap.stars(members, places[:, 0].astype(np.int64), starts.astype(np.int64))]
+    parent[low:high] = found[low:high]
     return len(roots)
 
 

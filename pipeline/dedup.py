@@ -87,14 +87,15 @@ def ties(content: AnyIds, file: pa.Array | pa.ChunkedArray, offset: Rows, inner_
 
 def places(column: pa.Array | pa.ChunkedArray, order: Sequence[str] | None) -> Rows:
     """(rows,) the place of each value of a string column in `order`, or among its values, sorted."""
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    coded = column.dictionary_encode()
-    names = coded.dictionary.to_pylist()
+    if not isinstance(column, pa.ChunkedArray):
+        column = pa.chunked_array([column])
+    if not len(column):
+        return np.zeros(0, np.int64)
+    coded = column.dictionary_encode().unify_dictionaries().chunks
+    names = coded[-1].dictionary.to_pylist()
     place = {name: number for number, name in enumerate(sorted(names) if order is None else order)}
     of_name = np.array([place[name] for name in names], np.int64)
-    found: Rows = of_name[coded.indices.to_numpy(zero_copy_only=False)]
-    return found
+    return np.concatenate([of_name[chunk.indices.to_numpy(zero_copy_only=False)] for chunk in coded])
 
 
 def exact_groups(digests: AnyIds, valid: npt.NDArray[np.bool_] | None, rank: Rows) -> tuple[Rows, Rows]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from pipeline import mapping
 from pipeline.recipe import RepeatedLines
 from pipeline.splits import registered_domain
 from stages.lookup import sort
@@ -122,7 +123,7 @@ def mapped(path: Path) -> Records:
     count = path.stat().st_size // RECORD
     if count == 0:
         return Records(*(np.zeros(0, np.uint64) for _ in range(3)))
-    whole = np.memmap(path, "<u8", "r", shape=(3, count))
+    whole = mapping.mapped(path, "<u8").reshape(3, count)
     return Records(*whole)
 
 

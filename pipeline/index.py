@@ -33,7 +33,8 @@ from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.ledger import Part, digest_of, file_digest, sync, write_durably
 from pipeline.lock import FolderLock
 from pipeline.signed import SignedPart
-from pipeline.work import Context, once
+from pipeline.versions import VERSIONS
+from pipeline.work import Context, Task, once
 from stages import minhash
 
 NAME = "index.json"
@@ -45,7 +46,7 @@ PIN = "index.json"
 """In the run folder's ledger: which generations the run found, and which one it has added."""
 
 
-_MADE = re.compile("-[0-9a-f]{8}$")
+_MADE = re.compile(r"\.[0-9a-f]{32}\.generation$")
 """How the folder of a generation ends, behind the recipe's name."""
 
 
@@ -155,6 +156,7 @@ def parameters_of(context: Context) -> dict[str, Any]:
     return {
         "exact": sorted(dedup.exact),
         "near": None if rule is None or near is None else vars(rule) | {"ngram": near.ngram},
+        "versions": {phase: VERSIONS[phase] for phase in ("signatures", "bands")},
         "minhash": minhash.VERSION,
         "unicode": unicodedata.unidata_version,
     }
@@ -169,8 +171,8 @@ def folder_of(context: Context) -> Path | None:
 def begin(context: Context) -> None:
     """Notes which generations the run is deduplicated against, at its start: those that it found the first time.
 
-    Raises RecipeError where the index has other parameters, UserError where it no longer holds these generations, or
-    has got others behind what this run once added.
+    Raises RecipeError where the index has other parameters, UserError where it holds this run behind other crawls than
+    then, or has got others behind it and the run is to be done anew; DamageError where its files are not whole.
     """
     folder = folder_of(context)
     if folder is None:
@@ -188,11 +190,16 @@ def begin(context: Context) -> None:
                     f"dedup.index: {folder} was made with {name} {theirs.get(name)}, this recipe has {ours[name]}: "
                     "signatures and keys of different parameters cannot be compared. Use the same, or another folder."
                 )
-    if pin is None or pin["folder"] != str(folder):
-        pin = {"folder": str(folder), "before": digests, "added": None}
+    if pin is None or (pin["before"] != digests[: len(pin["before"])] and pin["added"] not in digests):
+        pin = {"before": digests, "added": None}  # another index
+    if pin["added"] not in digests:
+        pin["added"] = None  # it never came to that
     before, added = pin["before"], pin["added"]
-    if digests[: len(before)] != before:
-        raise UserError(f"{folder} no longer holds the crawls that this run was deduplicated against; use a new folder")
+    if digests[: len(before)] != before or (added is not None and digests.index(added) != len(before)):
+        raise UserError(
+            f"{folder} holds this run behind other crawls than those that it was deduplicated against; it cannot be "
+            "done anew with this index"
+        )
     behind = digests[len(before) :]
     if behind and behind != [added]:
         if added is None:
@@ -236,6 +243,32 @@ def _before(context: Context) -> Index | None:
     return Index(there.folder, there.parameters, there.generations[: len(pin["before"])])
 
 
+def refuse_again(context: Context, digests: list[str]) -> None:
+    """Raises UserError where the index remembers a crawl of the same documents: all would be lost to themselves.
+
+    `digests` are those of the `.names` of the run's signed parts.
+    """
+    there = _before(context)
+    for one in there.generations if there and digests else ():
+        if sorted(part["files"]["names"] for part in one.parts) == sorted(digests):
+            raise UserError(
+                f"{folder_of(context)} remembers the documents of this run already, as crawl '{one.name}': all of them "
+                "would be lost to themselves. Was the run folder removed? Use another index, or none."
+            )
+
+
+def needs(context: Context) -> list[Task]:
+    """What `add` reads, as a unit that the runner can ask for where `corpusmill clean` took it away."""
+    from pipeline.phases import bands, clusters, exact, signatures
+
+    pin = _pin(context)
+    if folder_of(context) is None or pin is None or context.trial.given or pin["added"] is not None:
+        return []
+    rows = [row for row, _ in signatures.committed(context)] + [exact.committed(context), clusters.committed(context)]
+    parts = [part for row in rows for part in row.parts] + bands.committed(context)
+    return [Task("index-add", "", 0, {}, tuple(part.path for part in parts))]
+
+
 def column(part: SignedPart, name: str) -> npt.NDArray[np.int64]:
     """A column of numbers of a part of an index."""
     found: npt.NDArray[np.int64] = pq.read_table(part.file("parquet"), columns=[name]).column(0).to_numpy()
@@ -247,12 +280,14 @@ def add(context: Context) -> None:
 
     Raises UserError where the index has grown since the run began, LockedError where another run adds to it now.
     """
-    from pipeline.phases import clusters
+    from pipeline.phases import bands, clusters, signatures
 
     folder, pin = folder_of(context), _pin(context)
     if folder is None or pin is None or context.trial.given:  # a trial's few documents are no crawl
         return
-    outcome = digest_of([part.digest for part in clusters.committed(context).parts])
+    signed = [part.digest for row, _ in signatures.committed(context) for part in row.parts]
+    tables = [part.digest for part in bands.committed(context)]
+    outcome = digest_of([signed, tables, [part.digest for part in clusters.committed(context).parts]])
     with _locked(folder):
         there = Index.read(folder) or Index(folder, parameters_of(context), [])
         there.write()  # from here on the folder is an index, whatever comes in between
@@ -262,7 +297,7 @@ def add(context: Context) -> None:
             return
         if digests[:count] != pin["before"] or digests[count:] not in ([], [pin["added"]]):
             raise UserError(f"another run has added to {folder} meanwhile; run again, against what it holds now")
-        name = f"{context.recipe.name}-{uuid.uuid4().hex[:8]}"
+        name = _name(context.recipe.name)
         made = Generation(context.recipe.name, name, _write_parts(context, _new(folder, name)))
         pin |= {"added": made.digest, "outcome": outcome, "asked": _asked(context)}
         write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
@@ -294,7 +329,7 @@ def merge(folders: Sequence[Path], out: Path) -> Index:
         for there in found:
             before = sum(one.documents for one in generations)
             for one in there.generations:
-                name = f"{one.name}-{uuid.uuid4().hex[:8]}"
+                name = _name(one.name)
                 new, parts = _new(out, name), []
                 for number, part in enumerate(one.parts):
                     stem = f"{number:05d}"
@@ -329,6 +364,10 @@ def _locked(folder: Path) -> Iterator[None]:
         if (gone := Index.read(folder)) is not None:
             for name in named - {one.folder for one in gone.generations}:
                 shutil.rmtree(folder / name)
+
+
+def _name(recipe: str) -> str:
+    return f"{recipe}.{uuid.uuid4().hex}.generation"
 
 
 def _new(folder: Path, name: str) -> Path:

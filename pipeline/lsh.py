@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from pipeline import matching
 from pipeline.ids import starts
-from pipeline.signed import Rows, SignedPart, mapped, shingle_sets, signatures, starts_of
+from pipeline.mapping import mapped
+from pipeline.signed import Rows, SignedPart, shingle_sets, signatures, starts_of
 from stages.kernels import njit
 
 MAX_COMPARISONS = 1 << 26
@@ -167,7 +168,9 @@ def join(
     documents, rank = documents[place], rank[place]
     bounds = np.append(np.flatnonzero(begins), len(keys)).astype(np.int64)
     values = signatures(parts, documents, rule.permutations, scratch)
-    sets, ends = shingle_sets(parts, documents) if rule.exact else (np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))
+    sets, ends = (
+        shingle_sets(parts, documents, scratch) if rule.exact else (np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))
+    )
     known = np.full(len(documents), -1, np.int64)
     old = documents < len(order.known)
     known[old] = order.known[documents[old]]
@@ -198,7 +201,7 @@ def _slices(
         low = int(np.searchsorted(values, np.uint64(number * width)))
         high = len(values) if number + 1 == count else int(np.searchsorted(values, np.uint64((number + 1) * width)))
         rows = table[2 * entries :].reshape(bands, -1)[band]
-        keys.append(values[low:high])
+        keys.append(np.array(values[low:high]))  # a part of the map would hold all of it
         documents.append(rows[low:high].astype(np.int64) + first)
     return np.concatenate(keys), np.concatenate(documents)
 

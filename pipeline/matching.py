@@ -199,20 +199,35 @@ def _refined(
 
 
 @njit
-def _clusters(members: Any, parent: Any) -> tuple[Any, Any]:
-    """The members, cluster by cluster, and the bounds of the clusters among them."""
+def _clusters(members: Any, parent: Any, signatures: Any, alike: bool) -> tuple[Any, Any]:
+    """The members, cluster by cluster, and the bounds of the clusters among them. Where signatures decide (`alike`),
+    one member stands for all of its cluster that have its signature."""
     roots = np.empty(len(members), np.int64)
+    keys = np.empty(len(members), np.uint64)
     for place in range(len(members)):
         roots[place] = _root(parent, members[place])
-    order = np.argsort(roots, kind="mergesort")
+        keys[place] = _group_hash(signatures, members[place], 0, 1, 0, 0)
+    order = np.argsort(keys, kind="mergesort")
+    order = order[np.argsort(roots[order], kind="mergesort")]
+    chosen = np.empty(len(members), np.int64)
     bounds = np.empty(len(members) + 1, np.int64)
-    count = 0
+    count = clusters = 0
     for place in range(len(order)):
-        if place == 0 or roots[order[place]] != roots[order[place - 1]]:
-            bounds[count] = place
-            count += 1
-    bounds[count] = len(members)
-    return members[order], bounds[: count + 1]
+        one, before = order[place], order[place - 1]
+        if place == 0 or roots[one] != roots[before]:
+            bounds[clusters] = count
+            clusters += 1
+        elif alike and keys[one] == keys[before]:
+            same = True
+            last = chosen[count - 1]
+            for column in range(signatures.shape[1]):
+                same &= signatures[members[one], column] == signatures[last, column]
+            if same:
+                continue
+        chosen[count] = members[one]
+        count += 1
+    bounds[clusters] = count
+    return chosen[:count], bounds[: clusters + 1]
 
 
 @njit
@@ -222,8 +237,9 @@ def _meet(
 ) -> tuple[Any, int, bool]:  # fmt: skip
     """An edge from each cluster of newer members to each of older ones that it agrees with. Returns whether it came to
     the end: otherwise it cost more than `free` (to be refined) or, where `most` > 0, more than that."""
-    olds, clusters = _clusters(older, parent)
-    news, groups = _clusters(newer, parent)
+    olds, clusters = _clusters(older, parent, signatures, millionths == 0)
+    news, groups = _clusters(newer, parent, signatures, millionths == 0)
+    limit = most if most else free
     cost = 0
     for group in range(len(groups) - 1):
         for cluster in range(len(clusters) - 1):
@@ -237,10 +253,10 @@ def _meet(
                         edges[used, 0], edges[used, 1] = olds[old], news[new]
                         used += 1
                         break
-                if found:
+                if found or cost > limit:
                     break
-            if cost > (most if most else free):
-                last = group + 2 == len(groups) and cluster + 2 == len(clusters)
+            if cost > limit:
+                last = found and group + 2 == len(groups) and cluster + 2 == len(clusters)
                 figures[COMPARED] += cost
                 if most and not last:
                     figures[NARROWED] += 1

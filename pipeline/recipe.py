@@ -158,7 +158,8 @@ class Near(Model):
     max_cluster: int = Field(
         10_000, ge=2,
         description="documents that may hang together by chains of pairs; a larger cluster is taken apart, and each "
-        "document loses only to one that it resembles itself",
+        "document loses only to one that it resembles itself (then a crawl against an index may name other survivors "
+        "than one run over both)",
     )  # fmt: skip
     stars_from: int = Field(
         500_000_000, ge=1,
@@ -465,6 +466,8 @@ def _cross_problems(recipe: Recipe) -> list[str]:
             if name not in recipe.mixture.shares
         ]
     dedup = recipe.dedup
+    if dedup and dedup.index is not None and is_remote(dedup.index):
+        problems.append(f"dedup.index: {dedup.index}: an index is a folder of this machine, whose files are mapped")
     if dedup and dedup.index is not None and len({item.generation for item in recipe.inputs}) > 1:
         problems.append("dedup.index: a run adds one crawl at a time; give its inputs one `generation`, or none")
     for name in recipe.host.repeated_lines.sources if recipe.host else ():

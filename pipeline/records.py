@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import mapping
+
 Numbers = npt.NDArray[np.uint64]
 
 
@@ -27,7 +29,7 @@ def mapped(path: Path, columns: int) -> Numbers:
     count = path.stat().st_size // (8 * columns)
     if count == 0:
         return np.zeros((columns, 0), np.uint64)
-    return np.memmap(path, "<u8", "r", shape=(columns, count))
+    return mapping.mapped(path, "<u8").reshape(columns, count)
 
 
 def between(file: Numbers, low: int, high: int) -> slice:

@@ -125,9 +125,11 @@ def run(order: Order) -> dict[str, int]:
 
     shard.finish(context)
     context.ledger.sweep()
+    for name, units in removed_but_needed(context, index.needs(context)).items():
+        done[name] += _again(PHASES[name], units, order, "index")
+    index.add(context)  # before the run counts as done: what is published must be remembered
     context.ledger.set_complete(True)
     accounts.check_identities(context)
-    index.add(context)
     return done
 
 
@@ -196,8 +198,12 @@ def removed_but_needed(context: Context, pending: list[Task]) -> dict[str, list[
     tasks = {name: {task.key: task for task in phase.tasks(context)} for name, phase in _before(pending[0].phase)}
     needed: dict[str, dict[str, Task]] = {}
     waiting = list(pending)
+    seen: set[str] = set()
     while waiting:
         for path in _reads(waiting.pop()):
+            if path in seen:
+                continue
+            seen.add(path)
             row, part = owners.get(path, (None, None))
             if row is None or part is None or ledger.part_problem(part, trust_stat=True) is None:
                 continue

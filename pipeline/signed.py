@@ -8,14 +8,16 @@ the same. One behind another, their rows are the documents: the number of a docu
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from pipeline.mapping import mapped
 
 Rows = npt.NDArray[np.int64]
 
@@ -45,11 +47,6 @@ def starts_of(parts: Sequence[SignedPart]) -> Rows:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum([part.rows for part in parts], dtype=np.int64)])
 
 
-def mapped(path: Path, kind: Any) -> npt.NDArray[Any]:
-    """A plain file of numbers, mapped; an array of no rows where it is empty."""
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
-
-
 def signatures(
     parts: Sequence[SignedPart], documents: Rows, permutations: int, scratch: Path
 ) -> npt.NDArray[np.uint32]:
@@ -60,7 +57,7 @@ def signatures(
     shape = (len(documents), permutations)
     found: npt.NDArray[np.uint32]
     if len(documents) > 1 << 20:
-        found = np.memmap(scratch / "signatures", np.uint32, "w+", shape=shape)
+        found = np.memmap(scratch / f"signatures-{uuid.uuid4().hex}", np.uint32, "w+", shape=shape)
     else:
         found = np.empty(shape, np.uint32)
     for part, rows, places in _by_part(parts, documents):
@@ -68,20 +65,34 @@ def signatures(
     return found
 
 
-def shingle_sets(parts: Sequence[SignedPart], documents: Rows) -> tuple[npt.NDArray[np.uint64], Rows]:
-    """The shingle sets of these documents, and (documents, 2) where each one begins and ends among the values."""
-    pieces = [np.zeros(0, np.uint64)]
+def shingle_sets(parts: Sequence[SignedPart], documents: Rows, scratch: Path) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """The shingle sets of these documents, and (documents, 2) where each one begins and ends among the values.
+
+    More than 512 MB of them are gathered in a file in `scratch`, which the system may page out.
+    """
     bounds = np.zeros((len(documents), 2), np.int64)
     filled = 0
     for part, rows, places in _by_part(parts, documents):
+        offsets = mapped(part.file("offsets"), "<i8")
+        size = offsets[rows + 1] - offsets[rows]
+        ends = filled + np.cumsum(size)
+        bounds[places, 0], bounds[places, 1] = ends - size, ends
+        filled = int(ends[-1])
+    found: npt.NDArray[np.uint64]
+    if filled > 1 << 26:
+        found = np.memmap(scratch / f"sets-{uuid.uuid4().hex}", np.uint64, "w+", shape=filled)
+    else:
+        found = np.empty(filled, np.uint64)
+    for part, rows, places in _by_part(parts, documents):
         offsets, values = mapped(part.file("offsets"), "<i8"), mapped(part.file("sets"), "<u8")
-        begin = np.asarray(offsets[rows])
-        size = offsets[rows + 1] - begin
-        ends = np.cumsum(size)
-        pieces.append(values[np.repeat(begin - ends + size, size) + np.arange(int(size.sum()))])
-        bounds[places, 0], bounds[places, 1] = filled + ends - size, filled + ends
-        filled += len(pieces[-1])
-    return np.concatenate(pieces), bounds
+        for start in range(0, len(rows), 4096):
+            some = rows[start : start + 4096]
+            size = offsets[some + 1] - offsets[some]
+            ends = np.cumsum(size)
+            inside = np.repeat(offsets[some] - ends + size, size) + np.arange(int(size.sum()))
+            first = bounds[places[start], 0]
+            found[first : first + len(inside)] = values[inside]
+    return found, bounds
 
 
 def _by_part(parts: Sequence[SignedPart], documents: Rows) -> Iterator[tuple[SignedPart, Rows, Rows]]:
@@ -101,7 +112,12 @@ def names(parts: Sequence[SignedPart], documents: Rows) -> pa.Table:
     places = [np.zeros(0, np.int64)]
     for part, rows, place in _by_part(parts, documents):
         with pa.memory_map(str(part.file("names"))) as source:
-            found.append(pa.ipc.open_file(source).read_all().take(pa.array(rows)))
+            batches = pa.ipc.open_file(source).read_all().to_batches()
+            ends = np.cumsum([batch.num_rows for batch in batches])
+            for batch, end, some in zip(batches, ends, np.split(rows, np.searchsorted(rows, ends[:-1])), strict=True):
+                if len(some):
+                    taken = batch.take(pa.array(some - end + batch.num_rows))
+                    found.append(pa.Table.from_batches([taken]))
         places.append(place)
     back = np.argsort(np.concatenate(places))
     return pa.concat_tables(found).combine_chunks().take(pa.array(back))

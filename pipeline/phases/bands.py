@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from pipeline import index, lsh, matching
 from pipeline.ledger import Part, Staged
+from pipeline.mapping import mapped
 from pipeline.phases import exact, signatures
 from pipeline.progress import Reporter
-from pipeline.signed import SignedPart, mapped
+from pipeline.signed import SignedPart
 from pipeline.work import Context, Task, once, unit_key
 
 PACKAGES = ("numpy", "numba")

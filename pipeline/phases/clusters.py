@@ -19,14 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import components, dedup, matching
+from pipeline import components, dedup, index, matching
 from pipeline.ledger import Part, Row, Staged
 from pipeline.lsh import Rule
+from pipeline.mapping import mapped
 from pipeline.parts import PartWriter
 from pipeline.phases import bands, exact, signatures, stars
 from pipeline.progress import Reporter
 from pipeline.recipe import DEDUP_LABEL
-from pipeline.signed import Rows, mapped, names, shingle_sets, starts_of
+from pipeline.signed import Rows, names, shingle_sets, starts_of
 from pipeline.signed import signatures as gathered
 from pipeline.work import Context, Task, once, unit_key
 from stages.schema import DROPPED
@@ -59,11 +60,14 @@ duplicate that stays (`mode: mark`)."""
 def tasks(context: Context) -> list[Task]:
     """One unit over the edges of all bands."""
     parts = bands.edges(context)
-    near = exact.settings_of(context).near
+    near, rule = exact.settings_of(context).near, bands.rule_of(context)
+    signed = [part for row, _ in signatures.committed(context) for part in row.parts if near]
     facts = {
         "exact": exact.digest(context),
         "edges": [part.digest for part in parts],
         "max_cluster": near.max_cluster if near else None,
+        "rule": vars(rule) if rule else None,
+        "parts": [part.digest for part in signed],
         "mode": exact.settings_of(context).mode,
     }
     leaders = stars.result(context)
@@ -128,7 +132,7 @@ def _leaders(
     def taken_apart(members: components.Nodes, neighbours: Rows, bounds: Rows) -> Rows:
         documents = order[members].astype(np.int64)
         values = gathered(parts, documents, rule.permutations, scratch)
-        sets, ends = shingle_sets(parts, documents) if rule.exact else _NO_SETS
+        sets, ends = shingle_sets(parts, documents, scratch) if rule.exact else _NO_SETS
         found: Rows = matching.stars(neighbours, bounds, values, rule.need, sets, ends, rule.millionths)
         return found
 
@@ -164,6 +168,8 @@ def loser_tasks(context: Context) -> list[Task]:
     shared = {
         "outcome": [part.digest for part in committed(context).parts],
         "exact": exact.digest(context),
+        "parts": [part.digest for row, _ in signatures.committed(context) for part in row.parts],
+        "known": index.digest(context),  # survivors are named, wherever they are
         "threshold": near.threshold if near else None,
         "verify": near.verify if near else None,
         "mode": exact.settings_of(context).mode,
@@ -262,7 +268,7 @@ def _similarity(
     parts = exact.signed(context)
     pairs = losers[moved], survivors[moved]
     if rule.exact:
-        sets = [shingle_sets(parts, documents) for documents in pairs]
+        sets = [shingle_sets(parts, documents, scratch) for documents in pairs]
         similarity[moved] = matching.jaccard(*sets[0], *sets[1])
     else:
         one, other = (gathered(parts, documents, rule.permutations, scratch) for documents in pairs)

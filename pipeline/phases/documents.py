@@ -28,7 +28,7 @@ def tasks(context: Context) -> list[Task]:
     decisions = clusters.decisions(context)
     for part, cuts in zip(signatures.clean_parts(context), spans.cut_parts(context), strict=True):
         decision = decisions[part.path]
-        facts = {"part": edits.digest(context, part), "decisions": decision.digest}
+        facts = {"part": edits.digest(context, part), "decisions": decision.digest, "marked": _marked(context)}
         spec = {"documents": edits.where(context, part), "decisions": decision.path, "spans": None}
         if cuts is not None:
             facts["spans"] = cuts.digest
@@ -37,12 +37,16 @@ def tasks(context: Context) -> list[Task]:
     return found
 
 
+def _marked(context: Context) -> bool:
+    return context.recipe.dedup is not None and context.recipe.dedup.mode == "mark"
+
+
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
     """The surviving documents of a part; those that stay as duplicates say whose."""
     decided = pq.read_table(context.out / task.spec["decisions"]).combine_chunks()
     schema = pq.read_schema(context.out / task.spec["documents"][0])
     own = [pa.field("cluster_size", pa.int32()), pa.field("characters", pa.int32())]
-    marked = context.recipe.dedup is not None and context.recipe.dedup.mode == "mark"
+    marked = _marked(context)
     own += [pa.field("duplicate_of", pa.binary(16))] if marked else []
     schema = pa.schema([*schema, *own])
     cuts = edits.opened(context, task.spec["spans"]) if task.spec["spans"] else None

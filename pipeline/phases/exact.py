@@ -18,12 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import dedup, ids, index
+from pipeline import components, dedup, ids, index
+from pipeline.errors import UserError
 from pipeline.ledger import Row, Staged, digest_of
+from pipeline.mapping import mapped
 from pipeline.phases import signatures
 from pipeline.progress import Reporter
 from pipeline.recipe import Dedup
-from pipeline.signed import Rows, SignedPart, mapped, starts_of
+from pipeline.signed import Rows, SignedPart, starts_of
 from pipeline.work import Context, Task, once, unit_key
 
 FILES = {"rank": "<u4", "survivor": "<u4", "reason": "i1", "known": "<u4"}
@@ -48,6 +50,7 @@ def tasks(context: Context) -> list[Task]:
         "sources": context.recipe.sources,
     }
     tables = [part for row, _ in rows for part in row.parts if part.path.endswith((".parquet", ".names"))]
+    index.refuse_again(context, [part.digest for part in tables if part.path.endswith(".names")])
     size = sum(part.bytes for part in tables)
     spec = {"parts": _parts(context)}
     return [Task("exact", unit_key("exact", ("numpy",), facts), size, spec, tuple(part.path for part in tables))]
@@ -82,6 +85,8 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """Ranks all documents and takes out the exact duplicates."""
     parts = _opened(context, task.spec["parts"])
     old = sum(part.rows for part in parts if part.known)
+    if (documents := sum(part.rows for part in parts)) >= components.MOST:
+        raise UserError(f"{documents} documents are more than one run can deduplicate: fewer than 2^32 - 1")
     settings = settings_of(context)
     generation = np.repeat([part.generation for part in parts], [part.rows for part in parts])
     id_matrix = _ids(parts)
@@ -193,4 +198,5 @@ def found(context: Context, name: str) -> npt.NDArray[Any]:
 
 def digest(context: Context) -> str:
     """Over all that the phase found."""
-    return digest_of([part.digest for part in committed(context).parts])
+    row = committed(context)
+    return digest_of([[part.digest for part in row.parts], row.body["bounds"], row.body["known"]])

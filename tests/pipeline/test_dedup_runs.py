@@ -18,6 +18,7 @@ from pipeline.cli import app
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import UnitFailed
 from pipeline.index import Index, merge
+from pipeline.look import clean_folder
 
 WORDS = (
     "river bridge valley market winter harbour stone forest garden letter mountain church railway engine teacher "
@@ -132,7 +133,7 @@ def test_an_index_gets_a_run_once_and_is_not_changed_behind_a_later_one(tmp_path
     found = Index.read(tmp_path / "index")
     assert found is not None
     assert len(found.generations) == 1
-    assert len([path for path in (tmp_path / "index").iterdir() if path.is_dir() and path.name[0] != "."]) == 1
+    assert len(list((tmp_path / "index").glob("*.generation"))) == 1
     run_here(first, out)
     run_here(recipe(tmp_path, "second", {"second": 0}, index="index"), tmp_path / "second")
     assert run_here(first, out) == {}, "nothing to do, nothing to add"
@@ -168,6 +169,81 @@ def test_indexes_merge(tmp_path: Path) -> None:
     run_here(recipe(tmp_path, "other", {"second": 0}, index="index-other", near={"threshold": 0.9}), tmp_path / "other")
     with pytest.raises(RecipeError, match="threshold"):
         merge([tmp_path / "index-first", tmp_path / "index-other"], tmp_path / "more")
+
+
+def test_an_index_gets_what_was_published(tmp_path: Path) -> None:
+    """Otherwise a run over files that were replaced would publish documents that no later crawl is told of."""
+    write(tmp_path / "first.jsonl", [{"url": f"https://a.org/{n}", "text": text(n)} for n in range(3)])
+    first, out = recipe(tmp_path, "first", {"first": 0}, index="index"), tmp_path / "first"
+    run_here(first, out)
+    write(tmp_path / "first.jsonl", [{"url": f"https://a.org/{n}", "text": text(n)} for n in range(10, 13)])
+    run_here(first, out)
+    write(tmp_path / "second.jsonl", [{"url": f"https://b.org/{n}", "text": text(n)} for n in (0, 10, 11)])
+    run_here(recipe(tmp_path, "second", {"second": 0}, index="index"), tmp_path / "second")
+    assert urls(tmp_path / "second") == {"https://b.org/0"}
+
+
+def test_moved_folders_and_lost_ones(tmp_path: Path) -> None:
+    """Otherwise a run would be deduplicated against itself after its folder was moved, or removed: nothing is left."""
+    here = tmp_path / "here"
+    here.mkdir()
+    crawls(here)
+    run_here(recipe(here, "first", {"first": 0}, index="index"), here / "first")
+    there = here.rename(tmp_path / "there")
+    whole = urls(there / "first")
+    first = recipe(there, "first", {"first": 0}, index="index")
+    run_here(first, there / "first")
+    assert urls(there / "first") == whole
+    found = Index.read(there / "index")
+    assert found is not None
+    assert len(found.generations) == 1
+    shutil.rmtree(there / "first")
+    with pytest.raises(UserError, match="remembers the documents of this run already"):
+        run_here(first, there / "first")
+
+
+def test_an_index_leaves_other_folders_and_comes_late(tmp_path: Path) -> None:
+    """Otherwise a user's folder in it would be deleted; or an index for a run that was cleaned would be a traceback."""
+    crawls(tmp_path)
+    plain = recipe(tmp_path, "first", {"first": 0})
+    run_here(plain, tmp_path / "first")
+    clean_folder.carry_out(clean_folder.plan(tmp_path / "first", ["documents"]))
+    (tmp_path / "index" / "run-20261122").mkdir(parents=True)
+    (tmp_path / "index" / "run-20261122" / "precious").write_text("kept")
+    with pytest.raises(UserError, match="no index of deduplication"):
+        run_here(plain, tmp_path / "first", "dedup.index=index")
+    (tmp_path / "index" / "run-20261122").rename(tmp_path / "run-20261122")
+    run_here(plain, tmp_path / "first", "dedup.index=index")
+    (tmp_path / "run-20261122").rename(tmp_path / "index" / "run-20261122")
+    run_here(recipe(tmp_path, "second", {"second": 0}, index="index"), tmp_path / "second")
+    assert (tmp_path / "index" / "run-20261122" / "precious").read_text() == "kept"
+    assert ("https://b.org/2", "same_text", "https://a.org/2") in lost(tmp_path / "second")
+
+
+def test_a_changed_generation_is_heeded(tmp_path: Path) -> None:
+    """Otherwise the crawl that was said to be the older one would be lost to the newer."""
+    crawls(tmp_path)
+    inputs = {"first": 0, "second": 0, "third": 0}
+    out = tmp_path / "out"
+    run_here(recipe(tmp_path, "aged", inputs), out)
+    for ages in ((0, 1, 2), (2, 1, 0), (0, 0, 0)):
+        made = recipe(tmp_path, "aged", dict(zip(inputs, ages, strict=True)))
+        run_here(made, out)
+        fresh = tmp_path / f"fresh-{ages}"
+        run_here(made, fresh)
+        assert (urls(out), lost(out)) == (urls(fresh), lost(fresh))
+
+
+def test_losers_name_survivors_that_are_there(tmp_path: Path) -> None:
+    """Otherwise, after one file of the crawl has changed, a loser names a document that is in no corpus."""
+    write(tmp_path / "loser.jsonl", [{"url": "https://a.org/loser", "text": text(1)}])
+    made = recipe(tmp_path, "named", {"winner": 0, "loser": 0})
+    for turn in range(3):
+        write(tmp_path / "winner.jsonl", [{"url": f"https://a.org/winner-{turn}", "text": text(1) + " and more"}])
+        run_here(made, tmp_path / "out")
+        (row,) = table(tmp_path / "out", "duplicates")
+        assert row["survivor"] in {document["id"] for document in table(tmp_path / "out", "documents")}
+        assert row["survivor_url"] == f"https://a.org/winner-{turn}"
 
 
 def test_index_commands_and_damage(tmp_path: Path) -> None:
@@ -207,6 +283,9 @@ def test_mark_keeps_duplicates_and_says_whose_they_are(tmp_path: Path) -> None:
     rows = {row["id"]: row for row in table(out, "documents")}
     assert len(rows) == 16, "all but the record that is there twice"
     assert {row["reason"] for row in table(out, "dropped")} == {"dedup.same_record"}
+    run_here(recipe(tmp_path, "plain", inputs), plain, "dedup.mode=mark")
+    assert all("duplicate_of" in pq.read_schema(path).names for path in (plain / "documents").iterdir())
+    run_here(recipe(tmp_path, "plain", inputs), plain)
     assert {row["url"] for row in rows.values() if row["duplicate_of"] is None} == urls(plain)
     for row in rows.values():
         of = rows[row["duplicate_of"] or row["id"]]

@@ -198,6 +198,15 @@ def test_pairs_among_strangers_are_all_found_without_comparing_all(generations: 
     assert figures[matching.COMPARED] < 5_000_000
 
 
+def test_two_templates_of_two_crawls_cost_one_comparison() -> None:
+    """Otherwise a site that changed its template between crawls would cost the product of its pages: 10¹⁰ here."""
+    values = np.zeros((200_000, 32), np.uint32)
+    values[100_000:, 20:] = 1
+    edges, figures = in_one_bucket(values, 26, generations=2)
+    assert len(edges) == 199_998
+    assert figures[matching.COMPARED] == 199_999
+
+
 def test_a_bucket_of_near_misses_is_bounded_and_counted() -> None:
     """Otherwise one boilerplate band could hold up a run for days, or its pairs vanish without a figure."""
     values = np.zeros((3_000, 32), np.uint32)

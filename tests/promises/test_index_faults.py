@@ -18,8 +18,8 @@ from pipeline.index import HIDDEN, Index
 KILLS = [
     {"match": r"memory/index\.json$"},  # it becomes an index
     {"match": r"ledger/index\.json$", "nth": 2},  # the run notes what it is about to add
-    {"match": r"memory/second-"},  # the new crawl's folder takes its place
-    {"match": r"memory/second-", "moment": "after"},
+    {"match": r"memory/second\."},  # the new crawl's folder takes its place
+    {"match": r"memory/second\.", "moment": "after"},
     {"match": r"memory/index\.json$", "nth": 2, "moment": "after"},
 ]
 
@@ -84,7 +84,7 @@ def test_two_runs_add_to_one_index(tmp_path: Path) -> None:
     for name, first in (("first", 0), ("second", 1000)):
         crawl(tmp_path, name, first)
     flag = tmp_path / "held"
-    order = {"match": r"memory/first-", "moment": "hold", "flag": str(flag)}
+    order = {"match": r"memory/first\.", "moment": "hold", "flag": str(flag)}
     held = help.start("run", tmp_path / "first.yaml", "--out", tmp_path / "out-first", "--workers", 1, kill=order)
     end = time.monotonic() + help.PATIENCE
     while not flag.exists() and time.monotonic() < end:
