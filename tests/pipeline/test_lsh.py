@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,19 @@ def test_documents_that_lost_already_take_no_part(tmp_path: Path) -> None:
     alone = np.array([True, False, False, True, False])
     near, _ = near_of(parts, RULE, np.arange(5), tmp_path, alone=alone)
     assert near.tolist() == [0, 1, 1, 3, 1]
+
+
+def test_more_parts_than_files_may_be_open(tmp_path: Path) -> None:
+    """Otherwise a crawl of a thousand files ends with 'too many open files' after all of it was read."""
+    values = np.zeros((300, WIDTH), np.uint32)
+    parts = signed_parts(tmp_path / "signed", list(values[:, None]), RULE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (250, hard))
+    try:
+        near, _ = near_of(parts, RULE, np.arange(300), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (near == 0).all()
 
 
 @pytest.mark.parametrize("free", [0, 128])
