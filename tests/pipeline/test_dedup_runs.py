@@ -19,6 +19,7 @@ from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import UnitFailed
 from pipeline.index import Index, merge
 from pipeline.look import clean_folder
+from pipeline.phases import clean
 
 WORDS = (
     "river bridge valley market winter harbour stone forest garden letter mountain church railway engine teacher "
@@ -333,8 +334,9 @@ def test_quality_decides_and_must_be_a_column_of_numbers(tmp_path: Path) -> None
     assert "Did you mean 'shortness'" in caught.value.failure.message
 
 
-def test_the_same_texts_in_other_files_give_the_same_corpus(tmp_path: Path) -> None:
-    """Faults 1 and 2 of peers: which documents are kept hangs on how they were spread over files and workers."""
+def test_the_same_texts_in_other_files_give_the_same_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults 1 and 2 of peers: which documents are kept hangs on how they were spread over files and workers; here,
+    over batches too."""
     crawls(tmp_path)
     rows = [json.loads(line) for name in ("first", "second", "third") for line in (tmp_path / f"{name}.jsonl").open()]
     found = []
@@ -346,6 +348,7 @@ def test_the_same_texts_in_other_files_give_the_same_corpus(tmp_path: Path) -> N
             write(folder / f"{name}.jsonl", left[:cut])
             left = left[cut:]
         out = folder / "out"
+        monkeypatch.setattr(clean, "BATCH_ROWS", (64, 1, 3, 7)[number])
         run_here(recipe(folder, "cut", {str(name): 0 for name in range(len(cuts))}), out)
         documents = {(row["url"], row["text"], row["cluster_size"]) for row in table(out, "documents")}
         similar = {(row["loser"], row["survivor"], row["similarity"]) for row in table(out, "duplicates")}

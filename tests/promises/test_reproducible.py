@@ -61,7 +61,7 @@ def test_any_number_of_workers(demo_run: Path, tmp_path: Path) -> None:
     """Else nobody else could make the corpus again, on a machine with other cores."""
     demo = help.ROOT / "configs" / "demo.yaml"
     facts = help.statistics(help.inspect(demo_run))
-    for workers in (2, 3):
+    for workers in (2, 5):
         out = tmp_path / str(workers)
         status, output = help.run("run", demo, "--out", out, "--workers", workers)
         assert status == 0, output
