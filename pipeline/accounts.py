@@ -64,7 +64,9 @@ def funnel(ledger: Ledger) -> list[Step]:
             step.seconds += row.body["timing"]["stages"].get(item["stage"], 0.0)
     _add_edits(steps, HOST_LABEL, ledger)
     for row in ledger.rows("clusters"):
-        steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
+        step = steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
+        if row.body["marked"]:
+            step.counts["duplicates_that_stay"] = sum(row.body["marked"].values())
     _add_edits(steps, SUBSTRINGS_LABEL, ledger)
     return list(steps.values())
 

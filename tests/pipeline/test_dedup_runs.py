@@ -14,10 +14,12 @@ import yaml
 from small_run import run_here
 from typer.testing import CliRunner
 
+from pipeline.accounts import funnel
 from pipeline.cli import app
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import UnitFailed
 from pipeline.index import Index, merge
+from pipeline.ledger import Ledger
 from pipeline.look import clean_folder
 from pipeline.phases import clean
 
@@ -295,6 +297,8 @@ def test_mark_keeps_duplicates_and_says_whose_they_are(tmp_path: Path) -> None:
     sizes = {row["url"]: row["cluster_size"] for row in table(plain, "documents")}
     assert sizes == {row["url"]: row["cluster_size"] for row in rows.values() if row["duplicate_of"] is None}
     assert lost(out) == lost(plain)
+    (step,) = [step for step in funnel(Ledger(out)) if step.stage == "dedup"]
+    assert step.counts == {"duplicates_that_stay": len(lost(plain)) - 1}, "the report says how many"
 
 
 def test_exact_verification_keeps_every_pair_at_its_word(tmp_path: Path) -> None:
