@@ -4,7 +4,7 @@ Nodes are places in the total order, older generations first, so the least node 
 generation is joined within itself; then each of its components goes to the least older cluster that an edge leads
 to, and older clusters are never joined by it: nothing that was published is taken back.
 
-Helpers of these kernels stand in this file, so that numba's cache notices their changes.
+Helpers of these kernels stand in this file or in stages, so that numba's cache notices their changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.kernels import inline, njit
+from stages.kernels import njit
+from stages.union_find import join, root
 
 Nodes = npt.NDArray[np.uint32]
 Edges = tuple[Nodes, Nodes]
@@ -100,25 +101,13 @@ def _apart(parent: Nodes, edges: Sequence[Edges], low: int, high: int, cap: Cap)
     return len(roots)
 
 
-@inline
-def _root(parent: Any, node: int) -> int:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
 @njit
 def _unite(parent: Any, left: Any, right: Any, low: int, high: int) -> None:
     """Joins what edges join within a generation; the lesser root leads."""
     for edge in range(len(left)):
         one, other = np.int64(left[edge]), np.int64(right[edge])
         if low <= one < high and low <= other < high:
-            one, other = _root(parent, one), _root(parent, other)
-            if one < other:
-                parent[other] = one
-            else:
-                parent[one] = other
+            join(parent, one, other)
 
 
 @njit
@@ -129,8 +118,8 @@ def _touch(parent: Any, left: Any, right: Any, low: int, high: int, best: Any) -
         if one > other:
             one, other = other, one
         if one < low <= other < high:
-            place = _root(parent, other) - low
-            best[place] = min(best[place], np.uint32(_root(parent, one)))
+            place = root(parent, other) - low
+            best[place] = min(best[place], np.uint32(root(parent, one)))
 
 
 @njit

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,6 @@ from pipeline import matching
 from pipeline.ids import starts
 from pipeline.mapping import mapped
 from pipeline.signed import Rows, SignedPart, shingle_sets, signatures, starts_of
-from stages.kernels import njit
 
 MAX_COMPARISONS = 1 << 26
 """Comparisons that one bucket may cost before the search in it is narrowed; see `pipeline.matching`."""
@@ -100,7 +98,7 @@ def band_table(values: npt.NDArray[np.uint32], bands: int, rows: int) -> tuple[n
     2^-64, which costs a comparison and no error.
     """
     keys = np.empty((bands, len(values)), np.uint64)
-    _band_keys(values, rows, keys)
+    matching.band_keys(values, rows, keys)
     order = np.argsort(keys, axis=1, kind="stable")
     return np.take_along_axis(keys, order, 1), order
 
@@ -213,19 +211,3 @@ def _in_buckets(keys: npt.NDArray[np.uint64], documents: Rows) -> tuple[npt.NDAr
     begins = starts(keys)
     alone = begins & np.append(begins[1:], True)[: len(begins)]
     return keys[~alone], documents[~alone]
-
-
-@njit
-def _band_keys(values: Any, rows: int, keys: Any) -> None:
-    """splitmix64 (Steele et al. 2014) over the values of each band."""
-    for document in range(len(values)):
-        for band in range(len(keys)):
-            key = np.uint64(0x9E3779B97F4A7C15)
-            for column in range(band * rows, (band + 1) * rows):
-                key ^= np.uint64(values[document, column])
-                key ^= key >> np.uint64(30)
-                key *= np.uint64(0xBF58476D1CE4E5B9)
-                key ^= key >> np.uint64(27)
-                key *= np.uint64(0x94D049BB133111EB)
-                key ^= key >> np.uint64(31)
-            keys[band, document] = key

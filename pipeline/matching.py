@@ -17,7 +17,7 @@ them all:
 Between generations an edge joins a newer document to each older cluster of the bucket that it agrees with, by one
 member. What becomes of that: `pipeline.components`.
 
-Helpers of these kernels stand in this file, so that numba's cache notices their changes.
+Helpers of these kernels stand in this file or in stages, so that numba's cache notices their changes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ from typing import Any
 import numpy as np
 
 from stages.kernels import inline, njit
+from stages.shingles import intersection
+from stages.union_find import join, root
 
 NAMES = ("largest", "comparisons", "refined", "narrowed", "unresolved")
 """Figures of a search: documents in the largest bucket, pairs compared, buckets that were refined, that went over the
 most comparisons, and documents left behind uncompared with a part of their bucket, because it went over twice that."""
 FIGURES = len(NAMES)
 LARGEST, COMPARED, REFINED, NARROWED, UNRESOLVED = range(FIGURES)
+_SEED = np.uint64(0x9E3779B97F4A7C15)
 
 
 @inline
@@ -53,34 +56,11 @@ def _agree(signatures: Any, one: int, other: int, need: int, sets: Any, bounds: 
         return False
     if millionths == 0:
         return True
-    a, a_end = bounds[one, 0], bounds[one, 1]
-    b, b_end = bounds[other, 0], bounds[other, 1]
-    union = (a_end - a) + (b_end - b)
-    both = 0
-    while a < a_end and b < b_end:
-        x, y = sets[a], sets[b]
-        both += x == y
-        a += x <= y
-        b += y <= x
-    enough: bool = np.int64(both) * 1_000_000 >= millionths * (union - both)
+    a, a_end, b, b_end = bounds[one, 0], bounds[one, 1], bounds[other, 0], bounds[other, 1]
+    both = intersection(sets, a, a_end, sets, b, b_end)
+    union = (a_end - a) + (b_end - b) - both
+    enough: bool = np.int64(both) * 1_000_000 >= millionths * union
     return enough
-
-
-@inline
-def _root(parent: Any, node: int) -> int:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@inline
-def _join(parent: Any, one: int, other: int) -> None:
-    one, other = _root(parent, one), _root(parent, other)
-    if one < other:
-        parent[other] = one
-    else:
-        parent[one] = other
 
 
 @njit
@@ -94,18 +74,36 @@ def _room(edges: Any, used: int, more: int) -> Any:
 
 
 @inline
+def _mixed(key: Any, value: Any) -> Any:
+    """A step of splitmix64 (Steele et al. 2014)."""
+    key ^= np.uint64(value)
+    key ^= key >> np.uint64(30)
+    key *= np.uint64(0xBF58476D1CE4E5B9)
+    key ^= key >> np.uint64(27)
+    key *= np.uint64(0x94D049BB133111EB)
+    key ^= key >> np.uint64(31)
+    return key
+
+
+@njit
+def band_keys(values: Any, rows: int, keys: Any) -> None:
+    """Fills `keys` (bands, documents) with a hash of the values that each document has in each band."""
+    for document in range(len(values)):
+        for band in range(len(keys)):
+            key = _SEED
+            for column in range(band * rows, (band + 1) * rows):
+                key = _mixed(key, values[document, column])
+            keys[band, document] = key
+
+
+@inline
 def _group_hash(signatures: Any, member: int, group: int, groups: int, band: int, rows: int) -> Any:
     """A hash of the group's columns; the band's own, in which all agree, are in no group."""
     width = signatures.shape[1] - rows
-    key = np.uint64(0x9E3779B97F4A7C15)
+    key = _SEED
     for place in range(group * width // groups, (group + 1) * width // groups):
         column = place if place < band * rows else place + rows
-        key ^= np.uint64(signatures[member, column])
-        key ^= key >> np.uint64(30)
-        key *= np.uint64(0xBF58476D1CE4E5B9)
-        key ^= key >> np.uint64(27)
-        key *= np.uint64(0x94D049BB133111EB)
-        key ^= key >> np.uint64(31)
+        key = _mixed(key, signatures[member, column])
     return key
 
 
@@ -137,7 +135,7 @@ def _rounds(
         edges = _room(edges, used, left)
         for place in range(left):
             other = members[place]
-            if _root(parent, leader) == _root(parent, other):
+            if root(parent, leader) == root(parent, other):
                 reached = True
             else:
                 cost += 1
@@ -145,7 +143,7 @@ def _rounds(
                 if reached:
                     edges[used, 0], edges[used, 1] = leader, other
                     used += 1
-                    _join(parent, leader, other)
+                    join(parent, leader, other)
             if reached:
                 queue[tail] = other
                 tail += 1
@@ -170,31 +168,39 @@ def _rounds(
 
 
 @njit
+def _runs(members: Any, signatures: Any, group: int, groups: int, band: int, rows: int) -> tuple[Any, Any]:
+    """The order of the members in which those that agree in a group of columns stand together, otherwise as they came;
+    and the bounds of these runs."""
+    keys = np.empty(len(members), np.uint64)
+    for place in range(len(members)):
+        keys[place] = _group_hash(signatures, members[place], group, groups, band, rows)
+    order = np.argsort(keys, kind="mergesort")
+    starts = np.empty(len(members) + 1, np.int64)
+    count = 0
+    for place in range(len(order)):
+        if place == 0 or keys[order[place]] != keys[order[place - 1]]:
+            starts[count] = place
+            count += 1
+    starts[count] = len(members)
+    return order, starts[: count + 1]
+
+
+@njit
 def _refined(
     members: Any, signatures: Any, need: int, sets: Any, bounds: Any, millionths: int, parent: Any,
     edges: Any, used: int, figures: Any, most: int, queue: Any, band: int, rows: int,
 ) -> tuple[Any, int]:  # fmt: skip
     """Leader rounds within the buckets of each group of columns, of which a pair that counts shares one."""
     groups = max(1, min(signatures.shape[1] - need + 1, signatures.shape[1] - rows))
-    keys = np.empty(len(members), np.uint64)
     figures[REFINED] += 1
     for group in range(groups):
-        for place in range(len(members)):
-            keys[place] = _group_hash(signatures, members[place], group, groups, band, rows)
-        order = np.argsort(keys, kind="mergesort")
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop < len(order) and keys[order[stop]] == keys[order[start]]:
-                stop += 1
-            if stop - start > 1:
-                some = np.empty(stop - start, np.int64)
-                for place in range(start, stop):
-                    some[place - start] = members[order[place]]
+        order, starts = _runs(members, signatures, group, groups, band, rows)
+        for run in range(len(starts) - 1):
+            if starts[run + 1] - starts[run] > 1:
+                some = members[order[starts[run] : starts[run + 1]]]
                 edges, used, _ = _rounds(
                     some, signatures, need, sets, bounds, millionths, parent, edges, used, figures, most, most, queue
                 )
-            start = stop
     return edges, used
 
 
@@ -205,7 +211,7 @@ def _clusters(members: Any, parent: Any, signatures: Any, alike: bool) -> tuple[
     roots = np.empty(len(members), np.int64)
     keys = np.empty(len(members), np.uint64)
     for place in range(len(members)):
-        roots[place] = _root(parent, members[place])
+        roots[place] = root(parent, members[place])
         keys[place] = _group_hash(signatures, members[place], 0, 1, 0, 0)
     order = np.argsort(keys, kind="mergesort")
     order = order[np.argsort(roots[order], kind="mergesort")]
@@ -274,17 +280,11 @@ def _met_refined(
     groups = max(1, min(signatures.shape[1] - need + 1, signatures.shape[1] - rows))
     olds = len(older)
     both = np.concatenate((older, newer))
-    keys = np.empty(len(both), np.uint64)
     figures[REFINED] += 1
     for group in range(groups):
-        for place in range(len(both)):
-            keys[place] = _group_hash(signatures, both[place], group, groups, band, rows)
-        order = np.argsort(keys, kind="mergesort")
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop < len(order) and keys[order[stop]] == keys[order[start]]:
-                stop += 1
+        order, starts = _runs(both, signatures, group, groups, band, rows)
+        for run in range(len(starts) - 1):
+            start, stop = starts[run], starts[run + 1]
             split = start
             while split < stop and order[split] < olds:
                 split += 1
@@ -293,7 +293,6 @@ def _met_refined(
                     both[order[start:split]], both[order[split:stop]], signatures, need, sets, bounds, millionths,
                     parent, edges, used, figures, most, most,
                 )  # fmt: skip
-            start = stop
     return edges, used
 
 
@@ -331,7 +330,7 @@ def match(
             order = np.argsort(known[low:fresh], kind="mergesort")
             for place in range(1, len(order)):
                 if known[low + order[place]] == known[low + order[place - 1]]:
-                    _join(parent, low + order[place - 1], low + order[place])
+                    join(parent, low + order[place - 1], low + order[place])
         begin = fresh
         while begin < high:
             end = begin + 1
@@ -387,14 +386,8 @@ def jaccard(sets: Any, bounds: Any, others: Any, other_bounds: Any) -> Any:
     """(pairs,) the Jaccard similarity of the i-th set with the i-th other one; both as in `match`."""
     found = np.empty(len(bounds), np.float64)
     for pair in range(len(bounds)):
-        a, a_end = bounds[pair, 0], bounds[pair, 1]
-        b, b_end = other_bounds[pair, 0], other_bounds[pair, 1]
-        union = (a_end - a) + (b_end - b)
-        both = 0
-        while a < a_end and b < b_end:
-            x, y = sets[a], others[b]
-            both += x == y
-            a += x <= y
-            b += y <= x
-        found[pair] = both / (union - both) if union else 1.0
+        a, a_end, b, b_end = bounds[pair, 0], bounds[pair, 1], other_bounds[pair, 0], other_bounds[pair, 1]
+        both = intersection(sets, a, a_end, others, b, b_end)
+        union = (a_end - a) + (b_end - b) - both
+        found[pair] = both / union if union else 1.0
     return found

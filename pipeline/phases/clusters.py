@@ -157,8 +157,7 @@ def committed(context: Context) -> Row:
 
 def outcome_of(context: Context, name: str) -> npt.NDArray[Any]:
     """One of FILES, mapped: an entry for each document."""
-    part = next(part for part in committed(context).parts if part.path.startswith(f"dedup/{name}-"))
-    return mapped(context.out / part.path, FILES[name])
+    return exact.opened(context, committed(context), name, FILES[name])
 
 
 @once

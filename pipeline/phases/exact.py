@@ -192,8 +192,13 @@ def committed(context: Context) -> Row:
 
 def found(context: Context, name: str) -> npt.NDArray[Any]:
     """One of FILES, mapped: an entry for each document (`known`: for each one of an earlier run)."""
-    part = next(part for part in committed(context).parts if part.path.startswith(f"dedup/{name}-"))
-    return mapped(context.out / part.path, FILES[name])
+    return opened(context, committed(context), name, FILES[name])
+
+
+def opened(context: Context, row: Row, name: str, kind: str) -> npt.NDArray[Any]:
+    """A plain file of a row, by the beginning of its name, mapped."""
+    part = next(part for part in row.parts if part.path.startswith(f"dedup/{name}-"))
+    return mapped(context.out / part.path, kind)
 
 
 def digest(context: Context) -> str:
