@@ -93,6 +93,8 @@ class Shard:
     tokens: int
     files: dict[str, dict[str, Any]]
     """Ending (`.bin`, `.idx`, `.docs.parquet`) to `{"bytes": size, "sha256": digest}`."""
+    group: str | None = None
+    """The group of the mixture whose documents it holds, in layout `by_source`; None in layout `mixed`."""
 
     @property
     def name(self) -> str:
@@ -181,7 +183,14 @@ class Corpus:
         if split not in self.meta["splits"]:
             raise UserError(f"{self.folder} has no split '{split}'; it has {', '.join(self.splits)}")
         return [
-            Shard(self.folder / facts["stem"], split, facts["documents"], facts["tokens"], facts["files"])
+            Shard(
+                self.folder / facts["stem"],
+                split,
+                facts["documents"],
+                facts["tokens"],
+                facts["files"],
+                facts.get("group"),
+            )
             for facts in self.meta["splits"][split]["shards"]
         ]
 
