@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import json
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import DamageError, RecipeError
+from pipeline.errors import RecipeError
 from pipeline.shards import Corpus
 from trainer.config import DataConfig
 from trainer.order import History, Order
 from trainer.packing import Plan
-
-
-def read_mixture(corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """The groups of the corpus's `mixture.json`: each with its `share` of tokens and its `max_epochs`.
-
-    Raises DamageError where the file is missing or not readable.
-    """
-    path = corpus.folder / "mixture.json"
-    try:
-        groups = json.loads(path.read_text("utf-8"))["groups"]
-        return {str(name): dict(facts) for name, facts in groups.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamageError(
-            f"{path} is missing or damaged ({error}); `corpusmill run` writes it with the shards"
-        ) from error
 
 
 def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float] | None:
@@ -36,7 +19,7 @@ def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float]
 
     Raises RecipeError where they do not fit the corpus.
     """
-    if corpus.meta.get("layout") != "by_source":
+    if corpus.layout != "by_source":
         if data.weights is not None:
             raise RecipeError(
                 f"data.weights: the mixture of {corpus.folder} is in its shards (layout mixed). To weigh at train time "
@@ -44,10 +27,11 @@ def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float]
             )
         return None
     here = {group.name or "": group for group in plan.groups}
-    known = sorted(read_mixture(corpus).keys() | here.keys())
+    mixture = corpus.mixture()["groups"]
+    known = sorted(mixture.keys() | here.keys())
     if data.weights is None:
         key = f"{corpus.folder}/mixture.json"
-        asked = {name: float(facts["share"]) for name, facts in read_mixture(corpus).items()}
+        asked = {name: float(facts["share"]) for name, facts in mixture.items()}
     else:
         key, asked = "data.weights", dict(data.weights)
     for name in asked:
@@ -71,9 +55,9 @@ def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float]
 
 def caps(data: DataConfig, corpus: Corpus, plan: Plan) -> list[float | None]:
     """How many epochs of each group may be read, in the order of the plan's groups; None: no limit."""
-    if data.max_epochs is not None or corpus.meta.get("layout") != "by_source":
+    if data.max_epochs is not None or corpus.layout != "by_source":
         return [data.max_epochs] * len(plan.groups)
-    mixture = read_mixture(corpus)
+    mixture = corpus.mixture()["groups"]
     return [mixture.get(group.name or "", {}).get("max_epochs") for group in plan.groups]
 
 

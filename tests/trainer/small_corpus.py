@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.shards import FORMAT, FORMAT_VERSION, file_sha256, shard_name, token_dtype, write_shard
+from pipeline.shards import (
+    FORMAT,
+    FORMAT_VERSION,
+    MIXTURE_FILE,
+    MIXTURE_FORMAT,
+    MIXTURE_FORMAT_VERSION,
+    file_sha256,
+    shard_name,
+    token_dtype,
+    write_shard,
+)
 
 VOCABULARY = 64
 EOT, PAD = 0, 1
@@ -85,19 +95,20 @@ def write_corpus(
         "mixture": {},
         "layout": "by_source" if shares else "mixed",
     }
-    if shares:
-        meta["files"] = {"mixture.json": write_mixture(folder, shares, max_epochs)}
     (folder / "corpus.json").write_text(json.dumps(meta))
+    if shares:
+        write_mixture(folder, shares, max_epochs)
     return folder
 
 
-def write_mixture(folder: Path, shares: Mapping[str, float], max_epochs: float | None = None) -> str:
-    """Writes `mixture.json` and returns its digest."""
+def write_mixture(folder: Path, shares: Mapping[str, float], max_epochs: float | None = None) -> None:
+    """Writes `mixture.json`, and its digest into `corpus.json`."""
     groups = {name: {"share": share, "max_epochs": max_epochs} for name, share in shares.items()}
-    mixture = {"format": "corpusmill-mixture", "format_version": 1, "by": ["source"], "tokens": None, "groups": groups}
-    path = folder / "mixture.json"
-    path.write_text(json.dumps(mixture))
-    return file_sha256(path)
+    facts = {"format": MIXTURE_FORMAT, "format_version": MIXTURE_FORMAT_VERSION, "by": ["source"], "tokens": None}
+    (folder / MIXTURE_FILE).write_text(json.dumps(facts | {"groups": groups}))
+    meta = json.loads((folder / "corpus.json").read_text())
+    meta["files"] = {MIXTURE_FILE: file_sha256(folder / MIXTURE_FILE)}
+    (folder / "corpus.json").write_text(json.dumps(meta))
 
 
 def grouped_lengths() -> dict[str, dict[str, list[list[int]]]]:
