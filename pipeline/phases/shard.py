@@ -251,7 +251,7 @@ def finish(context: Context) -> None:
         "vocabulary": model.body["vocabulary"],
         "boundary": context.recipe.shards.boundary,
         "layout": context.recipe.shards.layout,
-        "tokenizer": {"file": tokenizer.MODEL, "digest": model.body["digest"], "special": model.body["special"]},
+        "tokenizer": {name: model.body[name] for name in ("file", "kind", "digest", "special")},
         "mixture": plan.body["mixture"],
         "sources": _sources(context),
         "splits": done,
