@@ -46,7 +46,7 @@ def tasks(context: Context) -> list[Task]:
     digest = digest_of([tokens.digest for _, tokens in parts] + [table.digest for table, _ in parts])
     paths = tuple(part.path for both in parts for part in both)
     width = token_dtype(model.body["vocabulary"]).itemsize
-    labels: dict[str | None, str] = {**group_labels(row.body["mixture"])}
+    labels = group_labels(row.body["mixture"])
     found = []
     for place, one in enumerate(row.body["shards"]):
         spec = {
@@ -125,7 +125,7 @@ def finish(context: Context) -> None:
         "vocabulary": model.body["vocabulary"],
         "boundary": context.recipe.shards.boundary,
         "layout": context.recipe.shards.layout,
-        "tokenizer": {"file": tokenizer.MODEL, "digest": model.body["digest"], "special": model.body["special"]},
+        "tokenizer": {name: model.body[name] for name in ("file", "kind", "digest", "special")},
         "mixture_by": planned.body["by"],
         "mixture": planned.body["mixture"],
         "sources": _sources(context),

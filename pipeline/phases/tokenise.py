@@ -20,9 +20,8 @@ from pipeline.parts import read_batches
 from pipeline.phases import documents, tokenizer
 from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
+from pipeline.tokenizers.files import PACKAGES
 from pipeline.work import Context, Task, once, unit_key
-
-PACKAGES = ("sentencepiece",)
 
 
 @once
@@ -30,16 +29,17 @@ def tasks(context: Context) -> list[Task]:
     """One unit for each part of documents; none where the recipe asks for no tokenizer."""
     if context.recipe.tokenizer is None:
         return []
-    digest = tokenizer.committed(context).body["digest"]
+    model = tokenizer.committed(context).body
     columns = context.recipe.tokenizer.prefix_columns
+    made_by = {"tokenizer": model["digest"], "engine": model["engine"]["name"]}
     found = []
     for part in documents.parts(context):
-        facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed, "prefix": columns}
-        key = unit_key("tokenise", (*PACKAGES, "tldextract"), facts)
+        facts = made_by | {"part": part.digest, "seed": context.recipe.seed, "prefix": columns}
+        key = unit_key("tokenise", (*PACKAGES[model["kind"]], "tldextract"), facts)
         found.append(
             Task(
                 "tokenise", key, part.bytes,
-                {"path": part.path, "tokenizer": digest, "model": tokenizer.MODEL, "prefix": columns},
+                {"path": part.path, "tokenizer": model["digest"], "model": model["file"], "prefix": columns},
             )
         )  # fmt: skip
     return found
@@ -50,7 +50,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
 
     The first `prefix_tokens` of the `n_tokens` are the prefix that the recipe asks for.
     """
-    model = tokenizer.opened(context.out / tokenizer.MODEL, task.spec["tokenizer"])
+    model = tokenizer.opened(context)
     path = context.out / task.spec["path"]
     source_schema = pq.read_schema(path)
     names = [name for name in source_schema.names if name not in ("text", "title")]
@@ -83,7 +83,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     digests = token_parts.write(folder / "out", table, values, context.recipe.seed)
     reporter.add(size=task.size)
     body = {"documents": table.num_rows, "tokens": sum(f[2] for f in sources.values()), "not_reversible": broken}
-    body |= {"prefix_tokens": heads, "packages": packages()}
+    body |= {"prefix_tokens": heads, "packages": packages(model.kind)}
     body["sources"] = {name: sources[name] for name in sorted(sources)}
     body["languages"] = {name: languages[name] for name in sorted(languages)}
     staged = [
@@ -93,9 +93,9 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     return staged, body
 
 
-def packages() -> dict[str, str]:
+def packages(kind: str) -> dict[str, str]:
     """The releases of the packages that decide on tokens."""
-    return {package: version(package) for package in PACKAGES}
+    return {package: version(package) for package in PACKAGES[kind]}
 
 
 @once
