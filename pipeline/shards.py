@@ -77,6 +77,15 @@ def read_index(path: Path) -> tuple[np.dtype[Any], npt.NDArray[np.int32]]:
     return dtype, lengths
 
 
+def corpus_bytes(meta: dict[str, Any]) -> bytes:
+    """What `corpus.json` holds: the description, and `check`, a digest of all of it, by which damage in the file itself
+    is found."""
+    plain = {name: value for name, value in meta.items() if name != "check"}
+    text = json.dumps(plain, indent=1, ensure_ascii=False)
+    whole = plain | {"check": hashlib.sha256(text.encode()).hexdigest()}
+    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, as `sha256sum` prints it."""
     with path.open("rb") as file:
@@ -93,6 +102,8 @@ class Shard:
     tokens: int
     files: dict[str, dict[str, Any]]
     """Ending (`.bin`, `.idx`, `.docs.parquet`) to `{"bytes": size, "sha256": digest}`."""
+    group: str | None = None
+    """The mixture's group that it holds, in layout by_source."""
 
     @property
     def name(self) -> str:
@@ -181,7 +192,14 @@ class Corpus:
         if split not in self.meta["splits"]:
             raise UserError(f"{self.folder} has no split '{split}'; it has {', '.join(self.splits)}")
         return [
-            Shard(self.folder / facts["stem"], split, facts["documents"], facts["tokens"], facts["files"])
+            Shard(
+                self.folder / facts["stem"],
+                split,
+                facts["documents"],
+                facts["tokens"],
+                facts["files"],
+                facts.get("group"),
+            )
             for facts in self.meta["splits"][split]["shards"]
         ]
 
