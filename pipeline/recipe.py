@@ -7,7 +7,10 @@ is reported at once, every problem with its key, its value and the nearest right
 from __future__ import annotations
 
 import glob
+import itertools
+import math
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -265,23 +268,94 @@ class Tokenizer(Model):
         return self
 
 
+Share = Annotated[float, Field(strict=False, ge=0)]
+Epochs = Annotated[float, Field(strict=False, gt=0)]
+
+
 class Mixture(Model):
-    """How much of each source goes into the training split; exact to the document."""
+    """How much of each group of documents goes into the training split; exact to the document.
+
+    Without shares, groups come as they are, or by temperature: a group of n tokens has a share in proportion to
+    n^(1/temperature) (Conneau et al. 2020, Unsupervised Cross-lingual Representation Learning at Scale, section 3.1),
+    and what the caps keep a group from taking is spread over the others (Chung et al. 2023, UniMax).
+    """
 
     tokens: int | None = Field(None, ge=1, description="tokens of the training split; none: as many as there are")
-    shares: dict[str, Annotated[float, Field(strict=False, ge=0)]] = Field(
-        {}, description="share of the tokens by source, adding up to 1; empty: as the documents come"
+    by: list[Pattern] = Field(
+        ["source"],
+        min_length=1,
+        description="what groups the documents: source, language, host, cluster_size, or a column that a stage wrote; "
+        "of several, a group is called as en/books is",
     )
-    max_epochs: float = Field(4.0, gt=0, strict=False, description="most copies of a document, fractions allowed")
+    buckets: dict[str, Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=1)]] = Field(
+        {},
+        description="edges that cut a column of numbers into groups, ascending: [0.3, 0.6] makes <0.3, 0.3-0.6, >=0.6",
+    )
+    shares: dict[str, Share] = Field(
+        {},
+        description="share of the tokens by group, adding up to 1; '*': all groups not named, together; empty: as the "
+        "documents come",
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=1000, strict=False, description="of groups without a share of their own; 1: as they come"
+    )
+    max_epochs: Epochs | dict[str, Epochs] = Field(
+        4.0, description="most copies of a document, fractions allowed; or by group, '*' for those not named (4)"
+    )
+
+    @field_validator("by")
+    @classmethod
+    def _once_each(cls, by: list[str]) -> list[str]:
+        if len(set(by)) < len(by):
+            raise ValueError("a column stands twice")
+        return by
+
+    @field_validator("buckets")
+    @classmethod
+    def _ascending(cls, buckets: dict[str, list[float]]) -> dict[str, list[float]]:
+        for name, edges in buckets.items():
+            if any(not a < b for a, b in itertools.pairwise([-math.inf, *edges, math.inf])):
+                raise ValueError(f"the edges of '{name}' do not ascend")
+        return buckets
 
 
 class Shards(Model):
     """The token files."""
 
-    layout: Literal["mixed"] = Field("mixed", description="mixed: the mixture is in the files, globally shuffled")
+    layout: Literal["mixed", "by_source"] = Field(
+        "mixed",
+        description="mixed: the mixture is in the files, globally shuffled; by_source: every document once, one set of "
+        "files a group of the mixture, which the loader weighs",
+    )
     tokens_per_shard: int = Field(100_000_000, ge=1_000, le=100_000_000, description="most tokens in a file")
     validation: float = Field(0.005, ge=0, lt=1, strict=False, description="share of registered domains held out")
+    splits: dict[str, Annotated[float, Field(strict=False, ge=0, lt=1)]] = Field(
+        {}, description="further splits that are held out, by name, such as test: 0.01"
+    )
     boundary: Literal["eot-last", "bos-first"] = Field("eot-last", description="how a document is bounded")
+
+    @property
+    def held_out(self) -> dict[str, float]:
+        """The share of each split but `train`, in the order in which they draw."""
+        return {"validation": self.validation} | self.splits
+
+    @field_validator("splits")
+    @classmethod
+    def _names(cls, splits: dict[str, float]) -> dict[str, float]:
+        for name in splits:
+            if name == "train":
+                raise ValueError("`train` is what no other split takes")
+            if name == "validation":
+                raise ValueError("the share of `validation` stands under shards.validation")
+            if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*", name) is None:
+                raise ValueError(f"'{name}' is no name for files: letters, digits, '_' and '.'")
+        return splits
+
+    @model_validator(mode="after")
+    def _some_left(self) -> Shards:
+        if sum(self.held_out.values()) >= 1:
+            raise ValueError("the shares of validation and splits add up to 1 or more: nothing is left to train on")
+        return self
 
 
 class Band(Model):

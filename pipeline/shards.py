@@ -6,6 +6,14 @@ is a folder with a `corpus.json`; paths in it are relative to that folder.
     shards/train-00000-of-00002.bin           uint16 or int32 tokens, no header
     shards/train-00000-of-00002.idx           Megatron `MMIDIDX` version 1, one sequence a document
     shards/train-00000-of-00002.docs.parquet  one row a document, in shard order
+
+In layout `mixed` the mixture is in the files. In layout `by_source` every document stands once, each group of the
+mixture has shards of its own (`train-books-00000-of-00002`, the `group` of their entries in `corpus.json`), those of one
+group together and in order, and `mixture.json` says how to weigh them:
+
+    {"format": "corpusmill-mixture", "format_version": 1, "by": ["source"], "tokens": budget or null,
+     "groups": {NAME: {"share": 0.7, "tokens": of all its documents once, "max_epochs": 4.0,
+                       "tokens_asked": share of the budget, "epochs": tokens_asked / tokens}}}
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +37,9 @@ from pipeline.errors import DamageError, UserError
 
 FORMAT = "corpusmill-corpus"
 FORMAT_VERSION = 1
+MIXTURE_FORMAT = "corpusmill-mixture"
+MIXTURE_FORMAT_VERSION = 1
+MIXTURE_FILE = "mixture.json"
 BOUNDARIES = ("eot-last", "bos-first")
 
 _MAGIC = b"MMIDIDX\x00\x00"
@@ -40,9 +52,26 @@ def token_dtype(vocabulary: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocabulary < 65_500 else "<i4")
 
 
-def shard_name(split: str, number: int, of: int) -> str:
-    """The name of a shard without its ending, such as `train-00000-of-00032`."""
-    return f"{split}-{number:05d}-of-{of:05d}"
+def shard_name(split: str, number: int, of: int, label: str | None = None) -> str:
+    """The name of a shard without its ending, such as `train-00000-of-00032`; with the label of a group (see
+    `group_labels`), such as `train-books-00000-of-00002`."""
+    return f"{split}-{number:05d}-of-{of:05d}" if label is None else f"{split}-{label}-{number:05d}-of-{of:05d}"
+
+
+def group_labels(groups: Iterable[str]) -> dict[str, str]:
+    """What stands for each group in file names: all but letters, digits, `.` and `-` as `_`, at most 80 characters; a
+    number is added where two would be the same to a file system that ignores case."""
+    labels: dict[str, str] = {}
+    taken: set[str] = set()
+    for group in groups:
+        plain = re.sub(r"[^A-Za-z0-9.-]", "_", group)[:80]
+        label, number = plain, 1
+        while label.lower() in taken:
+            number += 1
+            label = f"{plain}_{number}"
+        taken.add(label.lower())
+        labels[group] = label
+    return labels
 
 
 def index_bytes(lengths: npt.NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> bytes:
@@ -103,7 +132,7 @@ class Shard:
     files: dict[str, dict[str, Any]]
     """Ending (`.bin`, `.idx`, `.docs.parquet`) to `{"bytes": size, "sha256": digest}`."""
     group: str | None = None
-    """The mixture's group that it holds, in layout by_source."""
+    """In layout `by_source` the group of the mixture that its documents are of, such as their source."""
 
     @property
     def name(self) -> str:
@@ -181,6 +210,28 @@ class Corpus:
     def boundary(self) -> str:
         """`eot-last`: a document ends with `eot`; `bos-first`: it begins with `bos`."""
         return str(self.meta["boundary"])
+
+    @property
+    def layout(self) -> str:
+        """`mixed` or `by_source`."""
+        return str(self.meta["layout"])
+
+    def mixture(self) -> dict[str, Any]:
+        """What `mixture.json` of a corpus of layout `by_source` says.
+
+        Raises DamageError where it is missing, unreadable or not the one that `corpus.json` names.
+        """
+        path = self.folder / MIXTURE_FILE
+        try:
+            data = path.read_bytes()
+            found = json.loads(data)
+        except (OSError, ValueError) as error:
+            raise DamageError(f"{path} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest() != self.meta["files"][MIXTURE_FILE]:
+            raise DamageError(f"{path}: its SHA-256 is not the one in corpus.json")
+        if (found["format"], found["format_version"]) != (MIXTURE_FORMAT, MIXTURE_FORMAT_VERSION):
+            raise UserError(f"{path} is no {MIXTURE_FORMAT} of version {MIXTURE_FORMAT_VERSION}")
+        return dict(found)
 
     @property
     def splits(self) -> list[str]:

@@ -14,17 +14,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import xxhash
 
 from pipeline import ids
 from pipeline.errors import DamageError
 from pipeline.parts import read_batches
-from pipeline.shards import FORMAT, FORMAT_VERSION, Corpus, Shard, corpus_bytes, read_index
+from pipeline.shards import (
+    FORMAT,
+    FORMAT_VERSION,
+    MIXTURE_FILE,
+    MIXTURE_FORMAT,
+    MIXTURE_FORMAT_VERSION,
+    Corpus,
+    Shard,
+    corpus_bytes,
+    read_index,
+)
 
 CHUNK = 1 << 20
 """Tokens looked at at a time."""
-MIXTURE = "mixture.json"
-MIXTURE_FORMAT = ("corpusmill-mixture", 1)
 ENDINGS = (".bin", ".idx", ".docs.parquet")
 
 Lengths = npt.NDArray[np.int64]
@@ -215,13 +224,14 @@ def _check_table(path: Path, ends: Lengths) -> tuple[str | None, npt.NDArray[np.
     nothing = np.zeros(0, np.uint64)
     columns = ["id", "copy", "token_start", "token_end"]
     seen = [np.zeros(0, _KEY)]
+    rows = pq.read_metadata(path).num_rows
+    if rows != len(ends):
+        return f"has {rows} rows for {len(ends)} documents", nothing
     rows = 0
     for batch in read_batches(path, columns):
         if batch.num_columns < len(columns):
             return f"lacks one of the columns {', '.join(columns)}", nothing
         here = ends[rows : rows + batch.num_rows]
-        if len(here) < batch.num_rows:
-            return f"has more rows than the {len(ends)} documents", nothing
         starts = np.append(ends[rows - 1] if rows else 0, here[:-1])
         for name, right in (("token_start", starts), ("token_end", here)):
             if not pc.all(pc.equal(batch.column(name), pa.array(right)), skip_nulls=False).as_py():
@@ -233,8 +243,6 @@ def _check_table(path: Path, ends: Lengths) -> tuple[str | None, npt.NDArray[np.
         keys["copy"] = batch.column("copy").to_numpy(zero_copy_only=False)
         seen.append(keys)
         rows += batch.num_rows
-    if rows != len(ends):
-        return f"has {rows} rows for {len(ends)} documents", nothing
     every = np.concatenate(seen)
     order = np.lexsort((every["copy"], every["low"], every["high"]))
     twice = ~ids.starts(*(every[name][order] for name in ("high", "low", "copy")))
@@ -273,15 +281,15 @@ def _check_mixture(corpus: Corpus) -> Iterator[tuple[Path, str]]:
         elif digests(path)[0] != digest:
             yield path, "has other contents: its SHA-256 is not the one in corpus.json"
             damaged = True
-    if damaged or MIXTURE not in listed:
+    if damaged or MIXTURE_FILE not in listed:
         if corpus.meta.get("layout") == "by_source" and not damaged:
-            yield corpus.folder / "corpus.json", f"its layout is by_source, but it lists no {MIXTURE}"
+            yield corpus.folder / "corpus.json", f"its layout is by_source, but it lists no {MIXTURE_FILE}"
         return
-    path = corpus.folder / MIXTURE
+    path = corpus.folder / MIXTURE_FILE
     try:
         plan = json.loads(path.read_text("utf-8"))
-        if (plan["format"], plan["format_version"]) != MIXTURE_FORMAT:
-            raise ValueError(f"it is no {MIXTURE_FORMAT[0]} of version {MIXTURE_FORMAT[1]}")
+        if (plan["format"], plan["format_version"]) != (MIXTURE_FORMAT, MIXTURE_FORMAT_VERSION):
+            raise ValueError(f"it is no {MIXTURE_FORMAT} of version {MIXTURE_FORMAT_VERSION}")
         asked = {name: (one["share"], one["tokens"]) for name, one in plan["groups"].items()}
         total = sum(share for share, _ in asked.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:

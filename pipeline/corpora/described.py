@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.corpora.checks import MIXTURE
 from pipeline.parts import read_batches
-from pipeline.shards import file_sha256, shard_name
+from pipeline.shards import MIXTURE_FILE, file_sha256, group_labels, shard_name
 
 Splits = Mapping[str, Sequence[Mapping[str, Any]]]
 """The shards of each split, as `corpus.json` lists them."""
@@ -20,24 +19,16 @@ Splits = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def stems(places: Sequence[tuple[str, str | None]]) -> list[str]:
     """The stems of shards of these splits and groups, in order: `shards/train-00000-of-00002`, or in layout by_source
-    `shards/train-books-00000-of-00002`. A group's name is made fit for a file, and unique."""
-    sizes: dict[tuple[str, str | None], int] = {}
-    for place in places:
-        sizes[place] = sizes.get(place, 0) + 1
-    names: dict[tuple[str, str | None], str] = {}
-    for split, group in sizes:
-        plain = split if group is None else f"{split}-{re.sub('[^A-Za-z0-9.-]', '_', group)}"
-        name, number = plain, 1
-        while name in names.values():
-            number += 1
-            name = f"{plain}-{number}"
-        names[split, group] = name
-    seen: dict[tuple[str, str | None], int] = {}
+    `shards/train-books-00000-of-00002`."""
+    sizes = Counter(places)
+    labels = group_labels(dict.fromkeys(group for _, group in places if group is not None))
+    seen: Counter[tuple[str, str | None]] = Counter()
     found = []
     for place in places:
-        number = seen.get(place, 0)
-        seen[place] = number + 1
-        found.append(f"shards/{shard_name(names[place], number, sizes[place])}")
+        split, group = place
+        label = None if group is None else labels[group]
+        found.append(f"shards/{shard_name(split, seen[place], sizes[place], label)}")
+        seen[place] += 1
     return found
 
 
@@ -97,7 +88,7 @@ def write_plan(plan: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], fol
             groups[name]["share"] = one["share"] / whole
         if one.get("tokens_asked") is not None:
             groups[name]["epochs"] = round(one["tokens_asked"] / tokens[name], 6)
-    (folder / MIXTURE).write_text(
+    (folder / MIXTURE_FILE).write_text(
         json.dumps(dict(plan) | {"groups": groups}, indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
-    return {MIXTURE: file_sha256(folder / MIXTURE)}
+    return {MIXTURE_FILE: file_sha256(folder / MIXTURE_FILE)}

@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 
 from pipeline.corpora import described, new
 from pipeline.corpora import folder as folders
-from pipeline.corpora.checks import MIXTURE
 from pipeline.errors import RecipeError, UserError
 from pipeline.look.runfolder import RunFolder
 from pipeline.parts import PartWriter, read_batches
-from pipeline.shards import Corpus, Shard, file_sha256
+from pipeline.shards import MIXTURE_FILE, Corpus, Shard, file_sha256
 from stages.takedown import Matcher, Request, read
 
 RECORD = "removed.json"
@@ -202,8 +201,8 @@ def _write(run: RunFolder, corpus: Corpus, removal: Removal, aside: Path, date: 
     train = splits.get("train", [])
     meta["mixture"] = described.refreshed(meta["mixture"], described.reached(aside, train))
     meta["sources"] = _sources(corpus, removal, lost)
-    if MIXTURE in meta.get("files", {}):
-        plan = json.loads((run.folder / MIXTURE).read_text("utf-8"))
+    if MIXTURE_FILE in meta.get("files", {}):
+        plan = json.loads((run.folder / MIXTURE_FILE).read_text("utf-8"))
         meta["files"] = dict(meta["files"]) | described.write_plan(plan, train, aside)
     meta["removed"] = {
         "file": RECORD, "documents": len(removal.documents), "copies": removal.copies, "tokens": removal.tokens,
