@@ -18,7 +18,7 @@ from pipeline.ledger import digest_of, write_durably
 from pipeline.lock import FolderLock
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.verify import Damage, Report
-from pipeline.shards import file_sha256
+from pipeline.shards import MIXTURE_FILE, file_sha256
 from pipeline.storage.address import is_remote, problem
 from pipeline.storage.patience import Unavailable
 from pipeline.storage.upload import Place
@@ -105,8 +105,8 @@ def _names(run: RunFolder, what: list[str]) -> list[str]:
             if run.removed(folder):
                 raise UserError(f"`corpusmill clean` took {folder} out of {run.folder}; --what leaves a part out")
             names += [str(path.relative_to(run.folder)) for path in run.parts(folder)]
-    if "shards" in what and (run.folder / "corpus.json").exists():
-        names.append("corpus.json")
+    if "shards" in what:
+        names += [name for name in (MIXTURE_FILE, "corpus.json") if (run.folder / name).exists()]
     return names
 
 
