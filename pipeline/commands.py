@@ -279,4 +279,5 @@ from pipeline import (  # noqa: E402
     classifier_commands,  # noqa: F401
     corpus_commands,  # noqa: F401
     index_commands,  # noqa: F401
+    tokenizer_commands,  # noqa: F401
 )
