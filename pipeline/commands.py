@@ -264,4 +264,4 @@ def train(
         return 130
 
 
-from pipeline import classifier_commands, index_commands  # noqa: E402, F401 - registers its own, to be listed behind these
+from pipeline import classifier_commands, export_commands, index_commands  # noqa: E402, F401 - registers its own, to be listed behind these
