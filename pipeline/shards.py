@@ -272,6 +272,10 @@ class Corpus:
         """
         return pq.read_table(shard.path(".docs.parquet"), columns=list(columns) if columns else None)
 
+    def columns(self, shard: Shard) -> list[str]:
+        """The columns of a shard's `.docs.parquet`."""
+        return list(pq.read_schema(shard.path(".docs.parquet")).names)
+
 
 def write_shard(
     stem: Path, documents: Iterable[tuple[npt.NDArray[Any], dict[str, Any]]], dtype: np.dtype[Any], schema: pa.Schema

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import zstandard
 
 from pipeline.export.exporting import Part, blocks
@@ -18,8 +17,8 @@ def write(corpus: Corpus, part: Part, folder: Path) -> None:
     tokenizer = Tokenizer.from_file(corpus.folder / corpus.meta["tokenizer"]["file"])
     head = int(corpus.boundary == "bos-first")
     for shard in part.shards:
-        there = pq.read_schema(shard.path(".docs.parquet")).names
-        columns = [name for name in ("id", "source", "url", "prefix_tokens") if name in there]
+        wanted = ("id", "source", "url", "prefix_tokens")
+        columns = [name for name in wanted if name in corpus.columns(shard)]
         with zstandard.open(folder / f"{shard.name}.jsonl.zst", "wt", encoding="utf-8") as file:
             for block in blocks(corpus, shard, columns):
                 ends = block.ends.tolist()

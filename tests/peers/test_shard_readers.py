@@ -23,6 +23,7 @@ from pipeline.cli import app
 from pipeline.errors import UserError
 from pipeline.export import exporting, huggingface, mds
 from pipeline.shards import Corpus, Shard
+from trainer.datasets import StreamingDataset
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".peers"
@@ -87,6 +88,7 @@ def read(corpora: dict[str, Corpus], exports: Path, tmp_path_factory: pytest.Tem
             "grouped": [str(exports / "mds" / "grouped" / "code"), "train", str(folder / "code")],
             "fixed": [str(exports / "fixed"), "train", str(folder / "fixed")],
         },
+        "torchdata": {"grouped": [str(corpora["grouped"].folder)]},
     }  # fmt: skip
     paths = os.pathsep.join([str(PEERS), str(ROOT), str(ROOT / "tests" / "peers")])
     result = subprocess.run(
@@ -150,6 +152,13 @@ def test_mds_files_are_those_of_mosaicml(read: dict[str, Any], exports: Path, na
     assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
     assert all(path.read_bytes() == (theirs / path.name).read_bytes() for path in ours.glob("*.mds"))
     assert json.loads((ours / "index.json").read_text()) == json.loads((theirs / "index.json").read_text())
+
+
+def test_torchdata_resumes_our_stream(read: dict[str, Any], corpora: dict[str, Corpus]) -> None:
+    """Else loops that keep their place with StatefulDataLoader, as torchtitan's, would repeat or lose data."""
+    stream = StreamingDataset(corpora["grouped"].folder, sequence_length=32, global_batch=4, seed=3, steps=12)
+    expected = [batch["tokens"].tolist() for batch in stream]
+    assert read["torchdata"]["grouped"] == {"workers-0": expected, "workers-2": expected}
 
 
 def test_mds_of_fixed_length_is_the_stream_of_tokens(read: dict[str, Any], corpora: dict[str, Corpus]) -> None:

@@ -71,7 +71,9 @@ def write_corpus(
             for length in lengths:
                 # each token tells much of the next, so that there is something to learn
                 steps = rng.integers(1, 4, max(0, length - 1))
-                tokens = np.append(vocabulary - VOCABULARY + 2 + (rng.integers(0, 60) + np.cumsum(steps)) % (VOCABULARY - 2), EOT)[:length]
+                tokens = np.append(
+                    vocabulary - VOCABULARY + 2 + (rng.integers(0, 60) + np.cumsum(steps)) % (VOCABULARY - 2), EOT
+                )[:length]
                 row = {"id": document_id(number), "copy": 0, "source": group or f"source-{number % 2}"}
                 documents.append((tokens, row | {"url": f"https://site.example/{number}", "language": "en"}))
                 number += 1
