@@ -278,6 +278,7 @@ from pipeline import (  # noqa: E402
     browse_commands,  # noqa: F401
     classifier_commands,  # noqa: F401
     corpus_commands,  # noqa: F401
+    export_commands,  # noqa: F401
     index_commands,  # noqa: F401
     tokenizer_commands,  # noqa: F401
 )

@@ -283,6 +283,10 @@ class Corpus:
         """
         return pq.read_table(shard.path(".docs.parquet"), columns=list(columns) if columns else None)
 
+    def columns(self, shard: Shard) -> list[str]:
+        """The columns of a shard's `.docs.parquet`."""
+        return list(pq.read_schema(shard.path(".docs.parquet")).names)
+
 
 class ShardWriter:
     """Writes the three files of one shard, a block of documents at a time.
