@@ -264,4 +264,8 @@ def train(
         return 130
 
 
-from pipeline import classifier_commands, index_commands  # noqa: E402, F401 - registers its own, to be listed behind these
+from pipeline import (  # noqa: E402 - register their own, to be listed behind these
+    classifier_commands,  # noqa: F401
+    index_commands,  # noqa: F401
+    report_commands,  # noqa: F401
+)
