@@ -34,12 +34,12 @@ def report(
 
     Examples: corpusmill report runs/demo; corpusmill report runs/demo runs/stricter --out compared.html
     """
-    from pipeline.look.report import single
+    from pipeline.look.report import compare, single
     from pipeline.look.report.facts import Asked
     from pipeline.show import size_text
 
     asked = Asked(price, examples)
-    page = single.report(folder, asked)
+    page = single.report(folder, asked) if other is None else compare.report(folder, other, asked)
     path = out or folder / "report.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

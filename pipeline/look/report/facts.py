@@ -77,21 +77,33 @@ class Facts:
 
 def gather(folder: Path, asked: Asked) -> Facts:
     """Everything about a run. Raises UserError where there is none."""
+    facts = gather_figures(folder, asked)
+    run = RunFolder(folder)
+    _clusters(run, facts)
+    _examples(run, facts)
+    return facts
+
+
+def gather_figures(folder: Path, asked: Asked) -> Facts:
+    """What a report says of a run without showing documents. Raises UserError where there is none."""
     run = RunFolder(folder)
     head = run.ledger.head()
     facts = Facts(head["name"], asked, overview.overview(folder), made_by=head.get("created_by", ""))
     recipe = folder / "recipe.yaml"
-    facts.recipe = (
-        recipe.read_text("utf-8") if recipe.exists() else yaml.safe_dump(run.context.recipe.model_dump(mode="json"))
-    )
+    if recipe.exists():
+        facts.recipe = recipe.read_text("utf-8")
+    else:
+        facts.recipe = yaml.safe_dump(run.context.recipe.model_dump(mode="json"))
     for row in run.of("clean"):
         for made in (row.body["made_with"], *row.body["made_with"].get("stages", [])):
             facts.packages |= made.get("packages", {})
     facts.cost = cost(run, facts.overview)
     _populations(run, facts)
-    _clusters(run, facts)
     _tokenizer(run, facts)
-    _examples(run, facts)
+    try:
+        facts.rules = rules(Rules(run.folder), asked.examples)
+    except UserError as error:
+        facts.missing["rules"] = str(error)
     return facts
 
 
@@ -150,10 +162,6 @@ def _examples(run: RunFolder, facts: Facts) -> None:
     facts.dropped = chosen.dropped(run, most)
     if run.removed("dropped"):
         facts.missing["dropped"] = "`corpusmill clean` took the dropped records away"
-    try:
-        facts.rules = rules(Rules(run.folder), most)
-    except UserError as error:
-        facts.missing["rules"] = str(error)
     wanted = {near.id for rule in facts.rules for near in (*rule.kept, *rule.lost)}
     toxic: list[dict[str, Any]] = []
     if not facts.missing.get("kept"):
