@@ -19,7 +19,7 @@ from pipeline.ledger import Row
 from pipeline.look.runfolder import RunFolder, origin_text
 from pipeline.phases import clean, tokenise, tokenizer
 from pipeline.prefix import encode
-from pipeline.readers.base import batches
+from pipeline.readers.base import Read, batches
 from pipeline.readers.cut import cut
 from pipeline.storage.address import is_remote, use
 from pipeline.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
 
     Raises UserError where the crawl file is gone, DamageError where it or the outcome is another one.
     """
-    place, path, record = _record(run, document)
+    place, path, record = record_of(run, document)
     row = place.body
     context = run.context
     made_now = clean.made_with(context)
@@ -72,8 +72,9 @@ def model_of(run: RunFolder) -> Tokenizer:
     return tokenizer.opened(path, rows[0].body["digest"])
 
 
-def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Any]:
-    """The unit that read a record, the file as it lies now, and the record."""
+def record_of(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Read]:
+    """The unit that read a record (a document or a dropped row: its `id`, `source`, `origin`), the file as it lies
+    now, and the record. Raises as `extract_again` does."""
     origin = document["origin"]
     problems: list[str] = []
     gone = False
