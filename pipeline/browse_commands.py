@@ -28,9 +28,7 @@ def sql(
     ] = None,
     most: Annotated[
         int | None,
-        typer.Option(
-            "-n", metavar="N", min=0, help="At most N rows, 0 for all. [default: 100 on a terminal, else all]"
-        ),
+        typer.Option("-n", metavar="N", min=0, help="Most rows, 0 for all. [default: 100 on a terminal, else all]"),
     ] = None,
     memory: Annotated[
         str, typer.Option("--memory", metavar="SIZE", help="What a query may use before it goes to disk.")
