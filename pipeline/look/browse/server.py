@@ -125,7 +125,7 @@ class Browser:
                 later = Place(last.part, last.row + 1)
         known = self.library.labels()
         for row in found:
-            row["hex"] = row["id"].hex() if row["id"] else ""
+            row |= {"title": row.get("title"), "language": row.get("language"), "hex": row["id"].hex()}
             row["mark"] = known[row["hex"]].label if row["hex"] in known else ""
             row["figures"] = [(one.column, value_text(row.get(one.column))) for one in asked.ranges]
         return self._page(
@@ -145,6 +145,7 @@ class Browser:
         at = request.query_params.get("at", "")
         place = self._place(asked, rows, at)
         row = rows.whole(place)
+        row.setdefault("title", None)
         text = row.get("text")
         known = self.library.labels().get(row["id"].hex())
         return self._page(
