@@ -70,7 +70,8 @@ def model_of(run: RunFolder) -> Tokenizer:
 
 
 def record_of(run: RunFolder, document: Mapping[str, Any], *, remote: bool = True) -> tuple[Row, str, Read]:
-    """The unit that read a record, the file as it lies now, and the record; what lies in a store only with `remote`.
+    """The unit that read a record (a document or a dropped row), the file as it lies now, and the record; what lies in
+    a store only with `remote`.
 
     Raises UserError where the crawl file is gone, DamageError where it holds another record there.
     """
