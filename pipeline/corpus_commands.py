@@ -153,6 +153,62 @@ def remove(
     _say(screen, f"for the recipe, before all other stages:  - takedown: {{lists: [{out / removal.LIST}]}}")
 
 
+@command("merge", works=True)
+def merge(
+    corpora: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The corpora, the one that wins first.")],
+    out: Annotated[Path, typer.Option("--out", metavar="NEW", help="The corpus to write, in a new folder.")],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Its name. [default: theirs, with + between]")
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="All documents in one new order, instead of shard behind shard.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, help="With --shuffle. [default: the first recipe's]")
+    ] = None,
+    tokens_per_shard: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens-per-shard",
+            metavar="N",
+            min=1000,
+            max=100_000_000,
+            help="With --shuffle: most tokens in a file. [default: the largest of the recipes']",
+        ),
+    ] = None,
+    duplicates: Annotated[
+        str, typer.Option("--duplicates", metavar="WHAT", help="Documents in several corpora: drop (first wins), keep.")
+    ] = "drop",
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Although one trains on domains that another holds out.")
+    ] = False,
+) -> None:
+    """Join corpora of one tokenizer into one: splits of one name together, equal documents (by id) once.
+
+    Shards are linked under new names; those that lose documents are written anew, and all of them with --shuffle.
+    Where a domain is held out in one corpus and trained on in another, nothing is written: such a validation split
+    would measure what was learnt by heart.
+
+    Example: corpusmill merge runs/web runs/books --out runs/both --shuffle
+    """
+    from pipeline.corpora import merging
+
+    if duplicates not in ("drop", "keep"):
+        raise RecipeError(f"--duplicates {duplicates}: give drop or keep")
+    if not shuffle and (seed is not None or tokens_per_shard is not None):
+        raise RecipeError("--seed and --tokens-per-shard belong to --shuffle")
+    done = merging.merge(
+        corpora, out, name=name, shuffle=shuffle, seed=seed, tokens_per_shard=tokens_per_shard,
+        keep_duplicates=duplicates == "keep", allow_leaks=allow_leaks,
+    )  # fmt: skip
+    screen = console()
+    what = "left out" if done.dropped else "kept"
+    _say(screen, f"made: {out}: {done.shards} shards, {done.documents:,} documents, {done.tokens:,} tokens")
+    _say(screen, f"copies of documents that an earlier corpus has: {done.equal:,}, {what}")
+    if done.leaks.documents:
+        _say(screen, f"accepted: {done.leaks.text()}", "yellow")
+
+
 def _print_documents(found: Iterator[dict[str, Any]], as_json: bool) -> None:
     from pipeline.look.runfolder import one_line, printable
 
