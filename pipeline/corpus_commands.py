@@ -209,6 +209,39 @@ def merge(
         _say(screen, f"accepted: {done.leaks.text()}", "yellow")
 
 
+@command("card", works=True)
+def card(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write it. [default: print it]")
+    ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="NAME", help="Of the compilation, by Hugging Face's name."),
+    ] = None,
+    contact: Annotated[
+        str | None, typer.Option("--contact", metavar="WHOM", help="Who takes documents out: an address, a URL.")
+    ] = None,
+) -> None:
+    """Write a dataset card (Hugging Face) from the books of a run: sources, funnel, filters, mixture, limits, recipe.
+
+    As README.md in the folder, it lets `datasets.load_dataset(DIR)` load the documents, those of a source, and the
+    tables of the shards.
+
+    Example: corpusmill card runs/demo --out runs/demo/README.md --license odc-by --contact corpus@example.org
+    """
+    from pipeline.corpora import card as cards
+    from pipeline.corpora import cardview
+    from pipeline.corpora import folder as folders
+
+    text = cardview.markdown(cards.facts(folders.opened(folder)), license_, contact)
+    if out is None:
+        print(text, end="")
+        return
+    out.write_text(text, "utf-8")
+    console().print(f"written: {out}", markup=False, highlight=False)
+
+
 def _print_documents(found: Iterator[dict[str, Any]], as_json: bool) -> None:
     from pipeline.look.runfolder import one_line, printable
 
