@@ -108,6 +108,15 @@ def read_index(path: Path) -> tuple[np.dtype[Any], npt.NDArray[np.int32]]:
     return dtype, lengths
 
 
+def corpus_bytes(meta: dict[str, Any]) -> bytes:
+    """What `corpus.json` holds: the description, and `check`, a digest of all of it, by which damage in the file itself
+    is found."""
+    plain = {name: value for name, value in meta.items() if name != "check"}
+    text = json.dumps(plain, indent=1, ensure_ascii=False)
+    whole = plain | {"check": hashlib.sha256(text.encode()).hexdigest()}
+    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, as `sha256sum` prints it."""
     with path.open("rb") as file:
@@ -273,6 +282,10 @@ class Corpus:
         but its metadata, which a trainer may leave out of the loss.
         """
         return pq.read_table(shard.path(".docs.parquet"), columns=list(columns) if columns else None)
+
+    def columns(self, shard: Shard) -> list[str]:
+        """The columns of a shard's `.docs.parquet`."""
+        return list(pq.read_schema(shard.path(".docs.parquet")).names)
 
 
 class ShardWriter:

@@ -27,6 +27,7 @@ from pipeline.shards import (
     MIXTURE_FORMAT,
     MIXTURE_FORMAT_VERSION,
     ShardWriter,
+    corpus_bytes,
     group_labels,
     shard_name,
     token_dtype,
@@ -125,7 +126,7 @@ def finish(context: Context) -> None:
         "vocabulary": model.body["vocabulary"],
         "boundary": context.recipe.shards.boundary,
         "layout": context.recipe.shards.layout,
-        "tokenizer": {name: model.body[name] for name in ("file", "kind", "digest", "special")},
+        "tokenizer": {name: model.body[name] for name in ("file", "kind", "digest", "special", "options", "engine")},
         "mixture_by": planned.body["by"],
         "mixture": planned.body["mixture"],
         "sources": _sources(context),
@@ -138,7 +139,7 @@ def finish(context: Context) -> None:
         meta["pins"] = {"documents": len(pinned), "file": pins.NAME, "digest": pins.digest(pinned)}
     if context.trial.given:
         meta["trial"] = vars(context.trial)
-    _put(context, path, meta)
+    _put(context, path, corpus_bytes(meta))
 
 
 def _write_mixture(context: Context, planned: Row) -> str:
@@ -156,15 +157,13 @@ def _write_mixture(context: Context, planned: Row) -> str:
         for name, one in planned.body["mixture"].items()
     }
     head = {"format": MIXTURE_FORMAT, "format_version": MIXTURE_FORMAT_VERSION, "by": planned.body["by"]}
-    return _put(
-        context, context.out / MIXTURE_FILE,
-        head | {"tokens": asked.tokens if asked else None, "tokens_asked": total, "groups": groups},
-    )  # fmt: skip
+    facts = head | {"tokens": asked.tokens if asked else None, "tokens_asked": total, "groups": groups}
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    return _put(context, context.out / MIXTURE_FILE, text.encode())
 
 
-def _put(context: Context, path: Path, value: dict[str, Any]) -> str:
-    """Writes a JSON file where it does not hold just that: its SHA-256."""
-    text = (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+def _put(context: Context, path: Path, text: bytes) -> str:
+    """Writes a file where it does not hold just that: its SHA-256."""
     if not path.exists() or path.read_bytes() != text:
         write_durably(path, text, context.ledger.scratch)
     return hashlib.sha256(text).hexdigest()
