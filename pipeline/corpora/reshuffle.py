@@ -15,9 +15,9 @@ from pipeline import ids
 from pipeline.corpora import new
 from pipeline.corpora.described import stems
 from pipeline.errors import UserError
-from pipeline.mixture import assign_shards, shuffle_hashes
 from pipeline.parts import read_batches
 from pipeline.shards import Corpus, Shard
+from pipeline.shuffle import assign_shards, shuffle_hashes
 
 BUCKETS = 64
 BLOCK = 4096
@@ -106,8 +106,8 @@ class Shuffle:
             for file in files:
                 file.close()
                 Path(file.name).unlink(missing_ok=True)
-        order = np.memmap(path, _ORDER, "r") if path.stat().st_size else np.zeros(0, _ORDER)
-        return order, assign_shards(order["size"], self.tokens_per_shard)
+        placed: npt.NDArray[Any] = np.memmap(path, _ORDER, "r") if path.stat().st_size else np.zeros(0, _ORDER)
+        return placed, assign_shards(placed["size"], self.tokens_per_shard)
 
     def _records(self, number: int) -> Iterator[npt.NDArray[Any]]:
         owner, _, shard = self.places[number]

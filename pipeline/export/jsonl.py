@@ -9,12 +9,12 @@ import zstandard
 
 from pipeline.export.exporting import Part, blocks
 from pipeline.shards import Corpus
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import opened
 
 
 def write(corpus: Corpus, part: Part, folder: Path) -> None:
     """Writes each shard of a part as one `.jsonl.zst`. A metadata prefix is no text, and left out."""
-    tokenizer = Tokenizer.from_file(corpus.folder / corpus.meta["tokenizer"]["file"])
+    tokenizer = opened(corpus.folder, corpus.meta["tokenizer"])
     head = int(corpus.boundary == "bos-first")
     for shard in part.shards:
         wanted = ("id", "source", "url", "prefix_tokens")
