@@ -11,11 +11,13 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline import limited
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FIELDS, FORMATS, FormatName, by_ending, missing
 from pipeline.settings import apply_change, explain, listed, load_yaml
@@ -443,15 +445,21 @@ class Recipe(Model):
 
     def chain(self) -> list[tuple[str, Stage]]:
         """The stages with their labels: the name, numbered from the second use on (`emoji`, `emoji-2`)."""
-        made: list[tuple[str, Stage]] = []
+        return [(label, make(kind, settings)) for label, kind, settings, _ in self._labelled()]
+
+    def sources_of(self) -> dict[str, list[str]]:
+        """The sources of the stages that are not for all of them, by label."""
+        return {label: list(sources) for label, _, _, sources in self._labelled() if sources is not None}
+
+    def _labelled(self) -> Iterator[tuple[str, type[Stage], dict[str, Any], Any]]:
+        """Each stage's label, class, own settings and `sources`."""
         seen: dict[str, int] = {}
         for item in self.stages:
             ((name, settings),) = item.items()
             kind = find(name)
             seen[kind.name] = seen.get(kind.name, 0) + 1
             label = kind.name if seen[kind.name] == 1 else f"{kind.name}-{seen[kind.name]}"
-            made.append((label, make(kind, settings or {})))
-        return made
+            yield label, kind, *limited.taken_apart(kind, settings)
 
     def labels(self) -> list[str]:
         """What may stand under `expect`."""
@@ -502,7 +510,9 @@ def _stage_problems(recipe: Recipe, folder: Path, *, bind: bool) -> list[str]:
             problems.append(f"stages[{number}]: {error}")
             continue
         bound = bind or name not in STAGES
-        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, settings or {}, folder, bind=bound)]
+        own, sources = limited.taken_apart(kind, settings)
+        problems += [f"stages.{name}.{problem}" for problem in limited.problems(sources, recipe.sources)]
+        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, own, folder, bind=bound)]
     return problems
 
 
@@ -540,11 +550,12 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     problems = option_problems(recipe.storage)
     sources = recipe.sources
     chain = recipe.chain()
-    raw = [item.source for item in recipe.inputs if item.formats & {"warc", "arc"}]
-    if raw and not any(stage.name == "extract" for _, stage in chain):
-        problems.append(
-            f"stages: inputs of '{raw[0]}' are warc, but no stage turns HTML into text; add `- extract: {{}}`"
-        )
+    only = recipe.sources_of()
+    extracts = [only.get(label, sources) for label, stage in chain if stage.name == "extract"]
+    for source in dict.fromkeys(item.source for item in recipe.inputs if item.formats & {"warc", "arc"}):
+        if not any(source in found for found in extracts):
+            what = f"add `{source}` to the sources of extract" if extracts else "add `- extract: {}`"
+            problems.append(f"stages: inputs of '{source}' are warc, but no stage turns their HTML into text; {what}")
     for number, item in enumerate(recipe.inputs):
         problems += [f"inputs[{number}].{problem}" for problem in _format_problems(item)]
     if recipe.shards and not recipe.tokenizer:

@@ -148,6 +148,8 @@ class Splits:
     train: Source
     held_out: Source | None
     """The validation split, where there is one."""
+    weights: dict[str, float] | None = None
+    """Shares of tokens by group of the mixture; None in layout `mixed`."""
 
 
 class Loader:

@@ -10,6 +10,7 @@ from pipeline.errors import RecipeError, UserError
 from pipeline.shards import Corpus
 from trainer.config import TrainConfig, load_config
 from trainer.data import Source, Splits
+from trainer.mixture import weights_of
 from trainer.packing import plan
 
 
@@ -58,11 +59,6 @@ def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[
 def checked(config: TrainConfig) -> Splits:
     """The splits that the configuration names. Raises UserError where it and its corpus cannot work together."""
     corpus = Corpus.open(config.data.corpus)
-    if corpus.meta.get("layout") == "by_source":
-        raise RecipeError(
-            f"{corpus.folder} is laid out by source, which training cannot mix yet; "
-            "set shards.layout: mixed in its recipe and run it again (only its last phase is redone)"
-        )
     vocabulary = config.model.vocabulary
     if vocabulary is not None and vocabulary < corpus.vocabulary:
         raise RecipeError(
@@ -81,6 +77,7 @@ def checked(config: TrainConfig) -> Splits:
             f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
             "make global_batch or sequence_length smaller, or the corpus larger"
         )
+    weights = weights_of(config.data, corpus, source.plan)
     unknown = [text for text in config.data.leave_out if not source.numbers(frozenset({text}))]
     if unknown:
         raise RecipeError(
@@ -89,8 +86,8 @@ def checked(config: TrainConfig) -> Splits:
         )
     validation = config.data.validation
     if validation is None:
-        return Splits(source, None)
-    return Splits(source, Source(corpus, plan(corpus, validation, config.sequence_length)))
+        return Splits(source, None, weights)
+    return Splits(source, Source(corpus, plan(corpus, validation, config.sequence_length)), weights)
 
 
 def main(arguments: Sequence[str]) -> int:
