@@ -141,7 +141,8 @@ def publish(
 @command("verify", works=True)
 def verify(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="The folder of a run, or an address to which one was published.")
+        str,
+        typer.Argument(metavar="DIR", help="The folder of a run, of a corpus, of shards, or an address of a corpus."),
     ],
     as_json: AsJson = False,
 ) -> int:
@@ -149,16 +150,24 @@ def verify(
 
     Checks manifest rows, the digest of every part, parts that no row claims, shards against corpus.json (digests,
     indexes, boundary tokens, token ids, tables), the tokenizer, and that every record and byte is on the books.
-    Damage is named and marked, and `corpusmill run` mends it. Ends with 4 where there is any. Of what was published,
-    every file is read and its digest compared.
+    Damage is named and marked, and `corpusmill run` mends it. Ends with 4 where there is any. A corpus without a
+    ledger (published, copied, merged) is checked the same way by published.json and corpus.json; bare shards by
+    themselves; at a remote address every file is read and its digest compared.
 
     Example: corpusmill verify runs/demo
     """
     from pipeline import publish
     from pipeline.look import verify as checking
     from pipeline.look import verifyview as view
+    from pipeline.look.verify_copy import verify_copy
+    from pipeline.storage.address import is_remote, local_path
 
-    report = publish.verify(folder) if publish.is_published(folder) else checking.verify(Path(folder))
+    if is_remote(folder):
+        report = publish.verify(folder)
+    elif (path := Path(local_path(folder))).joinpath("ledger").exists():
+        report = checking.verify(path)
+    else:
+        report = verify_copy(path)
     if as_json:
         print(json.dumps(view.as_facts(report), indent=1, ensure_ascii=False))
     else:
@@ -264,4 +273,11 @@ def train(
         return 130
 
 
-from pipeline import classifier_commands, export_commands, index_commands  # noqa: E402, F401 - registers its own, to be listed behind these
+# Register commands of their own, to be listed behind these.
+from pipeline import (  # noqa: E402
+    browse_commands,  # noqa: F401
+    classifier_commands,  # noqa: F401
+    corpus_commands,  # noqa: F401
+    export_commands,  # noqa: F401
+    index_commands,  # noqa: F401
+)

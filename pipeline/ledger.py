@@ -287,8 +287,9 @@ class Ledger:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def part_problem(self, part: Part, *, trust_stat: bool = False) -> str | None:
-        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again."""
+    def part_problem(self, part: Part, *, trust_stat: bool = False, digest: str | None = None) -> str | None:
+        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again, nor is one whose
+        `digest` is known."""
         path = self.out / part.path
         try:
             stat = path.stat()
@@ -298,7 +299,7 @@ class Ledger:
             return f"holds {stat.st_size} bytes instead of {part.bytes}"
         if trust_stat and (stat.st_mtime_ns, stat.st_ino) == part.stat:
             return None
-        return None if file_digest(path) == part.digest else "has other contents than were committed"
+        return None if (digest or file_digest(path)) == part.digest else "has other contents than were committed"
 
     def commit(self, phase: str, key: str, staged: Iterable[Staged], body: dict[str, Any]) -> Row:
         """Makes a unit real: its files take their places, then its row is written.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError, RecipeError, UserError, nearest
-from pipeline.ledger import write_durably
+from pipeline.ledger import digest_of, write_durably
 from pipeline.lock import FolderLock
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.verify import Damage, Report
@@ -76,9 +76,8 @@ def _publish(run: RunFolder, place: Place, what: list[str]) -> Published:
         there = list(pool.map(lambda name: place.holds(paths[name], name), paths))
         missing = [name for name, known in zip(paths, there, strict=True) if not known]
         head = run.ledger.head()
-        manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": head["name"], "files": files}
         local = run.ledger.scratch / NAME
-        write_durably(local, json.dumps(manifest, indent=1).encode(), run.ledger.scratch)
+        write_durably(local, manifest_bytes(head["name"], files), run.ledger.scratch)
         try:
             if missing or not place.holds(local, NAME):
                 place.remove("corpus.json")
@@ -90,6 +89,12 @@ def _publish(run: RunFolder, place: Place, what: list[str]) -> Published:
         finally:
             local.unlink(missing_ok=True)
     return Published(place.address, len(files), sum(path.stat().st_size for path in paths.values()), len(missing))
+
+
+def manifest_bytes(name: str, files: dict[str, dict[str, Any]]) -> bytes:
+    """What `published.json` holds: each file's size and SHA-256, and `check`, a digest of all that."""
+    facts = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": name, "files": files}
+    return json.dumps(facts | {"check": digest_of(facts)}, indent=1).encode()
 
 
 def _names(run: RunFolder, what: list[str]) -> list[str]:
@@ -105,14 +110,9 @@ def _names(run: RunFolder, what: list[str]) -> list[str]:
     return names
 
 
-def is_published(address: str) -> bool:
-    """Whether `verify` is asked about something published, not about a run folder."""
-    return is_remote(address) or (Path(address, NAME).exists() and not Path(address, "ledger").exists())
-
-
 def verify(address: str) -> Report:
-    """Reads every file that was published there. Raises UserError where nothing whole lies there."""
-    if is_remote(address) and (wrong := problem(address)):
+    """Reads every file that was published at a remote address. Raises UserError where nothing whole lies there."""
+    if wrong := problem(address):
         raise RecipeError(wrong)
     place = Place(address)
     files = _manifest(place)
@@ -141,10 +141,20 @@ def _manifest(place: Place) -> dict[str, dict[str, Any]]:
     if data is None:
         raise UserError(f"{place.address} holds nothing that was published whole: there is no {NAME}")
     try:
+        return manifest_files(data)
+    except ValueError as error:
+        raise DamageError(f"{place.at(NAME)} is damaged: {error}") from error
+
+
+def manifest_files(data: bytes) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file that a `published.json` names. Raises ValueError where it is damaged."""
+    try:
         facts = json.loads(data)
         if (facts["format"], facts["format_version"]) != (FORMAT, FORMAT_VERSION):
             raise ValueError(f"it is no {FORMAT} of version {FORMAT_VERSION}")
+        if "check" in facts and manifest_bytes(facts["name"], facts["files"]) != data:
+            raise ValueError("its check is not that of its contents")
         return {str(name): {"bytes": int(one["bytes"]), "sha256": str(one["sha256"])}
                 for name, one in facts["files"].items()}  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamageError(f"{place.at(NAME)} is damaged: {error!r}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(repr(error)) from error

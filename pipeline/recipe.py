@@ -11,11 +11,13 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline import limited
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FIELDS, FORMATS, FormatName, by_ending, missing
 from pipeline.settings import apply_change, explain, listed, load_yaml
@@ -23,6 +25,7 @@ from pipeline.storage.address import is_remote, local_path, option_problems
 from stages.base import Stage
 from stages.registry import STAGES, find, make
 
+TOKEN_ROLES = ("eot", "bos", "pad", "unk")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 """The special token that each boundary policy needs."""
 READ_LABEL = "read"
@@ -226,16 +229,23 @@ class Dedup(Model):
 
 
 class TokenizerTrain(Model):
-    """A SentencePiece model trained on a sample of the surviving documents."""
+    """A tokenizer trained on a sample of the surviving documents."""
 
-    type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece model type")
+    type: Literal["unigram", "bpe", "byte_bpe"] = Field(
+        "unigram",
+        description="unigram and bpe: SentencePiece models; byte_bpe: a tokenizer.json, which tiktoken runs several "
+        "times as fast",
+    )
     vocabulary: int = Field(32_000, ge=300, le=1_000_000, description="number of pieces")
     sample_bytes: int = Field(100_000_000, ge=1_000, description="UTF-8 bytes of text to train on, at most")
     weights: dict[str, Annotated[float, Field(strict=False, ge=0)]] = Field(
         {}, description="share of the sample by source; empty: as the documents come"
     )
     character_coverage: float = Field(
-        0.9995, ge=0.98, le=1, description="share of characters that get pieces of their own, 0.98 to 1"
+        0.9995,
+        ge=0.98,
+        le=1,
+        description="share of characters that get pieces of their own, 0.98 to 1; not for byte_bpe",
     )
 
 
@@ -250,11 +260,30 @@ class Prefix(Model):
 
 
 class Tokenizer(Model):
-    """A tokenizer: trained on this corpus, or a SentencePiece model by file."""
+    """A tokenizer: trained on this corpus, or by file, told by what the file holds."""
 
     train: TokenizerTrain | None = Field(None, description="train one on this corpus")
-    file: str | None = Field(None, description="a SentencePiece .model file")
+    file: str | None = Field(
+        None, description="a SentencePiece .model, a tokenizer.json of Hugging Face, or a rank file of tiktoken"
+    )
+    pattern: str | None = Field(
+        None,
+        description="how a tiktoken file's text is cut into words: gpt2, r50k, p50k, cl100k, o200k, or a regular "
+        "expression",
+    )
+    special: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]] = Field(
+        {}, description="special tokens of a tiktoken file with their ids; empty: those of the pattern's encoding"
+    )
+    eot: str | None = Field(None, description="the file's special token at the end of a text; none: by usual names")
+    bos: str | None = Field(None, description="its special token at the beginning of a text")
+    pad: str | None = Field(None, description="its special token that fills up")
+    unk: str | None = Field(None, description="its token for what has no token")
     prefix: Prefix | None = Field(None, description="metadata before each text; left out: none")
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The special tokens that the user named, by role."""
+        return {role: name for role in TOKEN_ROLES if (name := getattr(self, role)) is not None}
 
     @property
     def prefix_columns(self) -> list[str]:
@@ -265,6 +294,9 @@ class Tokenizer(Model):
     def _one_of_two(self) -> Tokenizer:
         if (self.train is None) == (self.file is None):
             raise ValueError("give either `train` or `file`")
+        given = [name for name in ("pattern", "special", *TOKEN_ROLES) if getattr(self, name)]
+        if given and self.file is None:
+            raise ValueError(f"`{given[0]}` is about a `file`; one that is trained has its own special tokens")
         return self
 
 
@@ -413,15 +445,21 @@ class Recipe(Model):
 
     def chain(self) -> list[tuple[str, Stage]]:
         """The stages with their labels: the name, numbered from the second use on (`emoji`, `emoji-2`)."""
-        made: list[tuple[str, Stage]] = []
+        return [(label, make(kind, settings)) for label, kind, settings, _ in self._labelled()]
+
+    def sources_of(self) -> dict[str, list[str]]:
+        """The sources of the stages that are not for all of them, by label."""
+        return {label: list(sources) for label, _, _, sources in self._labelled() if sources is not None}
+
+    def _labelled(self) -> Iterator[tuple[str, type[Stage], dict[str, Any], Any]]:
+        """Each stage's label, class, own settings and `sources`."""
         seen: dict[str, int] = {}
         for item in self.stages:
             ((name, settings),) = item.items()
             kind = find(name)
             seen[kind.name] = seen.get(kind.name, 0) + 1
             label = kind.name if seen[kind.name] == 1 else f"{kind.name}-{seen[kind.name]}"
-            made.append((label, make(kind, settings or {})))
-        return made
+            yield label, kind, *limited.taken_apart(kind, settings)
 
     def labels(self) -> list[str]:
         """What may stand under `expect`."""
@@ -472,7 +510,9 @@ def _stage_problems(recipe: Recipe, folder: Path, *, bind: bool) -> list[str]:
             problems.append(f"stages[{number}]: {error}")
             continue
         bound = bind or name not in STAGES
-        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, settings or {}, folder, bind=bound)]
+        own, sources = limited.taken_apart(kind, settings)
+        problems += [f"stages.{name}.{problem}" for problem in limited.problems(sources, recipe.sources)]
+        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, own, folder, bind=bound)]
     return problems
 
 
@@ -510,11 +550,12 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     problems = option_problems(recipe.storage)
     sources = recipe.sources
     chain = recipe.chain()
-    raw = [item.source for item in recipe.inputs if item.formats & {"warc", "arc"}]
-    if raw and not any(stage.name == "extract" for _, stage in chain):
-        problems.append(
-            f"stages: inputs of '{raw[0]}' are warc, but no stage turns HTML into text; add `- extract: {{}}`"
-        )
+    only = recipe.sources_of()
+    extracts = [only.get(label, sources) for label, stage in chain if stage.name == "extract"]
+    for source in dict.fromkeys(item.source for item in recipe.inputs if item.formats & {"warc", "arc"}):
+        if not any(source in found for found in extracts):
+            what = f"add `{source}` to the sources of extract" if extracts else "add `- extract: {}`"
+            problems.append(f"stages: inputs of '{source}' are warc, but no stage turns their HTML into text; {what}")
     for number, item in enumerate(recipe.inputs):
         problems += [f"inputs[{number}].{problem}" for problem in _format_problems(item)]
     if recipe.shards and not recipe.tokenizer:
@@ -590,14 +631,17 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
 
 def _tokenizer_file(recipe: Recipe, file: str) -> str:
     """The user's model, opened once so that a broken one stops before any work."""
-    from pipeline.tokenizer import Tokenizer
+    from pipeline.tokenizers import Options, open_file
 
     if not Path(file).is_file():
         raise RecipeError(f"tokenizer.file: there is no file {file}")
+    settings = recipe.tokenizer
+    assert settings is not None
     try:
-        special = Tokenizer.from_file(file).special
+        special = open_file(file, Options(settings.pattern, settings.special, settings.roles)).special
     except UserError as error:
-        raise RecipeError(f"tokenizer.file: {error}") from error
+        known = str(error).startswith("tokenizer.")
+        raise RecipeError(str(error) if known else f"tokenizer.file: {error}") from error
     if recipe.shards and BOUNDARY_ROLES[recipe.shards.boundary] not in special:
         role = BOUNDARY_ROLES[recipe.shards.boundary]
         raise RecipeError(f"shards.boundary: {recipe.shards.boundary} needs a tokenizer with {role}; {file} has none")

@@ -8,8 +8,8 @@ is a folder with a `corpus.json`; paths in it are relative to that folder.
     shards/train-00000-of-00002.docs.parquet  one row a document, in shard order
 
 In layout `mixed` the mixture is in the files. In layout `by_source` every document stands once, each group of the
-mixture has shards of its own (`train-books-00000-of-00002`, the `group` of their entries in `corpus.json`), those of one
-group together and in order, and `mixture.json` says how to weigh them:
+mixture has shards of its own (`train-books-00000-of-00002`, the `group` of their entries in `corpus.json`), those of
+one group together and in order, and `mixture.json` says how to weigh them:
 
     {"format": "corpusmill-mixture", "format_version": 1, "by": ["source"], "tokens": budget or null,
      "groups": {NAME: {"share": 0.7, "tokens": of all its documents once, "max_epochs": 4.0,
@@ -104,6 +104,15 @@ def read_index(path: Path) -> tuple[np.dtype[Any], npt.NDArray[np.int32]]:
     if index_bytes(lengths, dtype) != data:
         raise DamageError(f"{path}: the pointers do not follow from the lengths")
     return dtype, lengths
+
+
+def corpus_bytes(meta: dict[str, Any]) -> bytes:
+    """What `corpus.json` holds: the description, and `check`, a digest of all of it, by which damage in the file itself
+    is found."""
+    plain = {name: value for name, value in meta.items() if name != "check"}
+    text = json.dumps(plain, indent=1, ensure_ascii=False)
+    whole = plain | {"check": hashlib.sha256(text.encode()).hexdigest()}
+    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def file_sha256(path: Path) -> str:

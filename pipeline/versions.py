@@ -21,8 +21,8 @@ VERSIONS = {
     "matches": 1,
     "spans": 1,
     "documents": 4,
-    "tokenizer": 2,
-    "tokenise": 3,
+    "tokenizer": 3,
+    "tokenise": 4,
     "plan": 2,
     "shard": 3,
 }

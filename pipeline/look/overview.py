@@ -15,6 +15,8 @@ from rich.text import Text
 from pipeline import accounts, pins
 from pipeline.errors import UserError
 from pipeline.ledger import Ledger, Row
+from pipeline.limited import SETTING as SOURCES
+from pipeline.limited import TEXT as SOURCES_TEXT
 from pipeline.look.runfolder import one_line
 from pipeline.show import size_text
 from stages.registry import STAGES, describe, find
@@ -326,3 +328,4 @@ def print_stages(name: str | None, console: Console) -> None:
             console.print(f"    {setting.name}: {setting.kind} ({default})", highlight=False, markup=False)
             if setting.text:
                 console.print(f"        {setting.text}", highlight=False, markup=False)
+    console.print(f"\nEvery stage has `{SOURCES}`: {SOURCES_TEXT}", highlight=False, markup=False)

@@ -23,7 +23,7 @@ from pipeline.ledger import Part, Row, Staged, digest_of, write_durably
 from pipeline.phases import tokenise, tokenizer
 from pipeline.progress import Reporter
 from pipeline.recipe import BOUNDARY_ROLES, Mixture
-from pipeline.shards import FORMAT, FORMAT_VERSION, shard_name, token_dtype, write_shard
+from pipeline.shards import FORMAT, FORMAT_VERSION, corpus_bytes, shard_name, token_dtype, write_shard
 from pipeline.work import Context, Task, once, unit_key
 
 TRAIN, VALIDATION = "train", "validation"
@@ -83,7 +83,7 @@ def plan_work(
         {name: (matrix[rows], lengths[rows]) for name, rows in rows_of.items()},
         settings.shares or None,
         None if context.trial.given else settings.tokens,
-        settings.max_epochs,
+        settings.max_epochs,  # type: ignore[arg-type]  # B: by group
         recipe.seed,
     )
     copies = {TRAIN: np.zeros(table.num_rows, np.int32), VALIDATION: held.astype(np.int32)}
@@ -251,7 +251,7 @@ def finish(context: Context) -> None:
         "vocabulary": model.body["vocabulary"],
         "boundary": context.recipe.shards.boundary,
         "layout": context.recipe.shards.layout,
-        "tokenizer": {"file": tokenizer.MODEL, "digest": model.body["digest"], "special": model.body["special"]},
+        "tokenizer": {name: model.body[name] for name in ("file", "kind", "digest", "special", "options", "engine")},
         "mixture": plan.body["mixture"],
         "sources": _sources(context),
         "splits": done,
@@ -261,7 +261,7 @@ def finish(context: Context) -> None:
         meta["pins"] = {"documents": len(pinned), "file": pins.NAME, "digest": pins.digest(pinned)}
     if context.trial.given:
         meta["trial"] = vars(context.trial)
-    text = (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode()
+    text = corpus_bytes(meta)
     if not path.exists() or path.read_bytes() != text:
         write_durably(path, text, context.ledger.scratch)
 

@@ -21,9 +21,9 @@ from pipeline.parts import PartWriter, read_batches
 from pipeline.phases import documents, tokenizer
 from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
+from pipeline.tokenizers.files import PACKAGES
 from pipeline.work import Context, Task, once, unit_key
 
-PACKAGES = ("sentencepiece",)
 ROW_GROUP_BYTES = 4 << 20
 """Small, since a shard reads of each part the row groups of its stretch of the shuffle."""
 
@@ -33,16 +33,17 @@ def tasks(context: Context) -> list[Task]:
     """One unit for each part of documents; none where the recipe asks for no tokenizer."""
     if context.recipe.tokenizer is None:
         return []
-    digest = tokenizer.committed(context).body["digest"]
+    model = tokenizer.committed(context).body
     columns = context.recipe.tokenizer.prefix_columns
+    made_by = {"tokenizer": model["digest"], "engine": model["engine"]["name"]}
     found = []
     for part in documents.parts(context):
-        facts = {"part": part.digest, "tokenizer": digest, "seed": context.recipe.seed, "prefix": columns}
-        key = unit_key("tokenise", PACKAGES, facts)
+        facts = made_by | {"part": part.digest, "seed": context.recipe.seed, "prefix": columns}
+        key = unit_key("tokenise", PACKAGES[model["kind"]], facts)
         found.append(
             Task(
                 "tokenise", key, part.bytes,
-                {"path": part.path, "tokenizer": digest, "model": tokenizer.MODEL, "prefix": columns},
+                {"path": part.path, "tokenizer": model["digest"], "model": model["file"], "prefix": columns},
             )
         )  # fmt: skip
     return found
@@ -53,7 +54,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
 
     The first `prefix_tokens` of the `n_tokens` are the prefix that the recipe asks for.
     """
-    model = tokenizer.opened(context.out / tokenizer.MODEL, task.spec["tokenizer"])
+    model = tokenizer.opened(context)
     path = context.out / task.spec["path"]
     source_schema = pq.read_schema(path)
     names = [name for name in source_schema.names if name not in ("text", "title")]
@@ -89,15 +90,15 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
                 out.write(batch)
     reporter.add(size=task.size)
     body = {"documents": table.num_rows, "tokens": sum(f[2] for f in sources.values()), "not_reversible": broken}
-    body |= {"prefix_tokens": heads, "packages": packages()}
+    body |= {"prefix_tokens": heads, "packages": packages(model.kind)}
     body["sources"] = {name: sources[name] for name in sorted(sources)}
     body["languages"] = {name: languages[name] for name in sorted(languages)}
     return [Staged(folder / "out", f"tokens/{task.key[:20]}.parquet")], body
 
 
-def packages() -> dict[str, str]:
+def packages(kind: str) -> dict[str, str]:
     """The releases of the packages that decide on tokens."""
-    return {package: version(package) for package in PACKAGES}
+    return {package: version(package) for package in PACKAGES[kind]}
 
 
 @once

@@ -17,7 +17,7 @@ from pipeline.look.overview import overview
 from pipeline.look.runfolder import RunFolder
 from pipeline.prefix import check, hosts_of, prefixes
 from pipeline.shards import Corpus
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import open_folder
 
 
 def test_a_prefix_is_lines_of_what_is_known() -> None:
@@ -52,7 +52,7 @@ def test_shards_hold_prefixes_and_say_where(tmp_path: Path) -> None:
     assert "tokenizer" not in done
     assert "documents" not in done
     run, corpus = RunFolder(out), Corpus.open(out)
-    model = Tokenizer.from_file(out / "tokenizer" / "tokenizer.model")
+    model = open_folder(out)
     (shard, *_) = corpus.shards("train")
     tokens = corpus.tokens(shard)
     rows = corpus.documents(shard).to_pylist()
