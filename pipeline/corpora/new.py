@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from pipeline.corpora.described import stems
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import as_user_error
 from pipeline.ledger import sync
-from pipeline.parts import PartWriter
+from pipeline.parts import PartWriter, read_batches
 from pipeline.publish import NAME, manifest_bytes
-from pipeline.shards import Shard, corpus_bytes, file_sha256, index_bytes
+from pipeline.shards import Corpus, Shard, corpus_bytes, file_sha256, index_bytes
 
 Tokens = npt.NDArray[Any]
 Pieces = Iterable[tuple[Iterable[Tokens], npt.NDArray[np.int64], pa.RecordBatch]]
@@ -69,6 +72,61 @@ def put_shard(shard: Shard, target: Path) -> dict[str, Any]:
     for ending in shard.files:
         put(shard.path(ending), target.with_name(target.name + ending))
     return {"documents": shard.documents, "tokens": shard.tokens, "files": shard.files}
+
+
+Keep = npt.NDArray[np.bool_] | None
+"""Which rows of a table stay; None where all do."""
+
+
+def put_kept(kept: Sequence[tuple[Corpus, Shard, Keep]], folder: Path) -> list[dict[str, Any]]:
+    """The shards of a split with the documents that stay, numbered anew, as `corpus.json` lists them. One that keeps
+    all its documents stays as it is, to the byte."""
+    names = stems([(shard.split, shard.group) for _, shard, _ in kept])
+    made = []
+    for (corpus, shard, keep), stem in zip(kept, names, strict=True):
+        if keep is None:
+            facts = put_shard(shard, folder / stem)
+        else:
+            schema = pq.read_schema(shard.path(".docs.parquet"))
+            facts = write_pieces(folder / stem, _kept_pieces(corpus, shard, keep), corpus.dtype, schema)
+        made.append({"stem": stem} | ({} if shard.group is None else {"group": shard.group}) | facts)
+    return made
+
+
+def _kept_pieces(
+    corpus: Corpus, shard: Shard, keep: npt.NDArray[np.bool_]
+) -> Iterator[tuple[list[Tokens], npt.NDArray[np.int64], pa.RecordBatch]]:
+    """What stays of a shard: neighbours in one stretch of tokens."""
+    tokens = corpus.tokens(shard)
+    rows = 0
+    for batch in read_batches(shard.path(".docs.parquet")):
+        here = keep[rows : rows + batch.num_rows]
+        rows += batch.num_rows
+        starts, ends = (batch.column(name).to_numpy() for name in ("token_start", "token_end"))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], here.astype(np.int8), [0]])))
+        stretches = [tokens[starts[a] : ends[b - 1]] for a, b in edges.reshape(-1, 2).tolist()]
+        yield stretches, (ends - starts)[here], batch.filter(pa.array(here))
+
+
+def put_table(path: Path, target: Path, keep: Keep) -> list[tuple[str, int]]:
+    """A table of documents with the rows that stay, where any does; source and characters of each one that does not."""
+    lost: list[tuple[str, int]] = []
+    if keep is None:
+        put(path, target)
+        return lost
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    with PartWriter(target, pq.read_schema(path)) as out:
+        for batch in read_batches(path):
+            here = pa.array(keep[rows : rows + batch.num_rows])
+            rows += batch.num_rows
+            out.write(batch.filter(here))
+            gone = batch.filter(pc.invert(here))
+            sizes = pc.fill_null(pc.utf8_length(gone.column("text")), 0).to_pylist()
+            lost += zip(gone.column("source").to_pylist(), sizes, strict=True)
+    if not keep.any():
+        target.unlink()
+    return lost
 
 
 def write_pieces(stem: Path, pieces: Pieces, dtype: np.dtype[Any], schema: pa.Schema) -> dict[str, Any]:
