@@ -1,4 +1,4 @@
-"""A run by source, from raw files to a trained model and to other stacks: as the pipeline leaves it, not as tests make it."""
+"""A run by source, from raw files to a trained model and to other stacks: as the pipeline leaves it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def by_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer={"train": {"vocabulary": 2000, "sample_bytes": 150_000}, "prefix": {"columns": ["source", "host"]}},
         shards={"layout": "by_source", "boundary": "bos-first", "validation": 0.3, "tokens_per_shard": 20_000},
         mixture={"shares": SHARES, "max_epochs": 3},
+        dedup={"exact": ["url", "text"]},
     )
     run_here(recipe, folder / "run")
     return folder / "run"
