@@ -283,4 +283,12 @@ def train(
         return 130
 
 
-from pipeline import classifier_commands, corpus_commands, index_commands  # noqa: E402, F401 - registers its own, to be listed behind these
+# Register commands of their own, to be listed behind these.
+from pipeline import (  # noqa: E402
+    browse_commands,  # noqa: F401
+    classifier_commands,  # noqa: F401
+    corpus_commands,  # noqa: F401
+    export_commands,  # noqa: F401
+    index_commands,  # noqa: F401
+    tokenizer_commands,  # noqa: F401
+)

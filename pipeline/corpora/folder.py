@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.errors import DamageError, UserError
+from pipeline.errors import UserError
 from pipeline.ledger import Row
 from pipeline.lock import FolderLock
 from pipeline.look.runfolder import RunFolder
 from pipeline.shards import Corpus
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Tokenizer
+from pipeline.tokenizers import opened as open_tokenizer
 
 
 class CopiedFolder(RunFolder):
@@ -81,10 +82,4 @@ def at_rest(run: RunFolder) -> Iterator[None]:
 def tokenizer_of(corpus: Corpus) -> Tokenizer:
     """The tokenizer that lies beside the shards. Raises UserError where it is not there, DamageError where another
     one is."""
-    path = corpus.folder / corpus.meta["tokenizer"]["file"]
-    if not path.is_file():
-        raise UserError(f"{path} is not there; without it tokens are numbers only")
-    model = Tokenizer.from_file(path)
-    if model.digest != corpus.meta["tokenizer"]["digest"]:
-        raise DamageError(f"{path} is not the tokenizer that corpus.json names")
-    return model
+    return open_tokenizer(corpus.folder, corpus.meta["tokenizer"])

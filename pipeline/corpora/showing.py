@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DamageError, RecipeError, nearest
 from pipeline.parts import read_batches
 from pipeline.shards import Corpus, Shard
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Tokenizer
 
 MOST = 100_000
 """Tokens that are decoded at once, at most, by place."""

@@ -17,7 +17,7 @@ from pipeline.corpora.folder import CopiedFolder, corpus_of, tokenizer_of
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.look.find import by_url, everything, id_of
 from pipeline.look.runfolder import RunFolder, as_json, scores
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Tokenizer
 
 AROUND = 60
 """Tokens shown on each side of the one asked for."""

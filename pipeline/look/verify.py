@@ -13,7 +13,7 @@ from pipeline.errors import DamageError, LockedError, UserError
 from pipeline.ledger import PART_FOLDERS, Ledger, Row, file_digest
 from pipeline.lock import FolderLock
 from pipeline.shards import Corpus
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Options, open_file
 
 
 @dataclass(frozen=True)
@@ -221,16 +221,16 @@ def _check_tokenizer(ledger: Ledger, rows: list[Row], report: Report) -> None:
     for row in rows:
         if row.phase != "tokenizer" or "tokenizer" in ledger.removed(row):
             continue
-        part = next(part for part in row.parts if part.path.endswith(".model"))
-        if any(damage.file == part.path for damage in report.damage):
+        path = row.body["file"]
+        if any(damage.file == path for damage in report.damage):
             continue
         try:
-            digest = Tokenizer.from_file(ledger.out / part.path).digest
+            digest = open_file(ledger.out / path, Options(**row.body["options"])).digest
         except UserError as error:
-            report.add(part.path, str(error))
+            report.add(path, str(error))
             continue
         if digest != row.body["digest"]:
-            report.add(part.path, "is not the tokenizer that the ledger names")
+            report.add(path, "is not the tokenizer that the ledger names")
 
 
 def _check_identities(ledger: Ledger, report: Report) -> None:

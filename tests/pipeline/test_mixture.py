@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
-from pipeline.mixture import assign_shards, plan, shuffle_hashes, shuffle_order
+from pipeline.mixture import Target, Wish, copies, targets
+from pipeline.shuffle import assign_shards, shuffle_hashes, shuffle_order
 from stages.hashing import keyed
 
 
@@ -20,6 +23,41 @@ def ids(count: int, start: int = 0) -> list[bytes]:
 
 def source(*counts: int, start: int = 0) -> tuple[list[bytes], np.ndarray]:
     return ids(len(counts), start), np.array(counts, np.int64)
+
+
+class Taken(NamedTuple):
+    """A group's target and what was taken of it."""
+
+    copies: np.ndarray
+    available: int
+    asked: int
+    reached: int
+    share: float
+
+
+def plan(
+    sources: Mapping[str, tuple[Sequence[bytes], np.ndarray]],
+    shares: Mapping[str, float] | None,
+    tokens: int | None,
+    max_epochs: float | Mapping[str, float],
+    seed: int,
+    temperature: float = 1.0,
+) -> dict[str, Taken]:
+    """Targets and copies of all groups, in one call over all documents as the plan of a run makes it."""
+    wanted: dict[str, Target] = targets(
+        {name: int(counts.sum()) for name, (_, counts) in sources.items()},
+        Wish(tokens, shares, temperature, max_epochs),
+    )
+    everyone = [document for documents, _ in sources.values() for document in documents]
+    counts = np.concatenate([counts for _, counts in sources.values()])
+    groups = np.repeat(np.arange(len(sources)), [len(counts) for _, counts in sources.values()])
+    taken = copies(everyone, counts, groups, list(wanted.values()), seed)
+    found = {}
+    for place, (name, target) in enumerate(wanted.items()):
+        here = groups == place
+        reached = int((taken[here] * counts[here]).sum())
+        found[name] = Taken(taken[here], target.available, target.asked, reached, target.share)
+    return found
 
 
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=40)
@@ -108,9 +146,9 @@ def test_a_fraction_of_an_epoch_is_a_prefix_in_sample_order_that_grows() -> None
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"wbe": 0.5, "books": 0.5}, "no source 'wbe'. Did you mean 'web'"),
+        ({"wbe": 0.5, "books": 0.5}, "no group 'wbe'. Did you mean 'web'"),
         ({"web": 0.5, "books": 0.4}, "add up to 0.9, not to 1"),
-        ({"web": 1.0}, "does not name the source 'books'"),
+        ({"web": 1.0}, "does not name the group 'books'"),
         ({"web": 1.5, "books": -0.5}, "'web' is 1.5"),
         ({"web": 0.5, "books": 0.25, "empty": 0.25}, "'empty', which has no tokens"),
     ],

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.splits import in_validation, registered_domain
+from pipeline.splits import held_out, registered_domain, split_hashes
+from stages.hashing import keyed_all
+
+
+def in_validation(urls: pa.Array | pa.ChunkedArray, names: list[bytes], seed: int, share: float) -> np.ndarray:
+    """Whether each document is drawn, none being too large: there are many others."""
+    hashes = split_hashes(urls, names, seed)
+    others = np.append(hashes, keyed_all("probe", 1, (str(number).encode() for number in range(4000))))
+    held = np.zeros(len(others), bool)
+    held[held_out(others, np.ones(len(others), np.int64), {"validation": share}, seed)["validation"].rows] = True
+    return held[: len(hashes)]
 
 
 def ids(count: int) -> list[bytes]:
