@@ -290,13 +290,6 @@ from pipeline import (  # noqa: E402
     corpus_commands,  # noqa: F401
     export_commands,  # noqa: F401
     index_commands,  # noqa: F401
-# Register commands of their own, to be listed behind these.
-from pipeline import (  # noqa: E402
-    browse_commands,  # noqa: F401
-    classifier_commands,  # noqa: F401
-    corpus_commands,  # noqa: F401
-    export_commands,  # noqa: F401
-    index_commands,  # noqa: F401
     report_commands,  # noqa: F401
     tokenizer_commands,  # noqa: F401
 )
