@@ -84,7 +84,7 @@ def merge(
             described.of_rows(path, rows) for path, rows in zip(tables, later, strict=True) if rows is not None
         )
         lost = _put_documents(runs, aside, drop=not keep_duplicates)
-        new.put(corpora[0].folder / corpora[0].meta["tokenizer"]["file"], aside / corpora[0].meta["tokenizer"]["file"])
+        new.put_folder(runs[0], "tokenizer", aside)
         if taken_out:
             (aside / leaks.LIST).write_text("\n".join(taken_out) + "\n", "utf-8")
         shutil.rmtree(aside / SCRATCH, ignore_errors=True)

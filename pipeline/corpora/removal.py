@@ -193,7 +193,8 @@ def _write(run: RunFolder, corpus: Corpus, removal: Removal, aside: Path, date: 
     if "train" in corpus.splits and "train" not in splits:
         raise UserError("no document would be left in the split train")
     lost = _write_documents(run, gone, aside)
-    for name in dict.fromkeys([corpus.meta["tokenizer"]["file"], "recipe.yaml", "pins.json"]):
+    new.put_folder(run, "tokenizer", aside)
+    for name in ("recipe.yaml", "pins.json"):
         if (run.folder / name).is_file():
             new.put(run.folder / name, aside / name)
     record = _record(run, removal, date)

@@ -20,8 +20,6 @@ from pipeline.shards import Corpus, Shard
 from pipeline.shuffle import assign_shards, shuffle_hashes
 
 BUCKETS = 64
-BLOCK = 4096
-"""Documents that are written at a time."""
 FURTHER = 1000
 """Added to the number of a copy for each corpus before: more than any mixture takes of one document."""
 _RECORD = np.dtype(
@@ -74,8 +72,7 @@ class Shuffle:
                 schema = self._schema(groups[group])
                 for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
                     stem = next(names)
-                    pieces = self._pieces(np.array(order[start:stop]), schema)
-                    facts = new.write_pieces(folder / stem, pieces, self.places[0][1].dtype, schema)
+                    facts = self._write(folder / stem, np.array(order[start:stop]), schema)
                     made[split].append({"stem": stem} | ({} if group is None else {"group": group}) | facts)
             if not made[split]:
                 del made[split]
@@ -142,32 +139,30 @@ class Shuffle:
             [*(field for field in schema if field.name not in last), *(schema.field(name) for name in last)]
         )
 
-    def _pieces(
-        self, order: npt.NDArray[Any], schema: pa.Schema
-    ) -> Iterator[tuple[list[new.Tokens], npt.NDArray[np.int64], pa.RecordBatch]]:
-        """The documents of one new shard in order, some at a time."""
-        tables, tokens = [], {}
+    def _write(self, stem: Path, order: npt.NDArray[Any], schema: pa.Schema) -> dict[str, Any]:
+        """One new shard of the documents of an order, and what `corpus.json` says of it."""
+        used, source = np.unique(order["place"], return_inverse=True)
+        tables = []
         at = np.zeros(len(order), np.int64)
         rows = 0
-        for number in np.unique(order["place"]).tolist():
-            _, corpus, shard = self.places[number]
-            here = order["place"] == number
+        for number, place in enumerate(used.tolist()):
+            here = source == number
             wanted, inverse = np.unique(order["row"][here], return_inverse=True)
             at[here] = rows + inverse
-            tables.append(_rows(shard.path(".docs.parquet"), wanted, schema))
-            tokens[number] = corpus.tokens(shard)
+            tables.append(_rows(self.places[place][2].path(".docs.parquet"), wanted, schema))
             rows += len(wanted)
         table = pa.concat_tables(tables)
-        for start in range(0, len(order), BLOCK):
-            block = order[start : start + BLOCK]
-            batch = table.take(pa.array(at[start : start + BLOCK])).combine_chunks().to_batches()[0]
-            starts, ends = (batch.column(name).to_pylist() for name in ("token_start", "token_end"))
-            stretches = [
-                tokens[number][a:b] for number, a, b in zip(block["place"].tolist(), starts, ends, strict=True)
-            ]
-            copy = batch.schema.get_field_index("copy")
-            batch = batch.set_column(copy, batch.schema.field(copy), pa.array(block["copy"], pa.int32()))
-            yield stretches, block["size"].astype(np.int64), batch
+        tokens = [self.places[place][1].tokens(self.places[place][2]) for place in used.tolist()]
+
+        def pieces() -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:
+            for start in range(0, len(order), new.ROWS):
+                stop = start + new.ROWS
+                taken = table.take(pa.array(at[start:stop]))
+                place = taken.schema.get_field_index("copy")
+                copies = pa.array(order["copy"][start:stop], pa.int32())
+                yield source[start:stop], taken.set_column(place, taken.schema.field(place), copies)
+
+        return new.write_rows(stem, tokens, pieces(), schema)
 
 
 def _rows(path: Path, wanted: npt.NDArray[Any], schema: pa.Schema) -> pa.Table:

@@ -54,7 +54,8 @@ def histogram(values: Array, broken: Array | None = None, limit: float | None = 
         room = 0.04 * (max(high, limit) - min(low, limit))
         low, high = (limit - room if limit < low and least < limit else min(low, limit)), max(high, limit)
         high = limit + room if limit >= high and most > limit else high
-    whole = bool((values == np.floor(values)).all())
+    whole = bool((values == np.floor(values)).all()) and max(abs(low), abs(high)) < 1 << 31
+    high = max(high, low + 1e-6 * max(abs(low), abs(high), 1e-3))
     log = (
         low >= 0
         and middle > 0
@@ -69,7 +70,7 @@ def histogram(values: Array, broken: Array | None = None, limit: float | None = 
         start = min(start, limit / 1.3) if limit and limit > 0 else start
         edges = np.geomspace(start, max(high, start * 2), BARS + 1)
     else:
-        edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
+        edges = np.linspace(low, high, BARS + 1)
     if limit is not None and edges[0] < limit < edges[-1] and not (whole and high - low <= _WHOLE):
         edges[1:-1][np.argmin(np.abs(edges[1:-1] - limit))] = limit
     inside = np.clip(values, edges[0], np.nextafter(edges[-1], -np.inf))
@@ -91,4 +92,4 @@ def powers(values: Array) -> Histogram | None:
 
 
 def _ends(edges: Array) -> list[float]:
-    return [float(f"{edge:.6g}") for edge in edges]
+    return [float(f"{edge:.9g}") for edge in edges]

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.look.report.rules import RuleFacts
 
 Figure = dict[str, Any]
-SHORT = 24
+SHORT = 26
 """Characters of a name on an axis."""
 ROW = 22
 """Pixels of a bar in a chart of rows."""

@@ -39,7 +39,10 @@ def report(first: Path, second: Path, asked: Asked) -> str:
     """The page. Raises UserError where there is no run, or the packages that make a page are not installed."""
     facts = [gather_figures(folder, asked) for folder in (first, second)]
     runs = [RunFolder(folder) for folder in (first, second)]
-    names = [f"A · {facts[0].name}", f"B · {facts[1].name}"]
+    names = [
+        f"{side} · {one.name}" + (f" in {folder.resolve().name}" if facts[0].name == facts[1].name else "")
+        for side, one, folder in zip("AB", facts, (first, second), strict=True)
+    ]
     rules, drawn = _rules(*facts)
     values = {
         "runs": facts, "names": names, "sections": SECTIONS, "made_by": facts[1].made_by, "cards": _cards(*facts),
@@ -61,13 +64,15 @@ def _plain(run: RunFolder) -> dict[str, Any]:
     return recipe | {"stages": stages}
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any], way: str = "") -> list[tuple[str, str, str]]:
+def _differences(one: Mapping[Any, Any], other: Mapping[Any, Any], way: str = "") -> list[tuple[str, str, str]]:
     """The settings in which two recipes differ: key, value in the first, value in the second."""
     found: list[tuple[str, str, str]] = []
     for key in [*one, *(key for key in other if key not in one)]:
         a, b = one.get(key), other.get(key)
         if a == b:
             continue
+        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            a, b = (dict(enumerate(side)) for side in (a, b))
         if isinstance(a, dict) and isinstance(b, dict):
             found += _differences(a, b, f"{way}{key}.")
         else:
@@ -75,7 +80,7 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any], way: str = ""
     return found
 
 
-def _said(side: Mapping[str, Any], key: str) -> str:
+def _said(side: Mapping[Any, Any], key: object) -> str:
     if key not in side or side[key] is None:
         return "–"
     text = str(side[key])
