@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
+from pipeline.limited import PASSED
 from pipeline.recipe import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, SUBSTRINGS_LABEL
 from pipeline.work import Context
 
@@ -49,6 +50,11 @@ class Step:
     def kept(self) -> int:
         """Records that went on: neither dropped nor left out of a trial run's sample."""
         return self.entered - self.lost - self.counts[NOT_SAMPLED]
+
+    @property
+    def judged(self) -> int:
+        """Records that the stage is for: those of its sources."""
+        return self.lost + self.kept - self.counts[PASSED]
 
 
 def funnel(ledger: Ledger) -> list[Step]:
@@ -89,7 +95,7 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
     whole = final and not context.trial.given  # a few records of a trial run say nothing of rates
     for step in funnel(context.ledger):
         band = context.recipe.expect.get(step.stage)
-        judged = step.lost + step.kept
+        judged = step.judged
         if band is None or judged == 0 or (not whole and judged < JUDGE_FROM):
             continue
         if _PHASES.get(step.stage, "clean") != phase:

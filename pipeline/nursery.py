@@ -144,6 +144,7 @@ def _bind(context: Context) -> list[str]:
     import pyarrow as pa
 
     from pipeline.guard_child import PAGE
+    from pipeline.limited import taken_apart
     from pipeline.resources import digest, load
     from stages.registry import STAGES, make
     from stages.schema import READ
@@ -155,7 +156,7 @@ def _bind(context: Context) -> list[str]:
         ((name, settings),) = item.items()
         if name not in STAGES:
             continue
-        stage = make(STAGES[name], settings or {})
+        stage = make(STAGES[name], taken_apart(STAGES[name], settings)[0])
         try:
             files = load(stage.files(), context.folder)
             processor = stage.bind(files)

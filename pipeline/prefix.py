@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, nearest
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Tokenizer
 
 HOST = "host"
 """The one name that is no column: the host of the URL."""

@@ -11,11 +11,13 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline import limited
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FIELDS, FORMATS, FormatName, by_ending, missing
 from pipeline.settings import apply_change, explain, listed, load_yaml
@@ -23,6 +25,7 @@ from pipeline.storage.address import is_remote, local_path, option_problems
 from stages.base import Stage
 from stages.registry import STAGES, find, make
 
+TOKEN_ROLES = ("eot", "bos", "pad", "unk")
 BOUNDARY_ROLES = {"eot-last": "eot", "bos-first": "bos"}
 """The special token that each boundary policy needs."""
 READ_LABEL = "read"
@@ -226,16 +229,23 @@ class Dedup(Model):
 
 
 class TokenizerTrain(Model):
-    """A SentencePiece model trained on a sample of the surviving documents."""
+    """A tokenizer trained on a sample of the surviving documents."""
 
-    type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece model type")
+    type: Literal["unigram", "bpe", "byte_bpe"] = Field(
+        "unigram",
+        description="unigram and bpe: SentencePiece models; byte_bpe: a tokenizer.json, which tiktoken runs several "
+        "times as fast",
+    )
     vocabulary: int = Field(32_000, ge=300, le=1_000_000, description="number of pieces")
     sample_bytes: int = Field(100_000_000, ge=1_000, description="UTF-8 bytes of text to train on, at most")
     weights: dict[str, Annotated[float, Field(strict=False, ge=0)]] = Field(
         {}, description="share of the sample by source; empty: as the documents come"
     )
     character_coverage: float = Field(
-        0.9995, ge=0.98, le=1, description="share of characters that get pieces of their own, 0.98 to 1"
+        0.9995,
+        ge=0.98,
+        le=1,
+        description="share of characters that get pieces of their own, 0.98 to 1; not for byte_bpe",
     )
 
 
@@ -250,11 +260,30 @@ class Prefix(Model):
 
 
 class Tokenizer(Model):
-    """A tokenizer: trained on this corpus, or a SentencePiece model by file."""
+    """A tokenizer: trained on this corpus, or by file, told by what the file holds."""
 
     train: TokenizerTrain | None = Field(None, description="train one on this corpus")
-    file: str | None = Field(None, description="a SentencePiece .model file")
+    file: str | None = Field(
+        None, description="a SentencePiece .model, a tokenizer.json of Hugging Face, or a rank file of tiktoken"
+    )
+    pattern: str | None = Field(
+        None,
+        description="how a tiktoken file's text is cut into words: gpt2, r50k, p50k, cl100k, o200k, or a regular "
+        "expression",
+    )
+    special: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]] = Field(
+        {}, description="special tokens of a tiktoken file with their ids; empty: those of the pattern's encoding"
+    )
+    eot: str | None = Field(None, description="the file's special token at the end of a text; none: by usual names")
+    bos: str | None = Field(None, description="its special token at the beginning of a text")
+    pad: str | None = Field(None, description="its special token that fills up")
+    unk: str | None = Field(None, description="its token for what has no token")
     prefix: Prefix | None = Field(None, description="metadata before each text; left out: none")
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The special tokens that the user named, by role."""
+        return {role: name for role in TOKEN_ROLES if (name := getattr(self, role)) is not None}
 
     @property
     def prefix_columns(self) -> list[str]:
@@ -265,6 +294,9 @@ class Tokenizer(Model):
     def _one_of_two(self) -> Tokenizer:
         if (self.train is None) == (self.file is None):
             raise ValueError("give either `train` or `file`")
+        given = [name for name in ("pattern", "special", *TOKEN_ROLES) if getattr(self, name)]
+        if given and self.file is None:
+            raise ValueError(f"`{given[0]}` is about a `file`; one that is trained has its own special tokens")
         return self
 
 
@@ -302,6 +334,15 @@ class Mixture(Model):
     max_epochs: Epochs | dict[str, Epochs] = Field(
         4.0, description="most copies of a document, fractions allowed; or by group, '*' for those not named (4)"
     )
+
+    @field_validator("max_epochs", mode="before")
+    @classmethod
+    def _number_or_groups(cls, value: Any) -> Any:
+        """Said in one sentence, and not in one for each of the two."""
+        for limit in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+                raise ValueError("give a number above 0, or one for each group, as in {web: 2, books: 8}")
+        return value
 
     @field_validator("by")
     @classmethod
@@ -413,15 +454,21 @@ class Recipe(Model):
 
     def chain(self) -> list[tuple[str, Stage]]:
         """The stages with their labels: the name, numbered from the second use on (`emoji`, `emoji-2`)."""
-        made: list[tuple[str, Stage]] = []
+        return [(label, make(kind, settings)) for label, kind, settings, _ in self._labelled()]
+
+    def sources_of(self) -> dict[str, list[str]]:
+        """The sources of the stages that are not for all of them, by label."""
+        return {label: list(sources) for label, _, _, sources in self._labelled() if sources is not None}
+
+    def _labelled(self) -> Iterator[tuple[str, type[Stage], dict[str, Any], Any]]:
+        """Each stage's label, class, own settings and `sources`."""
         seen: dict[str, int] = {}
         for item in self.stages:
             ((name, settings),) = item.items()
             kind = find(name)
             seen[kind.name] = seen.get(kind.name, 0) + 1
             label = kind.name if seen[kind.name] == 1 else f"{kind.name}-{seen[kind.name]}"
-            made.append((label, make(kind, settings or {})))
-        return made
+            yield label, kind, *limited.taken_apart(kind, settings)
 
     def labels(self) -> list[str]:
         """What may stand under `expect`."""
@@ -472,7 +519,9 @@ def _stage_problems(recipe: Recipe, folder: Path, *, bind: bool) -> list[str]:
             problems.append(f"stages[{number}]: {error}")
             continue
         bound = bind or name not in STAGES
-        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, settings or {}, folder, bind=bound)]
+        own, sources = limited.taken_apart(kind, settings)
+        problems += [f"stages.{name}.{problem}" for problem in limited.problems(sources, recipe.sources)]
+        problems += [f"stages.{problem}" for problem in stage_problems(kind, name, own, folder, bind=bound)]
     return problems
 
 
@@ -510,11 +559,12 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     problems = option_problems(recipe.storage)
     sources = recipe.sources
     chain = recipe.chain()
-    raw = [item.source for item in recipe.inputs if item.formats & {"warc", "arc"}]
-    if raw and not any(stage.name == "extract" for _, stage in chain):
-        problems.append(
-            f"stages: inputs of '{raw[0]}' are warc, but no stage turns HTML into text; add `- extract: {{}}`"
-        )
+    only = recipe.sources_of()
+    extracts = [only.get(label, sources) for label, stage in chain if stage.name == "extract"]
+    for source in dict.fromkeys(item.source for item in recipe.inputs if item.formats & {"warc", "arc"}):
+        if not any(source in found for found in extracts):
+            what = f"add `{source}` to the sources of extract" if extracts else "add `- extract: {}`"
+            problems.append(f"stages: inputs of '{source}' are warc, but no stage turns their HTML into text; {what}")
     for number, item in enumerate(recipe.inputs):
         problems += [f"inputs[{number}].{problem}" for problem in _format_problems(item)]
     if recipe.shards and not recipe.tokenizer:
@@ -522,23 +572,11 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     if recipe.mixture and not recipe.shards:
         problems.append("mixture: needs a `shards` section")
     train = recipe.tokenizer.train if recipe.tokenizer else None
-    by_source = {
-        "mixture.shares": recipe.mixture.shares if recipe.mixture else {},
-        "tokenizer.train.weights": train.weights if train else {},
-    }
-    for section, names in by_source.items():
-        for name in names:
-            if name not in sources:
-                problems.append(f"{section}.{name}: no input has this source.{nearest(name, sources)}")
-    if recipe.mixture and recipe.mixture.shares:
-        total = sum(recipe.mixture.shares.values())
-        if abs(total - 1) > 1e-6:
-            problems.append(f"mixture.shares: they add up to {total:g}, not to 1")
-        problems += [
-            f"mixture.shares: the source '{name}' is not named; give it 0 to leave it out"
-            for name in sources
-            if name not in recipe.mixture.shares
-        ]
+    for name in train.weights if train else {}:
+        if name not in sources:
+            problems.append(f"tokenizer.train.weights.{name}: no input has this source.{nearest(name, sources)}")
+    if recipe.mixture:
+        problems += _mixture_problems(recipe.mixture, sources)
     dedup = recipe.dedup
     if dedup and dedup.index is not None and is_remote(dedup.index):
         problems.append(f"dedup.index: {dedup.index}: an index is a folder of this machine, whose files are mapped")
@@ -552,6 +590,52 @@ def _cross_problems(recipe: Recipe) -> list[str]:
         if name not in labels:
             problems.append(f"expect.{name}: the recipe has no such stage.{nearest(name, labels)}")
     return problems
+
+
+def _mixture_problems(mixture: Mixture, sources: list[str]) -> list[str]:
+    """What can be told of groups before the documents are there: sources and buckets are known, hosts are not."""
+    problems = [
+        f"mixture.buckets.{name}: mixture.by does not name this column.{nearest(name, mixture.by)}"
+        for name in mixture.buckets
+        if name not in mixture.by
+    ]
+    known = [_known_groups(name, mixture, sources) for name in mixture.by]
+    limits = mixture.max_epochs if isinstance(mixture.max_epochs, dict) else {}
+    for section, names in (("shares", mixture.shares), ("max_epochs", limits)):
+        for name in names:
+            values = name.split("/") if len(known) > 1 else [name]
+            if name == "*" or len(values) != len(known):
+                continue
+            for value, groups, column in zip(values, known, mixture.by, strict=True):
+                if groups and value not in groups:
+                    what = "no input has this source" if column == "source" else f"{column} has no bucket '{value}'"
+                    problems.append(f"mixture.{section}.{name}: {what}.{nearest(value, groups)}")
+    if mixture.shares:
+        total = sum(mixture.shares.values())
+        if abs(total - 1) > 1e-6:
+            problems.append(f"mixture.shares: they add up to {total:g}, not to 1")
+        if mixture.by == ["source"] and "*" not in mixture.shares:
+            problems += [
+                f"mixture.shares: the source '{name}' is not named; give it 0 to leave it out"
+                for name in sources
+                if name not in mixture.shares
+            ]
+    if mixture.temperature != 1 and mixture.shares and not mixture.shares.get("*"):
+        problems.append(
+            "mixture.temperature: is for groups without a share of their own; give '*' a share, or none any"
+        )
+    return problems
+
+
+def _known_groups(column: str, mixture: Mixture, sources: list[str]) -> list[str]:
+    """The groups that a column makes, as far as the recipe alone says."""
+    if column == "source":
+        return sources
+    if column in mixture.buckets:
+        from pipeline.grouping import NONE, bucket_names  # brings the tokenizers
+
+        return [*bucket_names(mixture.buckets[column]), NONE]
+    return []
 
 
 def _format_problems(item: Input) -> list[str]:
@@ -590,14 +674,17 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
 
 def _tokenizer_file(recipe: Recipe, file: str) -> str:
     """The user's model, opened once so that a broken one stops before any work."""
-    from pipeline.tokenizer import Tokenizer
+    from pipeline.tokenizers import Options, open_file
 
     if not Path(file).is_file():
         raise RecipeError(f"tokenizer.file: there is no file {file}")
+    settings = recipe.tokenizer
+    assert settings is not None
     try:
-        special = Tokenizer.from_file(file).special
+        special = open_file(file, Options(settings.pattern, settings.special, settings.roles)).special
     except UserError as error:
-        raise RecipeError(f"tokenizer.file: {error}") from error
+        known = str(error).startswith("tokenizer.")
+        raise RecipeError(str(error) if known else f"tokenizer.file: {error}") from error
     if recipe.shards and BOUNDARY_ROLES[recipe.shards.boundary] not in special:
         role = BOUNDARY_ROLES[recipe.shards.boundary]
         raise RecipeError(f"shards.boundary: {recipe.shards.boundary} needs a tokenizer with {role}; {file} has none")

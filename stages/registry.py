@@ -35,6 +35,7 @@ from stages.quality.repetition import GopherRepetition
 from stages.repeated_text import RepeatedText
 from stages.secrets import Secrets
 from stages.spelling import Spelling
+from stages.takedown import Takedown
 from stages.toxicity import Toxicity
 from stages.toxicity_model import ToxicityModel
 from stages.url import Url
@@ -42,9 +43,9 @@ from stages.url import Url
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
-        Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs, FineWebQuality,
-        RefinedWebLines, RepeatedText, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity, Bias,
-        Decontaminate, Spelling,
+        Takedown, Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs,
+        FineWebQuality, RefinedWebLines, RepeatedText, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity,
+        Bias, Decontaminate, Spelling,
     )
 }  # fmt: skip
 """Every stage of corpusmill, in the order in which a recipe usually has them."""

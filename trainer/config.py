@@ -14,6 +14,7 @@ from pipeline.settings import apply_change, explain, listed, load_yaml
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 DocumentId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
@@ -32,6 +33,15 @@ class DataConfig(Section):
     """Split to train on."""
     validation: str | None = "validation"
     """Split to evaluate on; null: no evaluation."""
+    weights: dict[str, Weight] | None = None
+    """Shares of tokens by group, for a corpus in layout `by_source`; any scale, and 0 leaves a group out. null: the
+    shares of its `mixture.json`. Other weights before a resume act from there on: each group is read on where it stood.
+    """
+    max_epochs: Annotated[float, Field(gt=0)] | None = None
+    """How often any group may be read; null: as `mixture.json` has it for each, without limit in layout `mixed`."""
+    prefix_loss: bool = True
+    """Whether the model learns to predict the metadata before a text (`tokenizer.prefix` in the recipe); false: it
+    reads it as context alone."""
     leave_out: tuple[DocumentId, ...] = ()
     """Ids (32 hex digits) of documents to leave out. Their places stay empty, so no other sample moves.
     Documents added before a resume are left out from there on; what was left out once stays out."""

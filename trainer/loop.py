@@ -22,6 +22,7 @@ from trainer import checkpoint, unigram
 from trainer.config import TrainConfig
 from trainer.data import IGNORED, Batch, Loader, Source, Splits
 from trainer.metrics import MetricsLog
+from trainer.mixture import caps, check_epochs
 from trainer.model import Decoder
 from trainer.optim import make_optimizer, rate
 from trainer.order import Order
@@ -62,7 +63,8 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
     )
 
     with checkpoint.locked(config.checkpoint.folder):
-        at = go_on(config, corpus, model, optimizer, say) or start(config)
+        at = go_on(config, corpus, splits.weights, model, optimizer, say) or start(config, splits.weights)
+        check_epochs(order, at.history, config.steps, caps(config.data, corpus, source.plan))
         attempt, _ = at.history.data_step(at.step + 1)
         with (
             closing(MetricsLog(config.log_file, attempt, at.step)) as log,
@@ -185,8 +187,7 @@ def conclude(model: nn.Module, splits: Splits, config: TrainConfig, amp: Abstrac
     trained = unigram.counts(splits.train.corpus, config.data.split)
     if splits.held_out is None:
         return Result(unigram.entropy(trained), None, None)
-    assert config.data.validation is not None
-    held_out = unigram.counts(splits.held_out.corpus, config.data.validation, predicted_only=True)
+    held_out = unigram.targets(splits.held_out)
     measured = validate(model, splits.held_out, config, amp)
     return Result(unigram.entropy(trained), measured, unigram.cross_entropy(trained, held_out))
 

@@ -8,8 +8,6 @@ else, so a run resumes at any step, and a loader may look ahead as far as it wan
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -18,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainer.packing import Plan
+from trainer.blend import Blend, by_tokens, parts
+from trainer.packing import Group, Plan
+from trainer.permute import permuted, round_keys
 
 VERSION = 1
 """Raised whenever the same plan, seed and history give another order."""
-
-ROUNDS = 8
 
 
 class _Event(BaseModel):
@@ -56,6 +54,13 @@ class LeaveOut(_Event):
     documents: tuple[str, ...]
 
 
+class Weights(_Event):
+    """Other shares of tokens, by group. Each group is read on from where it stands."""
+
+    what: Literal["weights"] = "weights"
+    weights: dict[str, Annotated[float, Field(ge=0)]]
+
+
 class Jump(_Event):
     """A new attempt: `step`, and those after it, read `data_step` and those after it."""
 
@@ -63,7 +68,9 @@ class Jump(_Event):
     step: Annotated[int, Field(ge=1)]
 
 
-Event = Annotated[Start | GlobalBatch | LeaveOut | Jump, Field(discriminator="what")]
+Ints = npt.NDArray[np.int64]
+
+Event = Annotated[Start | GlobalBatch | LeaveOut | Weights | Jump, Field(discriminator="what")]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Moment:
     """Sequences of this batch."""
     left_out: frozenset[str]
     """Ids (hex) of the documents left out of it."""
+    weights: dict[str, float] | None = None
+    """Shares of tokens by group; None where no event gave any."""
 
 
 class History(BaseModel):
@@ -107,7 +116,7 @@ class History(BaseModel):
         assert isinstance(self.events[0], Start)
         return self.events[0]
 
-    def then(self, event: Start | GlobalBatch | LeaveOut | Jump) -> History:
+    def then(self, event: Start | GlobalBatch | LeaveOut | Weights | Jump) -> History:
         """This history with an event behind it. Raises ValueError where it does not follow."""
         return History(events=(*self.events, event))
 
@@ -117,6 +126,7 @@ class History(BaseModel):
             raise ValueError(f"data steps are counted from 1, not {data_step}")
         cursor, since, batch = 0, 1, self.start.global_batch
         left_out: set[str] = set()
+        weights = None
         for event in self.events:
             if event.data_step > data_step:
                 break
@@ -124,7 +134,17 @@ class History(BaseModel):
                 cursor, since, batch = cursor + (event.data_step - since) * batch, event.data_step, event.global_batch
             elif isinstance(event, LeaveOut):
                 left_out.update(event.documents)
-        return Moment(cursor + (data_step - since) * batch, batch, frozenset(left_out))
+            elif isinstance(event, Weights):
+                weights = event.weights
+        return Moment(cursor + (data_step - since) * batch, batch, frozenset(left_out), weights)
+
+    def weighings(self) -> tuple[tuple[int, tuple[tuple[str, float], ...]], ...]:
+        """Each change of weights: the number of the first sequence that it acts on, and the weights by group."""
+        return tuple(
+            (self.at(event.data_step).cursor, tuple(event.weights.items()))
+            for event in self.events
+            if isinstance(event, Weights)
+        )
 
     def data_step(self, step: int) -> tuple[int, int]:
         """(attempt, data step) of a training step. Attempts are counted from 0."""
@@ -161,71 +181,107 @@ class History(BaseModel):
 
 
 @dataclass(frozen=True)
+class _Stretch:
+    """What lies between two changes of weights."""
+
+    first: int
+    """Number of its first sequence, from the beginning of the run."""
+    read: tuple[int, ...]
+    """(groups,): how many sequences of each group were read before it."""
+    blend: Blend
+
+
+@dataclass(frozen=True)
 class Order:
-    """The order in which the sequences of a plan are read, epoch after epoch, each in a permutation of its own."""
+    """The order in which the sequences of a plan are read.
+
+    Each group is read epoch after epoch, every epoch in a permutation of its own; the weights say which group is next,
+    and nothing else. A corpus in layout `mixed` is one group.
+    """
 
     plan: Plan
     seed: int
 
-    def batch(self, history: History, data_step: int) -> npt.NDArray[np.int64]:
+    def batch(self, history: History, data_step: int) -> Ints:
         """(global batch,): the sequences of batch `data_step`. A batch may lie across two epochs."""
         moment = history.at(data_step)
-        return self.read(np.arange(moment.cursor, moment.cursor + moment.global_batch))
+        return self.read(history, np.arange(moment.cursor, moment.cursor + moment.global_batch))
 
-    def read(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The sequences at positions counted from the beginning of the run; same shape."""
-        epochs, inside = np.divmod(positions, self.plan.sequences)
+    def read(self, history: History, positions: Ints) -> Ints:
+        """The sequences at positions (B,), counted from the beginning of the run; same shape."""
+        stretches = self._stretches(history)
+        number = np.searchsorted([stretch.first for stretch in stretches], positions, side="right") - 1
+        sequences = np.empty_like(positions)
+        for stretch in np.unique(number).tolist():
+            here = np.flatnonzero(number == stretch)
+            group, inside = stretches[stretch].blend.split(positions[here] - stretches[stretch].first)
+            for one in np.unique(group).tolist():
+                own = group == one
+                sequences[here[own]] = self._of_group(one, inside[own] + stretches[stretch].read[one])
+        return sequences
+
+    def positions(self, history: History, sequences: Ints, before: int) -> Ints:
+        """Where these sequences are read, before position `before`, counted from the beginning of the run; sorted."""
+        stretches, counts = self._stretches(history), self.counts(history, before)
+        found = []
+        for group, facts in enumerate(self.plan.groups):
+            own = sequences[(sequences >= facts.first) & (sequences < facts.first + facts.sequences)] - facts.first
+            if not len(own):
+                continue
+            for epoch in range(-(-int(counts[group]) // facts.sequences)):
+                inside = permuted(own, facts.sequences, self._keys(group, epoch)[::-1], inverse=True)
+                numbers = epoch * facts.sequences + inside
+                found += [self._position(stretches, group, n) for n in numbers[numbers < counts[group]].tolist()]
+        return np.array(sorted(found), np.int64)
+
+    def counts(self, history: History, position: int) -> Ints:
+        """(groups,): how many sequences of each group are read before a position."""
+        stretch = [s for s in self._stretches(history) if s.first <= position][-1]
+        return np.array(stretch.read) + stretch.blend.counts(position - stretch.first)
+
+    def position(self, history: History, group: int, number: int) -> int:
+        """Where the `number`-th sequence that is read of a group is read, both from 0."""
+        return self._position(self._stretches(history), group, number)
+
+    def _position(self, stretches: tuple[_Stretch, ...], group: int, number: int) -> int:
+        # the last stretch that begins with no more of the group behind it reads it: one without the group has as many
+        stretch = [s for s in stretches if s.read[group] <= number][-1]
+        if not stretch.blend.parts[group]:
+            raise ValueError(f"{number} sequences of group {group} are never read")
+        return stretch.first + int(stretch.blend.samples(group, np.array([number - stretch.read[group]]))[0])
+
+    def _of_group(self, group: int, numbers: Ints) -> Ints:
+        """The sequences that a group gives, by how many it gave before (B,); same shape."""
+        facts = self.plan.groups[group]
+        epochs, inside = np.divmod(numbers, facts.sequences)
         sequences = np.empty_like(inside)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            sequences[here] = permuted(inside[here], self.plan.sequences, self._keys(epoch))
-        return sequences
+            sequences[here] = permuted(inside[here], facts.sequences, self._keys(group, epoch))
+        return sequences + facts.first
 
-    def positions(self, sequences: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int64]:
-        """Where an epoch reads these sequences, counted from the beginning of the run; same shape."""
-        inside = permuted(sequences, self.plan.sequences, self._keys(epoch)[::-1], inverse=True)
-        return epoch * self.plan.sequences + inside
+    def _keys(self, group: int, epoch: int) -> tuple[int, ...]:
+        return round_keys(f"order/{VERSION}/{self.seed}/{epoch}/{self.plan.groups[group].fingerprint}")
 
-    def _keys(self, epoch: int) -> tuple[int, ...]:
-        return _round_keys(f"order/{VERSION}/{self.seed}/{epoch}/{self.plan.fingerprint}")
+    def _stretches(self, history: History) -> tuple[_Stretch, ...]:
+        return _stretches(self.plan.groups, self.seed, history.weighings())
 
 
-@lru_cache(maxsize=64)
-def _round_keys(facts: str) -> tuple[int, ...]:
-    digest = hashlib.blake2b(facts.encode(), digest_size=8 * ROUNDS).digest()
-    return tuple(int.from_bytes(digest[8 * r : 8 * r + 8], "little") for r in range(ROUNDS))
-
-
-def permuted(
-    numbers: npt.NDArray[np.int64], size: int, keys: Sequence[int], inverse: bool = False
-) -> npt.NDArray[np.int64]:
-    """A keyed permutation of 0 .. size - 1 at `numbers`, in constant memory; same shape.
-
-    A balanced Feistel network over the least even number of bits that holds `size`, walked until the result is below
-    `size` (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains", sections 4 and 5). It rests on integers
-    alone: numpy's own permutations may differ between its versions. `inverse` takes the keys in reverse.
-    """
-    half = max(1, -(-(size - 1).bit_length() // 2))
-    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
-    result = np.array(numbers, np.uint64)
-    walking = np.arange(result.size)
-    flat = result.reshape(-1)
-    while walking.size:
-        left, right = flat[walking] >> bits, flat[walking] & mask
-        if inverse:
-            left, right = right, left
-        for key in keys:
-            left, right = right, left ^ (_mix(right, key) & mask)
-        if inverse:
-            left, right = right, left
-        flat[walking] = left << bits | right
-        walking = walking[flat[walking] >= size]
-    return result.astype(np.int64)
-
-
-def _mix(values: npt.NDArray[np.uint64], key: int) -> npt.NDArray[np.uint64]:
-    """splitmix64's finaliser (Steele et al. 2014) over value and key."""
-    mixed = values + np.uint64(key)
-    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ mixed >> np.uint64(31)
+@lru_cache(maxsize=16)
+def _stretches(
+    groups: tuple[Group, ...], seed: int, weighings: tuple[tuple[int, tuple[tuple[str, float], ...]], ...]
+) -> tuple[_Stretch, ...]:
+    """The stretches of a history. Before the first weights, groups are read as large as they are."""
+    key = f"blend/{VERSION}/{seed}"
+    found = [_Stretch(0, (0,) * len(groups), Blend(parts([group.sequences for group in groups]), f"{key}/0"))]
+    for number, (first, weights) in enumerate(weighings, 1):
+        before = found[-1]
+        read = np.array(before.read) + before.blend.counts(first - before.first)
+        shares = dict(weights)
+        blend = Blend(
+            parts(by_tokens([(shares[g.name or ""], g.sequences, g.tokens) for g in groups])), f"{key}/{number}"
+        )
+        if first == before.first:
+            found.pop()
+        found.append(_Stretch(first, tuple(read.tolist()), blend))
+    return tuple(found)

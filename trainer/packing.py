@@ -12,8 +12,10 @@ import contextlib
 import hashlib
 import os
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,19 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Group:
+    """The sequences that are weighed together: a group of the mixture, or all where the mixture is in the files."""
+
+    name: str | None
+    """None in layout `mixed`."""
+    first: int
+    """Its first sequence; they stand together."""
+    sequences: int
+    tokens: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All sequences of a split, numbered through its shards in their order."""
 
@@ -75,7 +90,18 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of all that the plan depends on: token files, sequence length, version."""
-        return hashlib.sha256("".join(window.fingerprint for window in self.windows).encode()).hexdigest()
+        return _joined(self.windows)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups, in the order of their shards."""
+        found = []
+        for name, members in groupby(range(len(self.windows)), key=lambda w: self.windows[w].shard.group):
+            own = list(members)
+            first, behind = int(self.first[own[0]]), int(self.first[own[-1] + 1])
+            tokens = sum(self.windows[w].shard.tokens for w in own)
+            found.append(Group(name, first, behind - first, tokens, _joined(self.windows[w] for w in own)))
+        return tuple(found)
 
     @property
     def padding(self) -> float:
@@ -92,6 +118,10 @@ class Plan:
         """(window, sequence inside it) of a sequence."""
         window = int(np.searchsorted(self.first, sequence, side="right")) - 1
         return window, sequence - int(self.first[window])
+
+
+def _joined(windows: Iterable[Window]) -> str:
+    return hashlib.sha256("".join(window.fingerprint for window in windows).encode()).hexdigest()
 
 
 def pack(lengths: npt.NDArray[np.integer[Any]], sequence_length: int) -> Pieces:

@@ -13,10 +13,12 @@ from pipeline.errors import UserError
 from pipeline.shards import Corpus
 from trainer import checkpoint
 from trainer.checkpoint import CorpusFacts, Meta
-from trainer.config import TrainConfig
-from trainer.order import GlobalBatch, History, Jump, LeaveOut, Start
+from trainer.config import DataConfig, TrainConfig
+from trainer.order import GlobalBatch, History, Jump, LeaveOut, Start, Weights
 
-FREE = ("data", "global_batch", "checkpoint", "log", "evaluation", "require_below_unigram")
+FREE: dict[str, Any] = dict.fromkeys(
+    ("global_batch", "checkpoint", "log", "evaluation", "require_below_unigram"), True
+) | {"data": set(DataConfig.model_fields) - {"prefix_loss"}}
 """Settings that may change at a resume without a word: they do not move the weights, or they become an event."""
 
 
@@ -58,16 +60,21 @@ class Standing:
         checkpoint.save(config.checkpoint.folder, meta, state, config.checkpoint.keep)
 
 
-def start(config: TrainConfig) -> Standing:
+def start(config: TrainConfig, weights: dict[str, float] | None = None) -> Standing:
     """The beginning of a run."""
     first = Start(
         data_step=1, global_batch=config.global_batch, sequence_length=config.sequence_length, seed=config.seed
     )
-    return Standing(with_wishes(History(events=(first,)), 1, config))
+    return Standing(with_wishes(History(events=(first,)), 1, config, weights))
 
 
 def go_on(
-    config: TrainConfig, corpus: Corpus, model: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+    config: TrainConfig,
+    corpus: Corpus,
+    weights: dict[str, float] | None,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    say: Callable[[str], None],
 ) -> Standing | None:
     """Loads the newest whole checkpoint into model and optimiser; None where there is none.
 
@@ -94,12 +101,20 @@ def go_on(
         changed.append(f"torch {meta.torch} -> {torch.__version__}")
     if changed:
         say(f"not equal to the bit to a run that never stopped, because of: {', '.join(changed)}")
-    history = with_wishes(meta.history, meta.history.data_step(meta.step + 1)[1], config)
+    history = with_wishes(meta.history, meta.history.data_step(meta.step + 1)[1], config, weights)
+    if weights != meta.history.at(max(1, meta.data_step)).weights and weights is not None:
+        shares = ", ".join(f"{name} {share:.4g}" for name, share in weights.items())
+        say(f"other weights from step {meta.step + 1} on: {shares}")
     return Standing(history, meta.step, meta.attempt, meta.data_step, meta.tokens)
 
 
-def with_wishes(history: History, upcoming: int, config: TrainConfig) -> History:
-    """The history with an event for each thing that the configuration wants otherwise from data step `upcoming` on."""
+def with_wishes(
+    history: History, upcoming: int, config: TrainConfig, weights: dict[str, float] | None = None
+) -> History:
+    """The history with an event for each thing that the configuration wants otherwise from data step `upcoming` on.
+
+    `weights` are those of `trainer.mixture.weights_of`.
+    """
     if config.data.skip_to is not None and upcoming < config.data.skip_to:
         step = history.step(upcoming)
         assert step is not None
@@ -111,12 +126,14 @@ def with_wishes(history: History, upcoming: int, config: TrainConfig) -> History
     added = sorted(set(config.data.leave_out) - moment.left_out)
     if added:
         history = history.then(LeaveOut(data_step=upcoming, documents=tuple(added)))
+    if weights != moment.weights and weights is not None:
+        history = history.then(Weights(data_step=upcoming, weights=weights))
     return history
 
 
 def changes(before: TrainConfig, after: TrainConfig) -> list[str]:
     """Settings that differ and that move the weights, such as `steps 20 -> 30`."""
-    old, new = flat(before.model_dump(exclude=set(FREE))), flat(after.model_dump(exclude=set(FREE)))
+    old, new = flat(before.model_dump(exclude=FREE)), flat(after.model_dump(exclude=FREE))
     return [f"{key} {old[key]} -> {new[key]}" for key in new if old[key] != new[key]]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import RecipeError, UserError
 from pipeline.shards import Corpus
 from trainer.config import TrainConfig, load_config
 from trainer.data import Source, Splits
+from trainer.mixture import weights_of
 from trainer.packing import plan
 
 
@@ -58,11 +60,6 @@ def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[
 def checked(config: TrainConfig) -> Splits:
     """The splits that the configuration names. Raises UserError where it and its corpus cannot work together."""
     corpus = Corpus.open(config.data.corpus)
-    if corpus.meta.get("layout") == "by_source":
-        raise RecipeError(
-            f"{corpus.folder} is laid out by source, which training cannot mix yet; "
-            "set shards.layout: mixed in its recipe and run it again (only its last phase is redone)"
-        )
     vocabulary = config.model.vocabulary
     if vocabulary is not None and vocabulary < corpus.vocabulary:
         raise RecipeError(
@@ -74,13 +71,21 @@ def checked(config: TrainConfig) -> Splits:
             raise RecipeError(
                 f"{key}: split '{split}' of {corpus.folder} is empty; make the corpus larger or name another"
             )
-    source = Source(corpus, plan(corpus, config.data.split, config.sequence_length))
+    source = Source(corpus, plan(corpus, config.data.split, config.sequence_length), config.data.prefix_loss)
     if source.plan.sequences < config.global_batch:
         raise RecipeError(
             f"split '{config.data.split}' of {corpus.folder} packs into {source.plan.sequences} sequences of "
             f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
             "make global_batch or sequence_length smaller, or the corpus larger"
         )
+    weights = weights_of(config.data, corpus, source.plan)
+    if not config.data.prefix_loss:
+        for shard in corpus.shards(config.data.split):
+            if "prefix_tokens" not in corpus.columns(shard):
+                raise RecipeError(
+                    f"data.prefix_loss: {corpus.folder} does not say where its prefixes end (it was made by an older "
+                    "version); run its recipe again, or leave the setting out"
+                )
     unknown = [text for text in config.data.leave_out if not source.numbers(frozenset({text}))]
     if unknown:
         raise RecipeError(
@@ -89,8 +94,8 @@ def checked(config: TrainConfig) -> Splits:
         )
     validation = config.data.validation
     if validation is None:
-        return Splits(source, None)
-    return Splits(source, Source(corpus, plan(corpus, validation, config.sequence_length)))
+        return Splits(source, None, weights)
+    return Splits(source, replace(source, plan=plan(corpus, validation, config.sequence_length)), weights)
 
 
 def main(arguments: Sequence[str]) -> int:

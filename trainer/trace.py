@@ -77,17 +77,14 @@ def steps_of_document(checkpoint_dir: Path | str, corpus: Path | str | Corpus | 
     read = last.cursor + last.global_batch if last else 0
     sequences = np.array(sorted({s for number in numbers for s in _sequences(source, *number)}), np.int64)
     uses: list[Use] = []
-    for epoch in range(-(-read // source.plan.sequences)):
-        for position in order.positions(sequences, epoch).tolist():
-            if position >= read:
-                continue
-            data_step = meta.history.find(position)
-            moment, at = meta.history.at(data_step), meta.history.step(data_step)
-            if at is None:  # jumped over
-                continue
-            placed = source.placed(order.read(np.array([position])), moment.left_out)
-            here = [p for p in placed if (p.window, p.document) in numbers]
-            uses += _uses(source, here, at[1], at[0], data_step, row=position - moment.cursor)
+    for position in order.positions(meta.history, sequences, read).tolist():
+        data_step = meta.history.find(position)
+        moment, at = meta.history.at(data_step), meta.history.step(data_step)
+        if at is None:  # jumped over
+            continue
+        placed = source.placed(order.read(meta.history, np.array([position])), moment.left_out)
+        here = [p for p in placed if (p.window, p.document) in numbers]
+        uses += _uses(source, here, at[1], at[0], data_step, row=position - moment.cursor)
     return sorted(uses, key=lambda use: (use.step, use.row, use.column))
 
 

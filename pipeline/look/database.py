@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 VIEWS = ("documents", "dropped", "duplicates", "measures", "shards", "labels")
 MEMORY = "1GB"
 THREADS = 2
-DUPLICATES = pa.schema(
-    [
-        *(pa.field(name, pa.binary(16)) for name in ("loser", "survivor")),
-        pa.field("reason", pa.string()),
-        pa.field("similarity", pa.float64()),
-        pa.field("cluster_size", pa.int64()),
-        *(pa.field(name, pa.string()) for name in ("loser_source", "survivor_source", "loser_url", "survivor_url")),
-    ]
-)
-"""The columns of a run that found none; as `pipeline.phases.clusters` writes them, which brings the kernels."""
 HOST = "lower(regexp_extract(url, '^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#]*@)?([^/:?#]+)', 1))"
 
 
@@ -188,6 +178,8 @@ def labels_view(folder: Path) -> str:
 def _select(database: Any, shelf: Shelf, name: str, files: Sequence[Path]) -> str:
     """The query behind a view: ids as text; of shards with the names of split and shard in front."""
     if not files:
+        from pipeline.phases.clusters import DUPLICATES  # brings the kernels, which runs that have some do not need
+
         schema = {"dropped": DROPPED, "duplicates": DUPLICATES}.get(name, pa.schema([pa.field("id", pa.string())]))
         return f"SELECT {', '.join(_nothing(column) for column in schema)} WHERE false"
     table = scan(files, *(["filename = true"] if name == "shards" else []))

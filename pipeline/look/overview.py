@@ -62,6 +62,9 @@ def overview(folder: Path) -> dict[str, Any]:
             "not_reversible": sum(row.body["not_reversible"] for row in ledger.rows("tokenise")),
         },
         "mixture": corpus["mixture"] if corpus else None,
+        "mixture_by": corpus["mixture_by"] if corpus else None,
+        "layout": corpus["layout"] if corpus else None,
+        "held_out": corpus["held_out"] if corpus else {},
         "splits": {
             name: {"documents": split["documents"], "tokens": split["tokens"], "shards": len(split["shards"])}
             for name, split in corpus["splits"].items()

@@ -17,6 +17,10 @@ from pipeline.look.tables import bar, percent
 from pipeline.look.tables import table as ruled
 from pipeline.show import size_text
 
+MOST_GROUPS = 20
+"""Groups of the mixture that are shown, those with the most tokens; the others in one line."""
+_SUMMED = ("tokens", "tokens_asked", "tokens_reached")
+
 
 def print_funnel(facts: dict[str, Any], console: Console) -> None:
     """The funnel: what each stage let in, kept and dropped, and why."""
@@ -168,18 +172,42 @@ def _print_trial(facts: dict[str, Any], console: Console) -> None:
 
 def print_mixture(facts: dict[str, Any], console: Console) -> None:
     """Mixture asked and reached, and the splits."""
-    table = _table("Mixture of the training split", "source", "tokens once", "asked", "reached", "share", "epochs")
-    total = sum(one["tokens_reached"] for one in facts["mixture"].values()) or 1
-    for name, one in facts["mixture"].items():
-        table.add_row(
-            name, f"{one['tokens']:,}", f"{one['tokens_asked']:,}", f"{one['tokens_reached']:,}",
-            f"{one['tokens_reached'] / total:.2%}", f"{one['epochs']:.3f}",
-        )  # fmt: skip
+    groups = facts["mixture"]
+    by = " / ".join(facts["mixture_by"])
+    asked = sum(one["tokens_asked"] for one in groups.values()) or 1
+    reached = sum(one["tokens_reached"] for one in groups.values()) or 1
+    if facts["layout"] == "mixed":
+        title = "Mixture of the training split"
+        table = _table(title, by, "tokens once", "asked", "reached", "share asked", "reached", "epochs")
+    else:
+        title = "Groups of the training split, each document once; the loader weighs them by mixture.json"
+        table = _table(title, by, "tokens once", "asked", "share asked", "epochs asked")
+    shown = sorted(groups, key=lambda name: (-groups[name]["tokens_asked"], name))[:MOST_GROUPS]
+    rest = {name: one for name, one in groups.items() if name not in set(shown)}
+    rows = [(name, groups[name]) for name in groups if name not in rest]
+    if rest:
+        rows.append((f"{len(rest):,} more", {key: sum(one[key] for one in rest.values()) for key in _SUMMED}))
+    for name, one in rows:
+        once, wanted, got = one["tokens"], one["tokens_asked"], one["tokens_reached"]
+        if facts["layout"] == "mixed":
+            table.add_row(
+                name, f"{once:,}", f"{wanted:,}", f"{got:,}", f"{wanted / asked:.2%}", f"{got / reached:.2%}",
+                f"{got / max(1, once):.3f}",
+            )  # fmt: skip
+        else:
+            table.add_row(name, f"{once:,}", f"{wanted:,}", f"{wanted / asked:.2%}", f"{wanted / max(1, once):.3f}")
     console.print(table)
     table = _table("Splits", "split", "documents", "tokens", "shards")
     for name, one in facts["splits"].items():
         table.add_row(name, f"{one['documents']:,}", f"{one['tokens']:,}", f"{one['shards']:,}")
     console.print(table)
+    for name, one in facts["held_out"].items():
+        if left := one["left_out"]["domains"]:
+            named = ", ".join(f"{each['domain']} {each['tokens']:,}" for each in one["left_out"]["largest"][:5])
+            console.print(
+                f"left out of {name}: {left:,} domains above a quarter of it, {one['left_out']['tokens']:,} tokens "
+                f"({named}{', …' if left > 5 else ''})", highlight=False,
+            )  # fmt: skip
 
 
 def print_summary(out: Path, done: dict[str, int], console: Console) -> None:

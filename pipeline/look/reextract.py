@@ -17,12 +17,12 @@ from pipeline import edits
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Row
 from pipeline.look.runfolder import RunFolder, origin_text
-from pipeline.phases import clean, tokenise, tokenizer
+from pipeline.phases import clean, tokenise
 from pipeline.prefix import encode
 from pipeline.readers.base import Read, batches
 from pipeline.readers.cut import cut
 from pipeline.storage.address import is_remote, use
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Tokenizer, opened
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,14 @@ def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
 def model_of(run: RunFolder) -> Tokenizer:
     """The run's tokenizer. Raises UserError where it is not there."""
     rows = run.of("tokenizer")
-    path = run.folder / tokenizer.MODEL
     if not rows:
         raise UserError(f"{run.folder} has no tokenizer: its recipe asks for none, or the run is not complete")
-    if not path.exists():
-        raise UserError(f"{path} is gone; without it tokens are numbers only")
-    return tokenizer.opened(path, rows[0].body["digest"])
+    return opened(run.folder, rows[0].body)
 
 
 def record_of(run: RunFolder, document: Mapping[str, Any], *, remote: bool = True) -> tuple[Row, str, Read]:
-    """The unit that read a record, the file as it lies now, and the record; what lies in a store only with `remote`.
+    """The unit that read a record (a document or a dropped row), the file as it lies now, and the record; what lies in
+    a store only with `remote`.
 
     Raises UserError where the crawl file is gone, DamageError where it holds another record there.
     """
@@ -131,7 +129,8 @@ def _exists(path: str) -> bool:
 
 def _tokenise_differences(run: RunFolder) -> list[str]:
     rows = run.of("tokenise")
-    return _package_differences(rows[0].body["packages"], tokenise.packages()) if rows else []
+    kinds = [row.body["kind"] for row in run.of("tokenizer")]
+    return _package_differences(rows[0].body["packages"], tokenise.packages(kinds[0])) if rows and kinds else []
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

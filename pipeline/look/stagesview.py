@@ -7,6 +7,8 @@ from dataclasses import MISSING
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.limited import SETTING as SOURCES
+from pipeline.limited import TEXT as SOURCES_TEXT
 from stages.registry import STAGES, describe, find
 
 
@@ -24,3 +26,4 @@ def print_stages(name: str | None, console: Console) -> None:
             console.print(f"    {setting.name}: {setting.kind} ({default})", highlight=False, markup=False)
             if setting.text:
                 console.print(f"        {setting.text}", highlight=False, markup=False)
+    console.print(f"\nEvery stage has `{SOURCES}`: {SOURCES_TEXT}", highlight=False, markup=False)

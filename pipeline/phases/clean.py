@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline import bound, groups, listing, measures, pins, prefix
+from pipeline import bound, grouping, groups, listing, measures, pins, prefix
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
 from pipeline.ledger import Staged
+from pipeline.limited import SETTING as SOURCES
+from pipeline.limited import limited
 from pipeline.parts import PartsWriter, PartWriter
 from pipeline.phases import index
 from pipeline.processes import peak_memory
@@ -35,9 +36,10 @@ from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
 from pipeline.recipe import NOT_SAMPLED, READ_LABEL
 from pipeline.resources import digests, load
 from pipeline.storage.patience import Unavailable
+from pipeline.verdicts import check_outcome
 from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task, once, unit_key
-from stages.base import Outcome, Processor, Stage
+from stages.base import Processor, Stage
 from stages.hashing import keyed_all, threshold
 from stages.quality import statistics
 from stages.schema import DROPPED, READ
@@ -82,8 +84,13 @@ def tasks(context: Context) -> list[Task]:
 
 @once
 def chain_facts(context: Context) -> list[dict[str, Any]]:
-    """What the outcome of each stage depends on: name, version, settings, packages, digests of its files."""
-    return [bound.facts_of(stage, digests(stage.files(), context.folder)) for _, stage in context.chain]
+    """What the outcome of each stage depends on: name, version, settings, packages, digests of its files, sources."""
+    only = context.recipe.sources_of()
+    return [
+        bound.facts_of(stage, digests(stage.files(), context.folder))
+        | ({SOURCES: only[label]} if label in only else {})
+        for label, stage in context.chain
+    ]
 
 
 @once
@@ -124,8 +131,10 @@ class Chain:
     def __init__(self, context: Context) -> None:
         self.guards: dict[str, Guard] = {}
         """The child processes in which stages with limits run, by label."""
+        self._pinning: dict[str, pins.Obeying] = {}
+        only = context.recipe.sources_of()
         self.steps = [
-            (label, stage.name, self._processor(label, stage, facts, context))
+            (label, stage.name, limited(self._processor(label, stage, facts, context), only.get(label)))
             for (label, stage), facts in zip(context.chain, chain_facts(context), strict=True)
         ]
         empty = READ.empty_table().to_batches()
@@ -142,12 +151,16 @@ class Chain:
             prefix.check(context.recipe.tokenizer.prefix_columns, self.schema)
         if context.recipe.dedup is not None and context.recipe.dedup.quality is not None:
             check_quality(context.recipe.dedup.quality, self.schema)
+        if context.recipe.mixture is not None:
+            later = [pa.field("cluster_size", pa.int32()), pa.field("characters", pa.int32())]
+            grouping.check(context.recipe.mixture.by, context.recipe.mixture.buckets, pa.schema([*self.schema, *later]))
 
     def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
+        facts = {name: value for name, value in facts.items() if name != SOURCES}
         if stage.limits() is None:
             return bound.kept(facts) or stage.bind(load(stage.files(), context.folder))
         guard = self.guards[label] = Guard(stage, load(stage.files(), context.folder))
-        step = pins.Obeying(guard, label, facts)
+        step = self._pinning[label] = pins.Obeying(guard, label, facts)
         if context.recipe.pins is not None:
             step.obey(pins.read(Path(context.recipe.pins)), whatever_made_them=True)
         step.obey(pins.of_folder(context.out), whatever_made_them=False)
@@ -187,8 +200,8 @@ class Chain:
                     book.dropped[f"{name}.{reason}"] += 1
                     facts |= {"stage": label, "reason": f"{name}.{reason}", "value": value, "limit": limit}
                     dropped.append(facts)
-                    if isinstance(step, pins.Obeying) and reason in REASONS:
-                        book.pinned.append(step.pin(facts, reason, limit))
+                    if label in self._pinning and reason in REASONS:
+                        book.pinned.append(self._pinning[label].pin(facts, reason, limit))
             batch = outcome.batch
             if batch.num_rows:
                 book.characters += pa.compute.sum(pa.compute.utf8_length(batch.column("text"))).as_py() or 0
@@ -203,22 +216,6 @@ def check_quality(name: str, schema: pa.Schema) -> None:
         raise RecipeError(
             f"dedup.quality: no stage writes a column of numbers '{name}'.{nearest(name, numbers)}{there}"
         )
-
-
-def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> npt.NDArray[np.bool_]:
-    """Which rows are kept. Raises UserError where a stage did not either keep a row, in its place, or drop it once."""
-    kept = np.ones(batch.num_rows, bool)
-    rows = [row for row, *_ in outcome.dropped]
-    good = all(0 <= row < batch.num_rows for row in rows) and len(set(rows)) == len(rows)
-    if good:
-        kept[rows] = False
-        good = outcome.batch.column("id").equals(batch.column("id").filter(pa.array(kept)))
-    if not good:
-        raise UserError(
-            f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped {len(rows)}: every "
-            "row must be kept, in its place and with its id, or be dropped once"
-        )
-    return kept
 
 
 def made_with(context: Context) -> dict[str, Any]:

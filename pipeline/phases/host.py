@@ -24,12 +24,15 @@ from pipeline.edits import FOLDER, SCHEMA
 from pipeline.hostcuts import Example, decided, most_pages
 from pipeline.hostlines import RECORD, Records, Table, hosts_of
 from pipeline.ledger import Part, Staged
+from pipeline.limited import SETTING as SOURCES
+from pipeline.limited import limited
 from pipeline.parts import PartWriter, read_batches
 from pipeline.phases import signatures
 from pipeline.progress import Reporter
 from pipeline.recipe import HOST_LABEL, RepeatedLines
 from pipeline.resources import digests, load
 from pipeline.work import Context, Task, once, unit_key
+from stages.base import Stage
 from stages.keys import text_keys
 from stages.schema import DROPPED
 from stages.text import keyed_lines
@@ -169,10 +172,11 @@ def _tables(context: Context) -> list[Part]:
 
 
 @once
-def _length_stages(context: Context) -> list[tuple[str, Any]]:
-    """The rules on length of the recipe's stages, each with the name of its stage, in their order."""
-    found = ((stage.name, stage.length_rules()) for _, stage in context.chain)
-    return [(name, stage) for name, stage in found if stage is not None]
+def _length_stages(context: Context) -> list[tuple[str, Stage, list[str] | None]]:
+    """The rules on length of the recipe's stages, each with the name of its stage and its sources, in their order."""
+    only = context.recipe.sources_of()
+    found = ((stage.name, stage.length_rules(), only.get(label)) for label, stage in context.chain)
+    return [(name, stage, sources) for name, stage, sources in found if stage is not None]
 
 
 @once
@@ -186,7 +190,8 @@ def tasks(context: Context) -> list[Task]:
         "tables": [table.digest for table in tables],
         "settings": settings.model_dump(mode="json"),
         "rules": [
-            bound.facts_of(stage, digests(stage.files(), context.folder)) for _, stage in _length_stages(context)
+            bound.facts_of(stage, digests(stage.files(), context.folder)) | ({SOURCES: sources} if sources else {})
+            for _, stage, sources in _length_stages(context)
         ],
         "lines": keyed_lines.VERSION,
     }
@@ -205,7 +210,10 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     settings = settings_of(context)
     names = sorted({part.path for row in context.ledger.rows("host_lines") for part in row.parts})
     table = Table([context.out / name for name in names])
-    rules = [(name, stage.bind(load(stage.files(), context.folder))) for name, stage in _length_stages(context)]
+    rules = [
+        (name, limited(stage.bind(load(stage.files(), context.folder)), sources))
+        for name, stage, sources in _length_stages(context)
+    ]
     reasons: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     shown: list[Example] = []

@@ -1,4 +1,4 @@
-"""Phase tokenizer: trains one on a sample of the corpus, or takes the user's file.
+"""Phase tokenizer: trains one on a sample of the corpus, or takes the user's file, and reports what it makes of texts.
 
 The sample is chosen by keyed hash and read in the order of ids, so it is the same however the documents
 lie in parts. Training runs on one thread: SentencePiece's result depends on their number.
@@ -6,25 +6,30 @@ lie in parts. Training runs on one thread: SentencePiece's result depends on the
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline import tokenizer as sp
-from pipeline.errors import DamageError, UserError
+from pipeline import ids
+from pipeline.errors import UserError
 from pipeline.ledger import Row, Staged, file_digest
 from pipeline.parts import read_batches
 from pipeline.phases import documents
 from pipeline.progress import Reporter
+from pipeline.recipe import TokenizerTrain
+from pipeline.tokenizers import Options, Tokenizer, files, report, training
 from pipeline.work import Context, Task, once, unit_key
 
-PACKAGES = ("sentencepiece",)
-MODEL = "tokenizer/tokenizer.model"
+PACKAGES = ("sentencepiece", "tiktoken", "tokenizers")
+LOOK_BYTES = 16 << 20
+"""UTF-8 bytes of the sample that the report is made of."""
+COMPARED_BYTES = 1 << 20
+"""Of these, those on which tiktoken must give the ids of the library that the file is of."""
 
 
 @once
@@ -33,101 +38,122 @@ def tasks(context: Context) -> list[Task]:
     settings = context.recipe.tokenizer
     if settings is None:
         return []
+    parts = documents.parts(context)
+    facts: dict[str, Any] = {
+        "parts": [part.digest for part in parts],
+        "seed": context.recipe.seed,
+        "trial": context.trial.given,
+    }
     if settings.file is not None:
-        facts: dict[str, Any] = {"file": file_digest(Path(settings.file))}
-        size = 0
-        spec = {}
+        options = Options(settings.pattern, settings.special, settings.roles)
+        facts |= {"file": file_digest(Path(settings.file)), "options": options.to_json()}
     else:
-        parts = documents.parts(context)
-        facts = {
-            "train": settings.model_dump(mode="json")["train"],
-            "parts": [part.digest for part in parts],
-            "seed": context.recipe.seed,
-            "trial": context.trial.given,
-        }
-        spec = {"paths": [part.path for part in parts]}
-        size = sum(part.bytes for part in parts)
-    return [Task("tokenizer", unit_key("tokenizer", PACKAGES, facts), size, spec)]
+        facts |= {"train": settings.model_dump(mode="json")["train"]}
+    size = sum(part.bytes for part in parts)
+    return [Task("tokenizer", unit_key("tokenizer", PACKAGES, facts), size, {"paths": [part.path for part in parts]})]
 
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
-    """The model file and what it is."""
+    """The tokenizer's file and what it is."""
     settings = context.recipe.tokenizer
     assert settings is not None
-    if settings.file is not None:
+    paths = [context.out / path for path in task.spec["paths"]]
+    train = settings.train
+    if train is None:
+        assert settings.file is not None
         model = Path(settings.file).read_bytes()
-        sp.Tokenizer.from_file(Path(settings.file))
-        sampled = None
+        options = Options(settings.pattern, settings.special, settings.roles)
+        tokenizer = files.from_bytes(model, settings.file, options)
+        chosen = sample(context, paths, LOOK_BYTES)
     else:
-        assert settings.train is not None
-        chosen = _sample(context, [context.out / path for path in task.spec["paths"]])
-        if not chosen:
+        chosen = sample(context, paths, train.sample_bytes, train.weights)
+        if not chosen.num_rows:
             raise UserError("no document survived to train a tokenizer on; `corpusmill inspect` shows where they went")
-        sampled = {"documents": len(chosen), "bytes": sum(len(text.encode()) for _, _, text in chosen)}
-        train = settings.train
-        model = sp.train(
-            iter(chosen),
-            vocabulary=train.vocabulary,
-            type=train.type,
-            character_coverage=train.character_coverage,
-            at_most=context.trial.given,
-        )
-    tokenizer = sp.Tokenizer.from_bytes(model)
-    body = {
-        "digest": tokenizer.digest,
-        "vocabulary": tokenizer.vocabulary,
-        "special": tokenizer.special,
-        "sample": sampled,
-    }
+        model = trained(chosen, train, at_most=context.trial.given)
+        tokenizer = files.from_bytes(model)
+    sampled = {"documents": chosen.num_rows, "bytes": int(pc.sum(pc.binary_length(chosen.column("text"))).as_py() or 0)}
+    looked = chosen.slice(0, _fitting(chosen.column("text"), LOOK_BYTES))
+    choose_engine(tokenizer, looked.column("text"))
+    figures = report.report(tokenizer, looked)
+    body = tokenizer.facts() | {"sample": None if train is None else sampled}
     (folder / "model").write_bytes(model)
     (folder / "facts").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+    (folder / "report").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
     reporter.add(size=task.size)
-    return [Staged(folder / "model", MODEL), Staged(folder / "facts", "tokenizer/tokenizer.json")], body
+    staged = [Staged(folder / "model", body["file"]), Staged(folder / "facts", files.FACTS)]
+    return [*staged, Staged(folder / "report", files.REPORT)], body
 
 
-def _sample(context: Context, paths: list[Path]) -> list[tuple[bytes, str, str]]:
-    """The documents to train on: (id, source, text), in the order of ids."""
-    settings = context.recipe.tokenizer
-    assert settings is not None
-    assert settings.train is not None
-    ids: list[bytes] = []
-    sources: list[str] = []
-    sizes: list[int] = []
-    for batch in _batches(paths, ["id", "source", "text"]):
-        ids += batch.column("id").to_pylist()
-        sources += batch.column("source").to_pylist()
-        sizes += pa.compute.binary_length(batch.column("text")).to_pylist()
-    mask = sp.sample(
-        ids,
-        sources,
-        np.array(sizes, np.int64),
-        seed=context.recipe.seed,
-        weights=dict(settings.train.weights) or None,
-        budget_bytes=settings.train.sample_bytes,
+def trained(chosen: pa.Table, settings: TokenizerTrain, *, at_most: bool) -> bytes:
+    """The file of a tokenizer that is trained on these documents, in the order of ids."""
+
+    def documents() -> Iterator[tuple[bytes, str, str]]:
+        for batch in chosen.to_batches(max_chunksize=1024):
+            yield from zip(*(batch.column(name).to_pylist() for name in ("id", "source", "text")), strict=True)
+
+    if settings.type == "byte_bpe":
+        from pipeline.tokenizers import training_bytes
+
+        return training_bytes.train(documents(), vocabulary=settings.vocabulary, at_most=at_most)
+    return training.train(
+        documents(),
+        vocabulary=settings.vocabulary,
+        type=settings.type,
+        character_coverage=settings.character_coverage,
+        at_most=at_most,
     )
-    wanted = {document for document, take in zip(ids, mask.tolist(), strict=True) if take}
-    chosen = []
+
+
+def choose_engine(tokenizer: Tokenizer, texts: pa.ChunkedArray) -> None:
+    """Lets tiktoken run a tokenizer.json where it gives the same ids for the texts, as far as COMPARED_BYTES."""
+    if tokenizer.kind == "huggingface":
+        from pipeline.tokenizers.huggingface import HuggingFace
+
+        assert isinstance(tokenizer, HuggingFace)
+        tokenizer.choose_engine(texts.slice(0, _fitting(texts, COMPARED_BYTES)).to_pylist())
+
+
+def _fitting(texts: pa.ChunkedArray, budget_bytes: int) -> int:
+    """How many of the first texts fit into so many bytes; one at least, if there is one."""
+    ends = np.cumsum(pc.binary_length(texts).to_numpy())
+    return min(len(ends), max(1, int(np.searchsorted(ends, budget_bytes, side="right"))))
+
+
+def sample(
+    context: Context, paths: Sequence[Path], budget_bytes: int, weights: Mapping[str, float] | None = None
+) -> pa.Table:
+    """Documents (id, source, language, text) chosen by keyed hash, in the order of ids; read in two passes, of which
+    the first sees no texts but their lengths."""
+    matrices, sources, sizes = [np.zeros((0, 16), np.uint8)], [pa.array([], pa.string())], [np.zeros(0, np.int64)]
     for batch in _batches(paths, ["id", "source", "text"]):
-        for document, source, text in zip(
-            *(batch.column(n).to_pylist() for n in ("id", "source", "text")), strict=True
-        ):
-            if document in wanted:
-                chosen.append((document, source, text))
-    return sorted(chosen, key=lambda item: item[0])
+        matrices.append(ids.matrix(batch.column("id")).copy())
+        sources.append(batch.column("source"))
+        sizes.append(pc.binary_length(batch.column("text")).to_numpy())
+    mask = training.sample(
+        np.concatenate(matrices),
+        pa.chunked_array(sources),
+        np.concatenate(sizes),
+        seed=context.recipe.seed,
+        weights=dict(weights or {}) or None,
+        budget_bytes=budget_bytes,
+    )
+    found: list[pa.RecordBatch] = []
+    start = 0
+    columns = ["id", "source", "language", "text"]
+    for batch in _batches(paths, columns):
+        here = mask[start : start + batch.num_rows]
+        start += batch.num_rows
+        if here.any():
+            found.append(batch.select(columns).filter(pa.array(here)))
+    kinds = {"id": pa.binary(16), "text": pa.large_string()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
+    table = pa.Table.from_batches(found).cast(schema) if found else schema.empty_table()
+    return table.take(pa.array(ids.ascending(ids.matrix(table.column("id")))))
 
 
-def _batches(paths: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(paths: Sequence[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for path in paths:
         yield from read_batches(path, columns)
-
-
-@functools.lru_cache(maxsize=2)
-def opened(path: Path, digest: str) -> sp.Tokenizer:
-    """The committed tokenizer; `digest` is what its manifest row says."""
-    tokenizer = sp.Tokenizer.from_bytes(path.read_bytes())
-    if tokenizer.digest != digest:
-        raise DamageError(f"{path} is not the tokenizer that the ledger names; run `corpusmill verify`")
-    return tokenizer
 
 
 def committed(context: Context) -> Row:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError, UserError
-from pipeline.tokenizer import Figures, Tokenizer, sample, train
-from pipeline.tokenizer_training import LINE_BYTES, SPECIAL, _pieces
+from pipeline.tokenizers import Figures, Tokenizer, open_file
+from pipeline.tokenizers.files import from_bytes
+from pipeline.tokenizers.training import LINE_BYTES, SPECIAL, _pieces, sample, train
 from stages.hashing import keyed
 
 TEXTS = [
@@ -41,7 +42,7 @@ def models() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def tokenizers(models: dict[str, bytes]) -> list[Tokenizer]:
-    return [Tokenizer.from_bytes(model) for model in models.values()]
+    return [from_bytes(model) for model in models.values()]
 
 
 awkward = st.sampled_from(
@@ -113,18 +114,18 @@ def test_training_again_elsewhere_gives_the_same_model(models: dict[str, bytes])
         "import sys; sys.path.insert(0, 'tests/pipeline'); import test_tokenizer as t\n"
         "for kind, size in (('unigram', 390), ('bpe', 450)):\n"
         "    model = t.train(t.documents(), vocabulary=size, type=kind, character_coverage=1.0)\n"
-        "    print(t.Tokenizer.from_bytes(model).digest)\n"
+        "    print(t.from_bytes(model).digest)\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [Tokenizer.from_bytes(model).digest for model in models.values()]
+    assert done.stdout.split() == [from_bytes(model).digest for model in models.values()]
     assert done.stderr == "", "SentencePiece's own log is kept from the user"
 
 
 def test_the_digest_tells_models_apart(models: dict[str, bytes]) -> None:
     """Otherwise shards of two tokenizers could be read as one corpus."""
     other = train(documents(), vocabulary=389, type="unigram", character_coverage=1.0)
-    digests = {Tokenizer.from_bytes(model).digest for model in (*models.values(), other)}
+    digests = {from_bytes(model).digest for model in (*models.values(), other)}
     assert len(digests) == 3
 
 
@@ -142,16 +143,11 @@ def test_a_vocabulary_that_the_text_does_not_give_is_refused_with_the_one_that_i
         ) as caught:
             train(documents(), vocabulary=9000, type=kind, character_coverage=1.0)
         most = int(str(caught.value).split("possible is ")[1].split(";")[0].replace(",", ""))
-        assert (
-            Tokenizer.from_bytes(train(documents(), vocabulary=most, type=kind, character_coverage=1.0)).vocabulary
-            == most
-        )
+        assert from_bytes(train(documents(), vocabulary=most, type=kind, character_coverage=1.0)).vocabulary == most
     with pytest.raises(UserError, match=r"vocabulary 300 is too small: .* need (\d+)") as caught:
         train(documents(), vocabulary=300, character_coverage=1.0)
     least = int(str(caught.value).split("need ")[1].split(".")[0])
-    assert (
-        Tokenizer.from_bytes(train(documents(), vocabulary=least + 5, character_coverage=1.0)).vocabulary == least + 5
-    )
+    assert from_bytes(train(documents(), vocabulary=least + 5, character_coverage=1.0)).vocabulary == least + 5
 
 
 def test_no_text_and_wrong_order() -> None:
@@ -177,7 +173,7 @@ def test_a_document_of_one_long_line_is_trained_on() -> None:
     """Otherwise the longest documents of a corpus would be the ones that its tokenizer has not seen."""
     words = " ".join(f"werk{'abcdefgh'[n % 8]}{'stuvwxyz'[n // 8 % 8]}" for n in range(5_000))
     model = train([(b"0", "s", words)], vocabulary=298, character_coverage=1.0)
-    assert len(Tokenizer.from_bytes(model).encode(pa.array([words]))[0]) < 3.5 * 5_000
+    assert len(from_bytes(model).encode(pa.array([words]))[0]) < 3.5 * 5_000
 
 
 def model_file(path: Path, **settings: object) -> Path:
@@ -195,7 +191,7 @@ def model_file(path: Path, **settings: object) -> Path:
 
 def test_a_users_model(tmp_path: Path) -> None:
     """Otherwise a corpus could not be tokenised for a model that exists already."""
-    tokenizer = Tokenizer.from_file(model_file(tmp_path / "user.model"))
+    tokenizer = open_file(model_file(tmp_path / "user.model"))
     assert (tokenizer.special["eot"], "pad" in tokenizer.special) == (2, False)
     texts = pa.array(["one two", "one  two", "Ω one"])
     tokens = tokenizer.encode(texts)
@@ -213,14 +209,14 @@ def test_broken_model_files_are_refused_by_name(tmp_path: Path, models: dict[str
     """Otherwise a wrong path is found out after the crawl was cleaned."""
     missing = tmp_path / "missing.model"
     with pytest.raises(UserError, match=r"missing.model cannot be read: No such file"):
-        Tokenizer.from_file(missing)
+        open_file(missing)
     for name, content in (("empty", b""), ("text", b"no model"), ("cut", models["bpe"][:5000])):
         path = tmp_path / f"{name}.model"
         path.write_bytes(content)
         with pytest.raises(UserError, match=rf"{name}.model is no SentencePiece model"):
-            Tokenizer.from_file(path)
+            open_file(path)
     with pytest.raises(UserError, match="no end-of-text token"):
-        Tokenizer.from_file(model_file(tmp_path / "endless.model", eos_id=-1))
+        open_file(model_file(tmp_path / "endless.model", eos_id=-1))
 
 
 def ids(count: int) -> list[bytes]:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from pipeline.shards import Corpus
 from trainer.data import IGNORED, NO_DOCUMENT, Loader, Source
-from trainer.order import GlobalBatch, History, Jump, LeaveOut, Order, Start, permuted
+from trainer.order import GlobalBatch, History, Jump, LeaveOut, Order, Start
 from trainer.packing import plan
+from trainer.permute import permuted
 
 LENGTH = 32
 

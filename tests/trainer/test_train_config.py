@@ -99,7 +99,7 @@ def test_corpora_that_do_not_fit(config_file: Callable[..., Path], corpus_folder
     assert "data.validation: split 'validation'" in refused(data=data.model_copy(update={"corpus": empty}))
     copy = shutil.copytree(corpus_folder, tmp_path / "copy")
     edit(copy, lambda meta: meta.update(layout="by_source"))
-    assert "laid out by source" in refused(data=data.model_copy(update={"corpus": copy}))
+    assert "mixture.json cannot be read" in refused(data=data.model_copy(update={"corpus": copy}))
 
 
 def test_config_and_trace_need_no_torch() -> None:

@@ -46,8 +46,9 @@ def report(first: Path, second: Path, asked: Asked) -> str:
     rules, drawn = _rules(*facts)
     values = {
         "runs": facts, "names": names, "sections": SECTIONS, "made_by": facts[1].made_by, "cards": _cards(*facts),
-        "recipes": _differences(_plain(runs[0]), _plain(runs[1])), "funnel": _funnel(*facts),
-        "reasons": _reasons(*facts), "rules": rules, "mixtures": [mixture(one.overview) for one in facts], "cost": _cost(*facts),
+        "recipes": _differences(_plain(runs[0]), _plain(runs[1])),
+        "funnel": _funnel(*facts), "reasons": _reasons(*facts),
+        "rules": rules, "mixtures": [mixture(one.overview) for one in facts], "cost": _cost(*facts),
         "shares": {what: _shares(what, *facts) for what in ("languages", "sources")},
         **_alone(runs, asked.examples),
     }  # fmt: skip

@@ -129,6 +129,17 @@ def sample(
     return chosen
 
 
+def in_order(documents: Iterable[tuple[bytes, str, str]]) -> Iterator[tuple[bytes, str, str]]:
+    """The documents, (id, source, text). Raises ValueError where their ids do not ascend: another order trains another
+    tokenizer."""
+    before = b""
+    for document in documents:
+        if document[0] < before:
+            raise ValueError("documents to train on come in ascending order of ids")
+        before = document[0]
+        yield document
+
+
 def _kept(lines: Iterator[bytes], failed: list[Exception]) -> Iterator[bytes]:
     """The lines; an error in them is noted, since SentencePiece passes on only its text."""
     try:
@@ -140,11 +151,7 @@ def _kept(lines: Iterator[bytes], failed: list[Exception]) -> Iterator[bytes]:
 
 def _lines(documents: Iterable[tuple[bytes, str, str]], seen: Counter[str]) -> Iterator[bytes]:
     """The stretches to train on, each of at most LINE_BYTES; adds to `seen` the bytes of each source."""
-    before = b""
-    for document, source, text in documents:
-        if document < before:
-            raise ValueError("documents to train on come in ascending order of ids")
-        before = document
+    for _, source, text in in_order(documents):
         for line in _SPLIT.split(text):
             data = line.encode()
             seen[source] += len(data)

@@ -1,0 +1,103 @@
+"""The mixture of a corpus in layout `by_source`: shares of tokens by group, and how often a group may be read."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import RecipeError
+from pipeline.shards import Corpus
+from trainer.config import DataConfig
+from trainer.order import History, Order
+from trainer.packing import Plan
+
+
+def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float] | None:
+    """The shares of tokens, by group, that a configuration asks for; they add up to 1. None in layout `mixed`.
+
+    Raises RecipeError where they do not fit the corpus.
+    """
+    if corpus.layout != "by_source":
+        if data.weights is not None:
+            raise RecipeError(
+                f"data.weights: the mixture of {corpus.folder} is in its shards (layout mixed). To weigh at train time "
+                "set shards.layout: by_source in its recipe and run it again; only its last phase is redone"
+            )
+        return None
+    here = {group.name or "": group for group in plan.groups}
+    mixture = corpus.mixture()["groups"]
+    known = sorted(mixture.keys() | here.keys())
+    if data.weights is None:
+        key = f"{corpus.folder}/mixture.json"
+        asked = {name: float(facts["share"]) for name, facts in mixture.items()}
+    else:
+        key, asked = "data.weights", dict(data.weights)
+    for name in asked:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            raise RecipeError(f"{key}: {corpus.folder} has no group '{name}'{meant} It has {', '.join(known)}")
+    missing = sorted(here.keys() - asked.keys())
+    if missing:
+        raise RecipeError(f"{key} gives no weight for {', '.join(missing)}; give every group one (0 leaves it out)")
+    empty = [name for name in asked if asked[name] and (name not in here or not here[name].sequences)]
+    if empty:
+        raise RecipeError(
+            f"{key}: group '{empty[0]}' has no documents in split '{data.split}' of {corpus.folder}; give it 0"
+        )
+    total = sum(asked.values())
+    if not total:
+        raise RecipeError(f"{key}: all weights are 0; give at least one group more")
+    return {name: asked[name] / total for name in sorted(here)}
+
+
+def caps(data: DataConfig, corpus: Corpus, plan: Plan) -> list[float | None]:
+    """How many epochs of each group may be read, in the order of the plan's groups; None: no limit."""
+    if data.max_epochs is not None or corpus.layout != "by_source":
+        return [data.max_epochs] * len(plan.groups)
+    mixture = corpus.mixture()["groups"]
+    return [mixture.get(group.name or "", {}).get("max_epochs") for group in plan.groups]
+
+
+def check_epochs(order: Order, history: History, last_step: int, limits: list[float | None]) -> None:
+    """Raises RecipeError where a group would be read beyond its limit by training step `last_step`.
+
+    It names the step at which each such group ends, and what would do.
+    """
+    moment = history.at(history.data_step(last_step)[1])
+    end = moment.cursor + moment.global_batch
+    counts = order.counts(history, end)
+    since = history.weighings()[-1][0] if history.weighings() else 0
+    before = order.counts(history, since)
+    faults = []
+    for number, (group, limit) in enumerate(zip(order.plan.groups, limits, strict=True)):
+        if limit is None or counts[number] <= (most := int(limit * group.sequences)):
+            continue
+        at = history.step(history.find(order.position(history, number, most)))
+        step = at[1] if at else last_step  # in a jump: it ends before the run does
+        options = [f"steps: {step - 1}"] if step > 1 else []
+        if len(limits) > 1:
+            share = max(0.0, (most - int(before[number])) / (end - since))
+            options.append(
+                f"a weight of about {_share_of_tokens(counts - before, order.plan, number, share):.3g} of all"
+            )
+        options.append(f"data.max_epochs: {int(counts[number] / group.sequences * 10 + 1) / 10:g}")
+        named = f"group '{group.name}'" if group.name else f"the split of {group.tokens:,} tokens"
+        line = f"{named} ends at step {step} of {last_step}, read {limit:g} times; "
+        faults.append(
+            (step, f"{line}possible are {', '.join(options[:-1])}{' or ' if options[:-1] else ''}{options[-1]}")
+        )
+    if faults:
+        raise RecipeError(
+            "too little data for the weights and steps:\n  " + "\n  ".join(line for _, line in sorted(faults))
+        )
+
+
+def _share_of_tokens(read: npt.NDArray[np.int64], plan: Plan, group: int, share: float) -> float:
+    """The share of tokens that a group has with this share of the sequences, the others being read as they are."""
+    dense = np.array([g.tokens / max(1, g.sequences) for g in plan.groups])
+    others = np.delete(read, group)
+    own, rest = share * dense[group], (1 - share) * float(others @ np.delete(dense, group)) / max(1, int(others.sum()))
+    return float(own / (own + rest)) if own else 0.0
