@@ -17,7 +17,7 @@ from pipeline import edits
 from pipeline.errors import DamageError
 from pipeline.look.runfolder import RunFolder
 from pipeline.readers.base import Read
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizers import Tokenizer
 
 MOST_RAW = 400_000
 """Characters of a raw page that are shown."""
