@@ -69,9 +69,12 @@ def model_of(run: RunFolder) -> Tokenizer:
     return opened(run.folder, rows[0].body)
 
 
-def record_of(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Read]:
-    """The unit that read a record (a document or a dropped row: its `id`, `source`, `origin`), the file as it lies
-    now, and the record. Raises as `extract_again` does."""
+def record_of(run: RunFolder, document: Mapping[str, Any], *, remote: bool = True) -> tuple[Row, str, Read]:
+    """The unit that read a record (a document or a dropped row), the file as it lies now, and the record; what lies in
+    a store only with `remote`.
+
+    Raises UserError where the crawl file is gone, DamageError where it holds another record there.
+    """
     origin = document["origin"]
     problems: list[str] = []
     gone = False
@@ -79,7 +82,7 @@ def record_of(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Re
     for row in _units(run, document):
         place = row.body["input"]
         paths = _paths(run, place["digest"], place["path"])
-        here = [path for path in paths if _exists(path)]
+        here = [path for path in paths if (remote or not is_remote(path)) and _exists(path)]
         if not here:
             gone = True
             problems.append(f"{' and '.join(paths)} is not there")
