@@ -69,6 +69,8 @@ class RunRequest:
     stall_seconds: float = 600.0
     recipe: str = "the recipe"
     """How messages call it: its path."""
+    until: str | None = None
+    """The phase behind which the run ends; None for a whole run."""
 
     @property
     def forks(self) -> bool:
@@ -210,6 +212,7 @@ def _attempt(
         "options": request.options,
         "driver": os.getpid(),
         "nursery": forks and forks.address,
+        "until": request.until,
     }
     (desk / "order.json").write_text(json.dumps(order))
     with (desk / "log").open("wb") as log:

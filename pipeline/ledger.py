@@ -90,6 +90,8 @@ class Staged:
 
     temporary: Path
     final: str
+    digest: str | None = None
+    """That of `file_digest`, where whoever wrote the file took it on the way; else the file is read for it."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class Ledger:
         if not complete:
             path.unlink(missing_ok=True)
             return
-        names = ("recipe.yaml", "corpus.json", "pins.json", "ledger/context.json")
+        names = ("recipe.yaml", "corpus.json", "mixture.json", "pins.json", "ledger/context.json")
         files = [name for name in names if (self.out / name).exists()]
         text = json.dumps({name: file_digest(self.out / name) for name in files}).encode()
         if not path.exists() or path.read_bytes() != text:
@@ -287,8 +289,9 @@ class Ledger:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def part_problem(self, part: Part, *, trust_stat: bool = False) -> str | None:
-        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again."""
+    def part_problem(self, part: Part, *, trust_stat: bool = False, digest: str | None = None) -> str | None:
+        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again, nor is one whose
+        `digest` is known."""
         path = self.out / part.path
         try:
             stat = path.stat()
@@ -298,7 +301,7 @@ class Ledger:
             return f"holds {stat.st_size} bytes instead of {part.bytes}"
         if trust_stat and (stat.st_mtime_ns, stat.st_ino) == part.stat:
             return None
-        return None if file_digest(path) == part.digest else "has other contents than were committed"
+        return None if (digest or file_digest(path)) == part.digest else "has other contents than were committed"
 
     def commit(self, phase: str, key: str, staged: Iterable[Staged], body: dict[str, Any]) -> Row:
         """Makes a unit real: its files take their places, then its row is written.
@@ -308,7 +311,7 @@ class Ledger:
         staged = list(staged)
         for item in staged:
             sync(item.temporary)
-        digests = [file_digest(item.temporary) for item in staged]
+        digests = [item.digest or file_digest(item.temporary) for item in staged]
         earlier = self.valid_row(phase, key)
         if earlier is not None:
             if [part.digest for part in earlier.parts] != digests:

@@ -43,6 +43,8 @@ class Order:
     """The attempt's own folder, for messages between the processes."""
     nursery: str | None = None
     """Where workers are forked, if anywhere: see `pipeline.nursery`."""
+    until: str | None = None
+    """The phase behind which to end."""
 
 
 def main(path: str) -> int:
@@ -61,6 +63,7 @@ def main(path: str) -> int:
         data["options"],
         Path(path).parent,
         data["nursery"],
+        data["until"],
     )
     threading.excepthook = functools.partial(_end_where_a_worker_died, order.desk)
     try:
@@ -121,6 +124,8 @@ def run(order: Order) -> dict[str, int]:
         if phase.spent is not None:
             done[phase.name] += _rounds(phase, order, f"{phase.name}-round")
         accounts.check_bands(context, phase.name, final=True)
+        if phase.name == order.until:
+            return done
     from pipeline.phases import shard
 
     shard.finish(context)

@@ -187,8 +187,7 @@ def conclude(model: nn.Module, splits: Splits, config: TrainConfig, amp: Abstrac
     trained = unigram.counts(splits.train.corpus, config.data.split)
     if splits.held_out is None:
         return Result(unigram.entropy(trained), None, None)
-    assert config.data.validation is not None
-    held_out = unigram.counts(splits.held_out.corpus, config.data.validation, predicted_only=True)
+    held_out = unigram.targets(splits.held_out)
     measured = validate(model, splits.held_out, config, amp)
     return Result(unigram.entropy(trained), measured, unigram.cross_entropy(trained, held_out))
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import accounts
+from pipeline.corpora import checks
 from pipeline.errors import DamageError, LockedError, UserError
 from pipeline.ledger import PART_FOLDERS, Ledger, Row, file_digest
 from pipeline.lock import FolderLock
-from pipeline.shards import FORMAT, FORMAT_VERSION, Corpus, Shard, file_sha256, read_index
+from pipeline.shards import Corpus
 from pipeline.tokenizers import Options, open_file
-
-CHUNK = 4 << 20
-"""Tokens looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +22,7 @@ class Damage:
 
     file: str
     reason: str
-    mended_by: str = "the next run"
+    mended_by: str
 
 
 @dataclass
@@ -48,17 +39,23 @@ class Report:
     shards: int = 0
     documents: int = 0
     tokens: int = 0
+    inner: int = 0
+    """Boundary tokens inside documents."""
     identities: bool = False
     """Whether the two identities were judged."""
     damage: list[Damage] = field(default_factory=list)
     marked: bool = False
     """Whether damaged parts were marked for the next run, also where they look untouched."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be judged, and why."""
+    mended_by: str = "the next run"
+    """What mends damage for which nothing else is said."""
 
     def add(self, file: Path | str, reason: str, mended_by: str | None = None) -> None:
         """Notes damage; of each file what was found first, from which the rest mostly follows."""
         if any(damage.file == str(file) for damage in self.damage):
             return
-        self.damage.append(Damage(str(file), reason, *([mended_by] if mended_by else [])))
+        self.damage.append(Damage(str(file), reason, mended_by or self.mended_by))
 
 
 def verify(folder: Path) -> Report:
@@ -72,11 +69,12 @@ def verify(folder: Path) -> Report:
     try:
         report = Report(complete=ledger.complete() is not None)
         rows = list(_rows(ledger, report))
-        broken = _check_parts(ledger, rows, report)
+        digests: dict[str, str] = {}
+        if not any("shards" in ledger.removed(row) for row in rows if row.phase == "shard"):
+            digests = _check_corpus(ledger, rows, report)
+        broken = _check_parts(ledger, rows, report, digests)
         _check_unclaimed(ledger, rows, report)
         _check_own_files(ledger, report)
-        if not any("shards" in ledger.removed(row) for row in rows if row.phase == "shard"):
-            _check_corpus(ledger, rows, report)
         _check_tokenizer(ledger, rows, report)
         _check_identities(ledger, report)
         if lock is not None:
@@ -127,8 +125,10 @@ def _rows(ledger: Ledger, report: Report) -> Iterator[Row]:
                 yield row
 
 
-def _check_parts(ledger: Ledger, rows: list[Row], report: Report) -> list[tuple[Row, list[str]]]:
-    """Reads every part in full; returns the rows with damaged parts."""
+def _check_parts(
+    ledger: Ledger, rows: list[Row], report: Report, digests: dict[str, str]
+) -> list[tuple[Row, list[str]]]:
+    """Reads every part in full whose digest is not known; returns the rows with damaged parts."""
     broken = []
     for row in rows:
         gone = ledger.removed(row)
@@ -140,7 +140,7 @@ def _check_parts(ledger: Ledger, rows: list[Row], report: Report) -> list[tuple[
             report.parts += 1
             report.bytes += part.bytes
             try:
-                problem = ledger.part_problem(part)
+                problem = ledger.part_problem(part, digest=digests.get(part.path))
             except OSError as error:
                 report.add(part.path, f"cannot be read: {error.strerror}", "you, then run again")
                 continue
@@ -170,26 +170,15 @@ def _check_own_files(ledger: Ledger, report: Report) -> None:
             report.add(name, "has other contents than the finished run left")
 
 
-def _check_corpus(ledger: Ledger, rows: list[Row], report: Report) -> None:
-    """`corpus.json` against the shards and against the ledger."""
+def _check_corpus(ledger: Ledger, rows: list[Row], report: Report) -> dict[str, str]:
+    """`corpus.json` against the shards and against the ledger; the ledger's digests of the files that were read."""
     path = ledger.out / "corpus.json"
     if not path.exists():
-        return
-    try:
-        corpus = Corpus(ledger.out, json.loads(path.read_text("utf-8")))
-        if (corpus.meta["format"], corpus.meta["format_version"]) != (FORMAT, FORMAT_VERSION):
-            raise ValueError(f"it is no {FORMAT} of version {FORMAT_VERSION}")
-        shards = [shard for split in corpus.splits for shard in corpus.shards(split)]
-        facts = (corpus.dtype, corpus.vocabulary, corpus.boundary, corpus.special)
-    except (ValueError, KeyError, TypeError) as error:
-        report.add("corpus.json", f"is not readable: {error}")
-        return
-    for shard in shards:
-        report.shards += 1
-        report.documents += shard.documents
-        report.tokens += shard.tokens
-        for file, reason in _shard_problems(corpus, shard):
-            report.add(file.relative_to(ledger.out), reason)
+        return {}
+    corpus, found = check_described(ledger.out, report)
+    if corpus is None or found is None:
+        return {}
+    shards = [shard for split in corpus.splits for shard in corpus.shards(split)]
     said = {shard.name: (shard.split, shard.documents, shard.tokens, shard.files) for shard in shards}
     committed = {
         Path(row.body["stem"]).name: tuple(row.body[name] for name in ("split", "documents", "tokens", "files"))
@@ -197,73 +186,35 @@ def _check_corpus(ledger: Ledger, rows: list[Row], report: Report) -> None:
         if row.phase == "shard"
     }
     model = next((row.body for row in rows if row.phase == "tokenizer"), None)
-    if model is not None and (facts[1], facts[3]) != (model["vocabulary"], model["special"]):
+    if model is not None and (corpus.vocabulary, corpus.special) != (model["vocabulary"], model["special"]):
         report.add("corpus.json", "names another vocabulary than the tokenizer's row")
-    if any(damage.file.startswith("ledger/rows/shard") for damage in report.damage):
-        return
-    for name in sorted(said.keys() | committed.keys()):
-        if said.get(name) != committed.get(name):
-            report.add("corpus.json", f"does not say of {name} what its manifest row says")
+    if not any(damage.file.startswith("ledger/rows/shard") for damage in report.damage):
+        for name in sorted(said.keys() | committed.keys()):
+            if said.get(name) != committed.get(name):
+                report.add("corpus.json", f"does not say of {name} what its manifest row says")
+    return {path.relative_to(ledger.out).as_posix(): digest for path, (_, digest) in found.digests.items()}
 
 
-def _shard_problems(corpus: Corpus, shard: Shard) -> Iterator[tuple[Path, str]]:
-    """(file, what is wrong) for one shard."""
-    whole = True
-    for ending, facts in shard.files.items():
-        path = shard.path(ending)
-        size = path.stat().st_size if path.exists() else None
-        if size != facts["bytes"]:
-            found = "is missing" if size is None else f"holds {size} bytes"
-            yield path, f"{found}, corpus.json says {facts['bytes']} bytes"
-            whole = False
-        elif file_sha256(path) != facts["sha256"]:
-            yield path, "its SHA-256 is not the one in corpus.json"
-            whole = False
-    if not whole:
-        return
+def check_described(folder: Path, report: Report) -> tuple[Corpus | None, checks.Checked | None]:
+    """`corpus.json` and every file that it names, by what they say themselves; None where it cannot be read."""
     try:
-        dtype, lengths = read_index(shard.path(".idx"))
-    except DamageError as error:
-        yield shard.path(".idx"), str(error)
-        return
-    ends = np.cumsum(lengths, dtype=np.int64)
-    if dtype != corpus.dtype or len(lengths) != shard.documents or int(lengths.sum(dtype=np.int64)) != shard.tokens:
-        yield shard.path(".idx"), "its token type, documents or tokens are not those of corpus.json"
-        return
-    if shard.tokens * corpus.dtype.itemsize != shard.files[".bin"]["bytes"]:
-        yield shard.path(".bin"), "its size is not its number of tokens × item size"
-        return
-    yield from ((shard.path(".bin"), reason) for reason in _token_problems(corpus, shard, ends))
-    yield from ((shard.path(".docs.parquet"), reason) for reason in _table_problems(shard, ends))
+        corpus = checks.read_meta(folder)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        report.add("corpus.json", f"is not readable: {error}")
+        return None, None
+    found = checks.check_corpus(corpus)
+    take_over(found, folder, report)
+    return corpus, found
 
 
-def _token_problems(corpus: Corpus, shard: Shard, ends: np.ndarray[Any, Any]) -> Iterator[str]:
-    tokens = corpus.tokens(shard)
-    for start in range(0, len(tokens), CHUNK):
-        chunk = tokens[start : start + CHUNK]
-        if chunk.max() >= corpus.vocabulary or chunk.min() < 0:
-            yield f"a token from {start} on is no id below the vocabulary of {corpus.vocabulary}"
-            return
-    last = corpus.boundary == "eot-last"
-    edges = ends - 1 if last else np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)]
-    wrong = np.flatnonzero(tokens[edges] != corpus.special["eot" if last else "bos"])
-    if len(wrong):
-        yield f"document {wrong[0]} does not {'end' if last else 'begin'} with the boundary token"
-
-
-def _table_problems(shard: Shard, ends: np.ndarray[Any, Any]) -> Iterator[str]:
-    try:
-        table = pq.read_table(shard.path(".docs.parquet"), columns=["token_start", "token_end"])
-    except (pa.ArrowException, OSError) as error:
-        yield f"is no readable table: {error}"
-        return
-    if table.num_rows != len(ends):
-        yield f"has {table.num_rows} rows for {len(ends)} documents"
-        return
-    starts = pa.array(np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)])
-    for name, right in (("token_start", starts), ("token_end", pa.array(ends))):
-        if len(ends) and not pc.all(pc.equal(table.column(name), right)).as_py():
-            yield f"{name} does not follow from the lengths in the index"
+def take_over(found: checks.Checked, folder: Path, report: Report) -> None:
+    """Adds what was found in shards to a report."""
+    report.shards += found.shards
+    report.documents += found.documents
+    report.tokens += found.tokens
+    report.inner += found.inner
+    for path, reason in found.problems:
+        report.add(path.relative_to(folder).as_posix(), reason)
 
 
 def _check_tokenizer(ledger: Ledger, rows: list[Row], report: Report) -> None:

@@ -13,12 +13,14 @@ from pipeline.show import size_text
 
 def as_facts(report: Report) -> dict[str, Any]:
     """A report as JSON."""
-    return asdict(report) | {"whole": not report.damage}
+    facts = asdict(report) | {"whole": not report.damage}
+    del facts["mended_by"]  # each damage has it
+    return facts
 
 
 def print_report(report: Report, console: Console) -> None:
     """What was checked, each damage, and the verdict."""
-    say = [f"{report.parts:,} parts ({size_text(report.bytes)})"]
+    say = [f"{report.parts:,} {'parts' if report.rows else 'files'} ({size_text(report.bytes)})"]
     if report.rows:
         say.insert(0, f"{report.rows:,} manifest rows")
     if report.shards:
@@ -30,6 +32,11 @@ def print_report(report: Report, console: Console) -> None:
         console.print(
             f"not there, as the run or `corpusmill clean` was done with them: {report.removed:,} parts", highlight=False
         )
+    if report.inner:
+        text = f"{report.inner:,} boundary tokens stand inside documents: readers that split there see more documents"
+        console.print(text, style="yellow", highlight=False)
+    for note in report.notes:
+        console.print(note, style="yellow", markup=False, highlight=False)
     if not report.complete:
         text = "the run is not complete, so its books and what is missing were not judged; run it again to go on"
         console.print(text, style="yellow", highlight=False)

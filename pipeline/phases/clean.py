@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline import bound, groups, listing, measures, pins, prefix
+from pipeline import bound, grouping, groups, listing, measures, pins, prefix
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
@@ -151,6 +151,9 @@ class Chain:
             prefix.check(context.recipe.tokenizer.prefix_columns, self.schema)
         if context.recipe.dedup is not None and context.recipe.dedup.quality is not None:
             check_quality(context.recipe.dedup.quality, self.schema)
+        if context.recipe.mixture is not None:
+            later = [pa.field("cluster_size", pa.int32()), pa.field("characters", pa.int32())]
+            grouping.check(context.recipe.mixture.by, context.recipe.mixture.buckets, pa.schema([*self.schema, *later]))
 
     def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
         facts = {name: value for name, value in facts.items() if name != SOURCES}

@@ -1,4 +1,4 @@
-"""Phase tokenizer: trains one on a sample of the corpus, or takes the user's file.
+"""Phase tokenizer: trains one on a sample of the corpus, or takes the user's file, and reports what it makes of texts.
 
 The sample is chosen by keyed hash and read in the order of ids, so it is the same however the documents
 lie in parts. Training runs on one thread: SentencePiece's result depends on their number.
@@ -22,7 +22,7 @@ from pipeline.parts import read_batches
 from pipeline.phases import documents
 from pipeline.progress import Reporter
 from pipeline.recipe import TokenizerTrain
-from pipeline.tokenizers import Options, Tokenizer, files, training
+from pipeline.tokenizers import Options, Tokenizer, files, report, training
 from pipeline.work import Context, Task, once, unit_key
 
 PACKAGES = ("sentencepiece", "tiktoken", "tokenizers")
@@ -72,12 +72,16 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         model = trained(chosen, train, at_most=context.trial.given)
         tokenizer = files.from_bytes(model)
     sampled = {"documents": chosen.num_rows, "bytes": int(pc.sum(pc.binary_length(chosen.column("text"))).as_py() or 0)}
-    choose_engine(tokenizer, chosen.column("text"))
+    looked = chosen.slice(0, _fitting(chosen.column("text"), LOOK_BYTES))
+    choose_engine(tokenizer, looked.column("text"))
+    figures = report.report(tokenizer, looked)
     body = tokenizer.facts() | {"sample": None if train is None else sampled}
     (folder / "model").write_bytes(model)
     (folder / "facts").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+    (folder / "report").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
     reporter.add(size=task.size)
-    return [Staged(folder / "model", body["file"]), Staged(folder / "facts", files.FACTS)], body
+    staged = [Staged(folder / "model", body["file"]), Staged(folder / "facts", files.FACTS)]
+    return [*staged, Staged(folder / "report", files.REPORT)], body
 
 
 def trained(chosen: pa.Table, settings: TokenizerTrain, *, at_most: bool) -> bytes:
@@ -106,8 +110,13 @@ def choose_engine(tokenizer: Tokenizer, texts: pa.ChunkedArray) -> None:
         from pipeline.tokenizers.huggingface import HuggingFace
 
         assert isinstance(tokenizer, HuggingFace)
-        ends = np.cumsum(pc.binary_length(texts).to_numpy())
-        tokenizer.choose_engine(texts.slice(0, int(np.searchsorted(ends, COMPARED_BYTES)) + 1).to_pylist())
+        tokenizer.choose_engine(texts.slice(0, _fitting(texts, COMPARED_BYTES)).to_pylist())
+
+
+def _fitting(texts: pa.ChunkedArray, budget_bytes: int) -> int:
+    """How many of the first texts fit into so many bytes; one at least, if there is one."""
+    ends = np.cumsum(pc.binary_length(texts).to_numpy())
+    return min(len(ends), max(1, int(np.searchsorted(ends, budget_bytes, side="right"))))
 
 
 def sample(
@@ -145,11 +154,6 @@ def sample(
 def _batches(paths: Sequence[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for path in paths:
         yield from read_batches(path, columns)
-
-
-def opened(context: Context) -> Tokenizer:
-    """The committed tokenizer of the present recipe."""
-    return files.opened(context.out, committed(context).body)
 
 
 def committed(context: Context) -> Row:

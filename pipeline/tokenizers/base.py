@@ -101,6 +101,15 @@ class Tokenizer(ABC):
         return None
 
     @functools.cached_property
+    def byte_tokens(self) -> npt.NDArray[np.bool_]:
+        """(vocabulary,) which tokens are a single byte of a character that takes several."""
+        found = np.zeros(self.vocabulary, bool)
+        if self.pieces is not None:
+            single = [len(piece := self.pieces[token]) == 1 and piece[0] >= 0x80 for token in range(self.vocabulary)]
+            found[:] = single
+        return found
+
+    @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         """uint16 or int32, little-endian: what shards hold."""
         return token_dtype(self.vocabulary)

@@ -14,6 +14,8 @@ from pipeline.tokenizers.base import Options, Tokenizer
 
 FACTS = "tokenizer/facts.json"
 """Beside the tokenizer of a run folder: what it is, and how it is opened."""
+REPORT = "tokenizer/report.json"
+"""What it makes of a sample of the corpus: see `report`."""
 PACKAGES = {
     "sentencepiece": ("sentencepiece",),
     "huggingface": ("tokenizers", "tiktoken"),

@@ -114,12 +114,14 @@ class HuggingFace(Tokenizer):
             return written if written is not None else ""
         return self.pieces[token].decode(errors="backslashreplace")
 
-    def is_byte(self) -> npt.NDArray[np.bool_]:
+    @functools.cached_property
+    def byte_tokens(self) -> npt.NDArray[np.bool_]:
         """(vocabulary,) which tokens are single bytes, for text that has no piece (`byte_fallback`)."""
+        if not self._json["model"].get("byte_fallback"):
+            return super().byte_tokens
+        known = self._library.get_vocab(with_added_tokens=False)
         found = np.zeros(self.vocabulary, bool)
-        if self._json["model"].get("byte_fallback"):
-            known = self._library.get_vocab(with_added_tokens=False)
-            found[[known[f"<0x{byte:02X}>"] for byte in range(256) if f"<0x{byte:02X}>" in known]] = True
+        found[[known[name] for byte in range(256) if (name := f"<0x{byte:02X}>") in known]] = True
         return found
 
     @functools.cached_property

@@ -90,7 +90,8 @@ class SentencePiece(Tokenizer):
         """The piece as SentencePiece writes it, spaces as U+2581, bytes as <0x0A>."""
         return str(self._model.id_to_piece(token))
 
-    def is_byte(self) -> npt.NDArray[np.bool_]:
+    @functools.cached_property
+    def byte_tokens(self) -> npt.NDArray[np.bool_]:
         """(vocabulary,) which tokens are single bytes, for text that has no piece."""
         return np.array([self._model.is_byte(token) for token in range(self.vocabulary)], bool)
 

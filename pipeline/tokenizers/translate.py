@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from pipeline.tokenizers.bpe import GPT2, Core
 from pipeline.tokenizers.training_bytes import PATTERN
+from stages.text.forms import normalized
 
 _PLACES = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _PLACES]
@@ -75,11 +76,8 @@ class Fast:
     def others(self, texts: pa.Array) -> npt.NDArray[np.bool_]:
         """(texts,) which texts, none of them null, the original has to encode."""
         found = np.zeros(len(texts), bool)
-        if self.nfc:
-            ascii_only = pc.string_is_ascii(texts).to_numpy(zero_copy_only=False)
-            rows = np.flatnonzero(~ascii_only)
-            some = texts.take(pa.array(rows))
-            found[rows] = pc.not_equal(pc.utf8_normalize(some, "NFC"), some).to_numpy(zero_copy_only=False)
+        if self.nfc:  # not by Arrow's utf8_normalize, whose NFC does not compose
+            found |= [not text.isascii() and normalized(text, "NFC") != text for text in texts.to_pylist()]
         if self.added is not None:
             found |= pc.match_substring_regex(texts, self.added).to_numpy(zero_copy_only=False)
         return found
@@ -98,8 +96,8 @@ def fast(tokenizer: Mapping[str, Any], library: Any = None) -> Fast:
     normal = _normalizes(tokenizer["normalizer"])
     added = {one["content"]: int(one["id"]) for one in tokenizer["added_tokens"]}
     plain = [one["content"] for one in tokenizer["added_tokens"] if not one["special"]]
-    if any(one["normalized"] and normal for one in tokenizer["added_tokens"] if not one["special"]):
-        raise NotExpressibleError("it has added tokens that are looked for in normalised text")
+    if normal and any(normalized(one, "NFC") != one for one in plain):
+        raise NotExpressibleError("it has added tokens that are not in the form NFC, to which it normalises")
     ranks, ids = _ranks(model, added, library)
     try:
         core = Core(ranks, pattern, ids)

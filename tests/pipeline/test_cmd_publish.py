@@ -14,6 +14,7 @@ from loopback import ENVIRONMENT, Flaky, upload
 
 from pipeline import publish
 from pipeline.errors import RecipeError, UserError
+from pipeline.look.verify_copy import verify_copy
 from pipeline.shards import Corpus
 from pipeline.storage import remote
 from pipeline.storage import upload as uploading
@@ -100,7 +101,7 @@ def test_a_published_folder_is_a_corpus_and_damage_in_it_is_named(
         ("corpus.json", "is missing"),
     }
     publish.publish(demo_run, str(there), ["shards"])
-    assert publish.verify(str(there)).damage == []
+    assert verify_copy(there).damage == []
 
 
 def test_the_command_reaches_a_store_by_the_environment_alone(

@@ -68,7 +68,7 @@ def test_a_user_s_own_stage() -> None:
     ("name", "message"),
     [
         ("languge", "Did you mean 'language'"),
-        ("zzz", "Known: url, extract"),
+        ("zzz", "Known: takedown, url, extract"),
         ("my_stages:Mien", "Did you mean 'Mine'"),
         ("my_stages:Other", "no stage"),
         ("my_stages:Nameless", "`name`"),

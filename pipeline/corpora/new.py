@@ -1,0 +1,176 @@
+"""Writing a corpus folder: aside, under a hidden name, and renamed when all of it is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.corpora.described import stems
+from pipeline.errors import RecipeError, UserError
+from pipeline.failures import as_user_error
+from pipeline.ledger import sync
+from pipeline.look.runfolder import RunFolder
+from pipeline.parts import PartWriter, read_batches
+from pipeline.publish import NAME, manifest_bytes
+from pipeline.shards import Corpus, Shard, ShardWriter, corpus_bytes, file_sha256
+from pipeline.token_parts import blocks, gathered
+
+Tokens = npt.NDArray[Any]
+ROWS = 16_384
+"""Documents that are taken at a time."""
+
+
+@contextmanager
+def new_folder(out: Path, option: str = "--out") -> Iterator[Path]:
+    """A folder that takes the name `out` when the block ends well, and is removed when it does not.
+
+    Raises RecipeError where `out` is there already and not empty, UserError where the disk refuses.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RecipeError(f"{option} {out} is there already; give a new folder")
+    aside = out.parent / f".{out.name}.{uuid.uuid4().hex}"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for folder, _, names in os.walk(aside):
+            for name in names:
+                sync(Path(folder, name))
+            sync(Path(folder))
+        with suppress(FileNotFoundError):
+            out.rmdir()
+        os.rename(aside, out)
+        sync(out.parent)
+    except OSError as error:
+        known = as_user_error(error)
+        text = str(known or error).partition(" What is committed stays")[0]
+        raise UserError(f"{text} {out} was not made; what was read is as it was.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def put(path: Path, target: Path) -> None:
+    """Has a file lie under another name too: by a link where both are on one disk, else by a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def put_folder(run: RunFolder, name: str, folder: Path) -> None:
+    """All files in a part folder of a run or corpus."""
+    for path in run.parts(name):
+        put(path, folder / name / path.name)
+
+
+def put_shard(shard: Shard, target: Path) -> dict[str, Any]:
+    """A shard as it is under another stem, and what `corpus.json` says of it (without its stem)."""
+    for ending in shard.files:
+        put(shard.path(ending), target.with_name(target.name + ending))
+    return {"documents": shard.documents, "tokens": shard.tokens, "files": shard.files}
+
+
+Keep = npt.NDArray[np.bool_] | None
+"""Which rows of a table stay; None where all do."""
+
+
+def put_kept(kept: Sequence[tuple[Corpus, Shard, Keep]], folder: Path) -> list[dict[str, Any]]:
+    """The shards of a split with the documents that stay, numbered anew, as `corpus.json` lists them. One that keeps
+    all its documents stays as it is, to the byte."""
+    names = stems([(shard.split, shard.group) for _, shard, _ in kept])
+    made = []
+    for (corpus, shard, keep), stem in zip(kept, names, strict=True):
+        if keep is None:
+            facts = put_shard(shard, folder / stem)
+        else:
+            table = shard.path(".docs.parquet")
+            facts = write_rows(folder / stem, [corpus.tokens(shard)], _kept_rows(table, keep), pq.read_schema(table))
+        made.append({"stem": stem} | ({} if shard.group is None else {"group": shard.group}) | facts)
+    return made
+
+
+def _kept_rows(path: Path, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:
+    rows = 0
+    for batch in read_batches(path):
+        here = keep[rows : rows + batch.num_rows]
+        rows += batch.num_rows
+        kept = pa.Table.from_batches([batch]).filter(pa.array(here))
+        yield np.zeros(kept.num_rows, np.int64), kept
+
+
+def put_table(path: Path, target: Path, keep: Keep) -> list[tuple[str, int]]:
+    """A table of documents with the rows that stay, where any does; source and characters of each one that does not."""
+    lost: list[tuple[str, int]] = []
+    if keep is None:
+        put(path, target)
+        return lost
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    with PartWriter(target, pq.read_schema(path)) as out:
+        for batch in read_batches(path):
+            here = pa.array(keep[rows : rows + batch.num_rows])
+            rows += batch.num_rows
+            out.write(batch.filter(here))
+            gone = batch.filter(pc.invert(here))
+            sizes = pc.fill_null(pc.utf8_length(gone.column("text")), 0).to_pylist()
+            lost += zip(gone.column("source").to_pylist(), sizes, strict=True)
+    if not keep.any():
+        target.unlink()
+    return lost
+
+
+def write_rows(
+    stem: Path,
+    tokens: Sequence[Tokens],
+    pieces: Iterable[tuple[npt.NDArray[np.int64], pa.Table]],
+    schema: pa.Schema,
+) -> dict[str, Any]:
+    """Writes a shard of documents of others, some at a time: what `corpus.json` says of it (without its stem).
+
+    Each piece: which of the `tokens` each document is in, and the rows, whose `token_start` and `token_end` say where.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    plain = pa.schema([field for field in schema.remove_metadata() if field.name not in ("token_start", "token_end")])
+    with ShardWriter(stem, tokens[0].dtype, plain) as out:
+        for source, rows in pieces:
+            start = rows.column("token_start").to_numpy()
+            length = rows.column("token_end").to_numpy() - start
+            for here in blocks(length):
+                taken = rows.slice(here.start, here.stop - here.start).select(plain.names)
+                data = gathered(tokens.__getitem__, source[here], start[here], length[here], tokens[0].dtype)
+                out.append(data, length[here], taken)
+        return out.close()
+
+
+def finish(folder: Path, meta: dict[str, Any]) -> None:
+    """Writes `corpus.json` and, over all files in the folder, `published.json`, by which `verify` knows each byte."""
+    data = corpus_bytes(meta)
+    (folder / "corpus.json").write_bytes(data)
+    known = {
+        shard["stem"] + ending: facts
+        for split in meta["splits"].values()
+        for shard in split["shards"]
+        for ending, facts in shard["files"].items()
+    }
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        files[name] = known.get(name) or {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    (folder / NAME).write_bytes(manifest_bytes(meta["name"], files))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file as people read it."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")

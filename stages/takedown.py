@@ -1,0 +1,163 @@
+"""Documents that somebody asked to have taken out: by URL, by domain, by id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.base import Outcome, Processor, Stage
+from stages.keys import canonical_url
+from stages.rows import Drop, outcome
+from stages.url.hosts import is_public_suffix, split
+
+KINDS = ("url", "domain", "id")
+_LINE = re.compile(r"(url|domain|id)\s+(\S.*)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for."""
+
+    kind: str
+    """`url`, `domain` or `id`."""
+    value: str
+    """As it was written."""
+
+    @property
+    def line(self) -> str:
+        """As a list holds it."""
+        return f"{self.kind} {self.value}"
+
+    @property
+    def key(self) -> str:
+        """What it is compared by: a canonical URL, a domain in ASCII, an id in hex.
+
+        Raises ValueError where it is none.
+        """
+        if self.kind == "id":
+            if not re.fullmatch(r"[0-9a-fA-F]{32}", self.value):
+                raise ValueError(f"{self.value!r} is no id: those are 32 hex digits")
+            return self.value.lower()
+        host = split(self.value)[0]
+        if self.kind == "url":
+            if not host or ("." not in host and "://" not in self.value):
+                raise ValueError(f"{self.value!r} is no URL with a host")
+            return canonical_url(self.value)
+        if "/" in self.value or not host or "." not in host:
+            raise ValueError(f"{self.value!r} is no domain, such as example.org")
+        if is_public_suffix(host):
+            raise ValueError(f"{self.value!r} is a public suffix: it would take out each site below it")
+        return host
+
+
+def read(data: bytes, name: str) -> list[Request]:
+    """The requests of a list: a line each, `url ADDRESS`, `domain NAME` or `id HEX`, or the bare value; `#` begins a
+    comment line. Raises ValueError with the line where one cannot be understood."""
+    found = []
+    for number, raw in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if match:
+            request = Request(match[1], match[2])
+        elif re.fullmatch(r"[0-9a-fA-F]{32}", line):
+            request = Request("id", line)
+        else:
+            request = Request("url" if "/" in line else "domain", line)
+        try:
+            _ = request.key
+        except ValueError as error:
+            raise ValueError(f"{name}, line {number}: {error}") from error
+        found.append(request)
+    return found
+
+
+class Matcher:
+    """Many requests at once, held against whole columns."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self.requests = list(dict.fromkeys(requests))
+        keys = [request.key for request in self.requests]
+        self._of: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+        for number, (request, key) in enumerate(zip(self.requests, keys, strict=True)):
+            self._of[request.kind].setdefault(key, number)
+        self._ids = pa.array([bytes.fromhex(key) for key in self._of["id"]], pa.binary(16))
+        self._hosts = {split(key)[0] for key in self._of["url"]}
+
+    def match(self, ids: pa.Array, urls: pa.Array) -> npt.NDArray[np.int32]:
+        """(documents,) the number of the first request that names each document, by id, then URL, then domain; -1
+        where none does. A domain covers the hosts below it; a URL, all spellings that lead to the same page."""
+        found = np.full(len(ids), -1, np.int32)
+        for row in np.flatnonzero(pc.is_in(ids, value_set=self._ids).to_numpy(zero_copy_only=False)).tolist():
+            found[row] = self._of["id"][ids[row].as_py().hex()]
+        domains, addresses = self._of["domain"], self._of["url"]
+        if not domains and not addresses:
+            return found
+        hosts: dict[str, int | None] = {}
+        for row, url in enumerate(urls.to_pylist()):
+            if url is None or found[row] >= 0:
+                continue
+            bare = url.partition("://")[2] or url
+            end = re.search(r"[/?#\\]", bare)
+            authority = bare[: end.start()] if end else bare
+            if authority not in hosts:
+                host = split(url)[0]
+                hosts[authority] = self._domain(host) if host not in self._hosts else None
+            number = hosts[authority]
+            if number is None:  # some page of this host is asked for
+                number = addresses.get(canonical_url(url), -1)
+                if number < 0:
+                    number = self._domain(split(url)[0])
+            found[row] = number
+        return found
+
+    def _domain(self, host: str) -> int:
+        """The number of the request that covers a host; -1 where none does."""
+        while host:
+            if host in self._of["domain"]:
+                return self._of["domain"][host]
+            host = host.partition(".")[2]
+        return -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Takedown(Stage):
+    """Drops documents that lists name: those that `corpusmill remove` took out of a corpus, so that the next run of the
+    recipe does not bring them back.
+
+    Needs only `id` and `url`, so it belongs before all other stages: what is taken down loses no one else as its
+    duplicate. Reasons: `id`, `url`, `domain`. An id is that of the record as the crawl holds it, under the same source
+    name; a URL counts in every spelling that leads to the same page; a domain covers the hosts below it.
+    """
+
+    name: ClassVar[str] = "takedown"
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ("idna", "tldextract", "regex")
+
+    lists: tuple[str, ...] = ()
+    """Files with a request a line: `url https://example.org/page`, `domain example.org`, `id 3f2a...` (32 hex digits),
+    as `takedown.txt` of `corpusmill remove` has them; `#` begins a comment."""
+
+    def files(self) -> dict[str, str]:
+        return {f"lists/{number}": path for number, path in enumerate(self.lists)}
+
+    def bind(self, files: Mapping[str, bytes]) -> Processor:
+        named = [(path, files[f"lists/{number}"]) for number, path in enumerate(self.lists)]
+        matcher = Matcher(request for path, data in named for request in read(data, path))
+        return lambda batch: _judge(batch, matcher)
+
+
+def _judge(batch: pa.RecordBatch, matcher: Matcher) -> Outcome:
+    found = matcher.match(batch.column("id"), batch.column("url"))
+    drops: list[Drop] = [
+        (row, matcher.requests[found[row]].kind, None, None) for row in np.flatnonzero(found >= 0).tolist()
+    ]
+    return outcome(batch, drops)
