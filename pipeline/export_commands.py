@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.app import command, console
+
+if TYPE_CHECKING:
+    from pipeline.export.exporting import Part
+    from pipeline.shards import Corpus
 
 
 class Format(StrEnum):
@@ -42,11 +46,11 @@ def export(
     Example: corpusmill export runs/demo --to mds --out exports/demo-mds
     Example: corpusmill export runs/demo --to megatron --split train
     """
+    from pipeline.corpora.folder import corpus_of, finished
     from pipeline.errors import RecipeError
     from pipeline.export import datatrove, exporting, huggingface, jsonl, mds, megatron
-    from pipeline.shards import Corpus
 
-    corpus = Corpus.open(folder)
+    corpus = corpus_of(finished(folder))
     if sequence_length and to is not Format.MDS:
         raise RecipeError("--sequence-length goes with --to mds; the other formats hold documents")
     if to is Format.MEGATRON:
@@ -59,7 +63,7 @@ def export(
         raise RecipeError(f"--to {to.value} needs --out, a new folder")
     left: list[int] = []
 
-    def sequences(corpus: Corpus, part: exporting.Part, folder: Path) -> None:
+    def sequences(corpus: Corpus, part: Part, folder: Path) -> None:
         left.append(mds.write_sequences(corpus, part, folder, sequence_length or 0))
 
     writers = {

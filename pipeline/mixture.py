@@ -122,7 +122,7 @@ def _exact_shares(available: Mapping[str, int], wish: Wish) -> tuple[dict[str, F
         check_names("mixture.max_epochs", wish.max_epochs, available)
     shares = wish.shares
     if not shares:
-        return {}, Fraction(1 if any(available.values()) else 0)
+        return {}, Fraction(1)
     check_names("mixture.shares", shares, available)
     rest = {name: amount for name, amount in available.items() if name not in shares}
     for name, share in shares.items():

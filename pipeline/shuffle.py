@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ids import AnyIds, halves, matrix, rows
+from pipeline.ids import AnyIds, halves, matrix
 from stages.hashing import keyed_all
 
 Counts = npt.NDArray[np.int64]
+_HASHED = 1 << 16  # pairs at a time: as Python's bytes they take five times their room
 
 
 def shuffle_hashes(
     ids: AnyIds, seed: int, copies: int | Sequence[int] | npt.NDArray[np.integer] = 0
 ) -> npt.NDArray[np.uint64]:
     """(n,) the shuffle key of (id, copy): keyed hash of the id and the copy's number as 4 bytes, little-endian."""
-    numbers = np.broadcast_to(np.asarray(copies, np.int64), len(ids)).tolist()
-    pack = struct.Struct("<I").pack
-    pairs = zip(rows(matrix(ids)), numbers, strict=True)
-    return keyed_all("shuffle", seed, (document + pack(number) for document, number in pairs))
+    table = matrix(ids)
+    numbers = np.broadcast_to(np.asarray(copies, "<u4"), len(table))
+    data = np.empty((len(table), 20), np.uint8)
+    data[:, :16], data[:, 16:] = table, np.ascontiguousarray(numbers)[:, None].view(np.uint8)
+    whole = data.tobytes()
+    return keyed_all("shuffle", seed, (whole[place : place + 20] for place in range(0, len(whole), 20)))
 
 
 def shuffle_order(
@@ -36,7 +38,10 @@ def shuffle_order(
     times = np.asarray(copies, np.int64)
     document = np.repeat(np.arange(len(table)), times)
     number = (np.arange(len(document)) - np.repeat(np.cumsum(times) - times, times)).astype(np.int32)
-    hashes = shuffle_hashes(table[document], seed, number)
+    hashes = np.empty(len(document), np.uint64)
+    for start in range(0, len(document), _HASHED):
+        here = slice(start, start + _HASHED)
+        hashes[here] = shuffle_hashes(table[document[here]], seed, number[here])
     order = np.argsort(hashes)
     if (hashes[order[1:]] == hashes[order[:-1]]).any():  # one in a billion corpora, and tests
         high, low = halves(table[document])

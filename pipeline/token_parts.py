@@ -12,7 +12,7 @@ It is one batch and not compressed, so that a plan maps the columns that it need
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ Rows = npt.NDArray[np.int64]
 
 OWN = {"prefix_tokens": pa.int32(), "n_tokens": pa.int64(), "start": pa.int64(), "split_hash": pa.uint64()}
 """The columns that are not the document's."""
-BLOCK = 1 << 25
+BLOCK = 1 << 24
 """Tokens that are gathered at once, but for a longer document."""
-BLOCK_ROWS = 1 << 18
+BLOCK_ROWS = 1 << 16
+"""Rows that are taken at once, some 350 bytes each."""
 
 
 def write(stem: Path, table: pa.Table, tokens: Sequence[npt.NDArray[Any]], seed: int) -> dict[str, str]:
-    """Writes a part: the digest of each file by its ending, `.bin` without one (None) where the ledger must read it.
+    """Writes a part: the digest of the token file, which was taken on the way, by its ending.
 
     `table` has a row for each document with `prefix_tokens` and `n_tokens`; `tokens` are those of all documents in the
     order of the rows, in any number of arrays that each hold whole documents.
@@ -48,21 +49,19 @@ def write(stem: Path, table: pa.Table, tokens: Sequence[npt.NDArray[Any]], seed:
     sizes = np.array([len(values) for values in tokens], np.int64)
     begins = np.cumsum(sizes) - sizes
     starts = np.cumsum(lengths) - lengths
-    source = np.searchsorted(begins + sizes, starts, side="right")
-    source = np.minimum(source, max(0, len(sizes) - 1))
+    source = np.minimum(np.searchsorted(begins + sizes, starts, side="right"), len(sizes) - 1)
     digest = xxhash.xxh3_128()
     with stem.with_suffix(".bin").open("wb") as file:
         for rows in blocks(lengths[order]):
             some = order[rows]
-            data = gathered(tokens, source[some], starts[some] - begins[source[some]], lengths[some])
+            inside = starts[some] - begins[source[some]]
+            data = gathered(tokens.__getitem__, source[some], inside, lengths[some], tokens[0].dtype)
             file.write(data.data)
             digest.update(data.data)
-    table = table.append_column("start", pa.nulls(table.num_rows, pa.int64()))
-    table = table.append_column("split_hash", pa.array(split_hashes(table.column("url"), ids, seed)))
+    hashes = split_hashes(table.column("url"), ids, seed)
     table = table.take(pa.array(order)).combine_chunks()
-    ends = np.cumsum(table.column("n_tokens").to_numpy())
-    place = table.schema.get_field_index("start")
-    table = table.set_column(place, "start", pa.array(ends - table.column("n_tokens").to_numpy()))
+    table = table.append_column("start", pa.array(np.cumsum(lengths[order]) - lengths[order]))
+    table = table.append_column("split_hash", pa.array(hashes[order]))
     with pa.OSFile(str(stem.with_suffix(".arrow")), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
         writer.write_table(table)
     return {".bin": digest.hexdigest()}
@@ -80,18 +79,17 @@ def tokens_of(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return mapped(path.with_suffix(".bin"), dtype)
 
 
-def taken(tables: Sequence[pa.RecordBatch], source: Rows, row: Rows, names: Sequence[str]) -> pa.Table:
-    """Rows of several tables with equal columns, in any order: row `row` of `tables[source]`, (n,) each."""
-    order = np.argsort(source, kind="stable")
-    cuts = np.searchsorted(source[order], np.arange(len(tables) + 1))
-    found = [
-        tables[number].select(names).take(pa.array(row[order[cuts[number] : cuts[number + 1]]]))
-        for number in np.flatnonzero(np.diff(cuts)).tolist()
-    ]
-    if not found:
-        return tables[0].schema.empty_table().select(names)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
+def taken(paths: Sequence[Path], part: Rows, row: Rows) -> pa.Table:
+    """Documents of several parts in any order: row `row` of `paths[part]`, (documents,) each.
+
+    A part is mapped for as long as it is read: what a process maps counts as its memory.
+    """
+    places = [np.zeros(0, np.int64)]
+    found = []
+    for number, some in _by_part(part):
+        places.append(some)
+        found.append(opened(paths[number]).take(pa.array(row[some])))
+    back = np.argsort(np.concatenate(places))
     return pa.Table.from_batches(found).combine_chunks().take(pa.array(back))
 
 
@@ -101,33 +99,36 @@ def blocks(lengths: Rows) -> Iterator[slice]:
     start = 0
     while start < len(lengths):
         stop = int(np.searchsorted(reached, reached[start] + BLOCK, side="right")) - 1
-        stop = min(max(stop, start + 1), start + BLOCK_ROWS)
+        stop = max(stop, start + 1)
         yield slice(start, stop)
         start = stop
 
 
 def gathered(
-    sources: Sequence[npt.NDArray[Any]], source: Rows, start: Rows, length: Rows, edge: int | None = None, *,
-    edge_last: bool = True,
+    values: Callable[[int], npt.NDArray[Any]], part: Rows, start: Rows, length: Rows, dtype: np.dtype[Any],
+    edge: int | None = None, *, edge_last: bool = True,
 ) -> npt.NDArray[Any]:  # fmt: skip
-    """The tokens of documents, one behind another: `length` of them from `start` in `sources[source]`.
+    """The tokens of documents, one behind another: `length` of them from `start` in `values(part)`, (documents,) each.
 
     With an `edge`, that token stands behind each document, or before it.
     """
     room = length + (edge is not None)
     ends = np.cumsum(room)
     places = ends - room
-    dtype = sources[0].dtype if len(sources) else np.dtype(np.uint16)
-    out = np.empty(int(ends[-1]) if len(ends) else 0, dtype)
+    out = np.empty(int(room.sum()), dtype)
     if edge is not None:
         out[ends - 1 if edge_last else places] = edge
         places = places if edge_last else places + 1
-    order = np.argsort(source, kind="stable")
-    cuts = np.searchsorted(source[order], np.arange(len(sources) + 1))
-    for number in np.flatnonzero(np.diff(cuts)).tolist():
-        some = order[cuts[number] : cuts[number + 1]]
-        _copy(out, places[some], sources[number], start[some], length[some])
+    for number, some in _by_part(part):
+        _copy(out, places[some], values(number), start[some], length[some])
     return out
+
+
+def _by_part(part: Rows) -> Iterator[tuple[int, Rows]]:
+    """Each part that is named, and the places where it is, ascending."""
+    order = np.argsort(part, kind="stable")
+    numbers, starts = np.unique(part[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(order, starts)[1:], strict=True)
 
 
 @njit

@@ -149,7 +149,8 @@ def write_rows(
             length = rows.column("token_end").to_numpy() - start
             for here in blocks(length):
                 taken = rows.slice(here.start, here.stop - here.start).select(plain.names)
-                out.append(gathered(tokens, source[here], start[here], length[here]), length[here], taken)
+                data = gathered(tokens.__getitem__, source[here], start[here], length[here], tokens[0].dtype)
+                out.append(data, length[here], taken)
         return out.close()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.corpora.new import put
 from pipeline.export.exporting import Part
 from pipeline.shards import Corpus
 
@@ -16,7 +16,7 @@ def write(corpus: Corpus, part: Part, folder: Path) -> None:
     two lines that name tokenizer, token size and count."""
     for shard in part.shards:
         file = folder / f"{shard.name}.ds"
-        shutil.copyfile(shard.path(".bin"), file)
+        put(shard.path(".bin"), file)
         ends = np.cumsum(corpus.lengths(shard), dtype="<u8")
         file.with_name(f"{file.name}.index").write_bytes(ends.tobytes())
         named = f"{corpus.meta['name']}-{corpus.meta['tokenizer']['digest'][:12]}|{corpus.dtype.itemsize}"

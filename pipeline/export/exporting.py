@@ -6,8 +6,6 @@ An export has a folder for each split, `OUT/SPLIT`; in layout `by_source` one fo
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError
+from pipeline.corpora.new import new_folder
 from pipeline.shards import Corpus, Shard, group_labels
 
 _TOKENS = 1 << 22  # of a block, so that memory does not grow with the corpus
@@ -88,23 +86,13 @@ def export(
 
     What `card` returns becomes the export's README.md.
 
-    Raises UserError where `out` exists, or the corpus has no such split.
+    Raises RecipeError where `out` exists, UserError where the corpus has no such split or the disk refuses.
     """
-    if out.exists():
-        raise UserError(f"{out} is there already; an export goes into a new folder")
     made = parts(corpus, split)
-    aside = out.with_name(f".{out.name}.writing-{os.getpid()}")
-    try:
+    with new_folder(out) as aside:
         for part in made:
             (aside / part.folder).mkdir(parents=True)
             write(corpus, part, aside / part.folder)
         if card:
             (aside / "README.md").write_text(card(corpus, made), "utf-8")
-        aside.rename(out)
-    except OSError as error:
-        raise UserError(
-            f"{out} could not be written: {error}. Nothing of it is left; make room or choose another place"
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return made

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import zstandard
 
+from pipeline.corpora.folder import tokenizer_of
 from pipeline.export.exporting import Part, blocks
 from pipeline.shards import Corpus
-from pipeline.tokenizer import Tokenizer
 
 
 def write(corpus: Corpus, part: Part, folder: Path) -> None:
     """Writes each shard of a part as one `.jsonl.zst`. A metadata prefix is no text, and left out."""
-    tokenizer = Tokenizer.from_file(corpus.folder / corpus.meta["tokenizer"]["file"])
+    tokenizer = tokenizer_of(corpus)
     head = int(corpus.boundary == "bos-first")
     for shard in part.shards:
         wanted = ("id", "source", "url", "prefix_tokens")

@@ -26,9 +26,10 @@ from pipeline.recipe import Mixture, Recipe, Shards
 from pipeline.splits import TRAIN
 from pipeline.work import Context, Task, once, unit_key
 
-PLAN = pa.schema([pa.field("part", pa.int32()), pa.field("row", pa.int32()), pa.field("copy", pa.int32())])
+PLAN = pa.schema([pa.field(name, pa.int32()) for name in ("part", "row", "copy", "length")])
 """One row for each document's copy, in order, and one batch for each shard, in the order of the row's `shards`; `part`
-is a place in the list of token parts, which the file's metadata hold, `row` one in that part."""
+is a place in the list of token parts, which the file's metadata hold, `row` one in that part, `length` its tokens
+without the boundary token."""
 NAMED = 20
 """Domains too large for a split that are named, at most."""
 
@@ -83,15 +84,15 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """Which copy of which document stands where."""
     recipe = context.recipe
     assert recipe.shards is not None
-    tables = [token_parts.opened(context.out / path) for path in task.spec["paths"]]
+    paths = [context.out / path for path in task.spec["paths"]]
     asked = recipe.mixture or Mixture()  # type: ignore[call-arg]
-    documents = _read(tables, asked, recipe)
+    documents = _read(paths, asked, recipe)
     shares = recipe.shards.held_out
     held = splits.held_out(documents.split_hash, documents.tokens, shares, recipe.seed)
     training = np.ones(len(documents.ids), bool)
     for split in held.values():
         training[split.rows] = False
-    out_of = {name: _left_out(split, tables, documents) for name, split in held.items()}
+    out_of = {name: _left_out(split, paths, documents) for name, split in held.items()}
     if not context.trial.given:
         _check_splits(training, held, shares, out_of)
     elif not len(training):
@@ -128,56 +129,60 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     return [Staged(folder / "plan", f"plan/{task.key[:20]}.arrow")], body
 
 
-def _read(tables: list[pa.RecordBatch], asked: Mixture, recipe: Recipe) -> Documents:
-    """What the plan goes by, of all parts."""
+def _read(paths: list[Path], asked: Mixture, recipe: Recipe) -> Documents:
+    """What the plan goes by, of all parts; each is mapped only while it is read."""
     places: dict[str, int] = {
         name: place for place, name in enumerate(recipe.sources if asked.by == ["source"] else [])
     }
-    groups = [np.zeros(0, np.int32)]
-    for table in tables:
+    found: dict[str, list[npt.NDArray[Any]]] = {"ids": [], "tokens": [], "split_hash": [], "part": [], "group": []}
+    marked = [np.zeros(0, np.int64)]
+    survivors = [np.zeros((0, 16), np.uint8)]
+    starts = [0]
+    for number, path in enumerate(paths):
+        table = token_parts.opened(path)
         grouping.check(asked.by, asked.buckets, table.schema)
         names, codes = grouping.groups_of(table, asked.by, asked.buckets)
-        groups.append(np.array([places.setdefault(name, len(places)) for name in names], np.int32)[codes])
+        found["ids"].append(ids.matrix(table.column("id")).copy())
+        found["tokens"].append(table.column("n_tokens").to_numpy().astype(np.int32) + np.int32(1))
+        found["split_hash"].append(table.column("split_hash").to_numpy().copy())
+        found["part"].append(np.full(table.num_rows, number, np.int32))
+        found["group"].append(np.array([places.setdefault(name, len(places)) for name in names], np.int32)[codes])
+        if "duplicate_of" in table.schema.names:
+            column = table.column("duplicate_of")
+            marked.append(starts[-1] + np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)))
+            survivors.append(ids.matrix(column.drop_null()).copy())
+        starts.append(starts[-1] + table.num_rows)
     names = list(places)
-    group = np.concatenate(groups)
+    group = _whole(found.pop("group"), np.int32)
     if asked.by != ["source"]:  # in an order of their own, not that of the parts
         order = sorted(range(len(names)), key=lambda place: names[place])
         group = np.argsort(order).astype(np.int32)[group]
         names = [names[place] for place in order]
-    counts = np.array([table.num_rows for table in tables], np.int64)
-    matrix = np.concatenate([np.zeros((0, 16), np.uint8), *(ids.matrix(table.column("id")) for table in tables)])
-    hashes = _column(tables, "split_hash", np.uint64)
-    if tables and "duplicate_of" in tables[0].schema.names:
-        _follow_survivors(hashes, matrix, tables, recipe.seed)
+    matrix = np.concatenate([np.zeros((0, 16), np.uint8), *found.pop("ids")])
+    hashes = _whole(found.pop("split_hash"), np.uint64)
+    _follow_survivors(hashes, matrix, np.concatenate(marked), np.concatenate(survivors), recipe.seed)
     return Documents(
-        matrix,
-        _column(tables, "n_tokens", np.int32) + np.int32(1),
-        hashes,
-        np.repeat(np.arange(len(tables), dtype=np.int32), counts),
-        np.cumsum(counts) - counts,
-        names,
-        group,
-    )
+        matrix, _whole(found.pop("tokens"), np.int32), hashes, _whole(found.pop("part"), np.int32),
+        np.array(starts[:-1], np.int64), names, group,
+    )  # fmt: skip
 
 
-def _column(tables: list[pa.RecordBatch], name: str, kind: Any) -> npt.NDArray[Any]:
-    return np.concatenate([np.zeros(0, kind), *(table.column(name).to_numpy().astype(kind) for table in tables)])
+def _whole(pieces: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    return np.concatenate([np.zeros(0, kind), *pieces])
 
 
-def _follow_survivors(hashes: npt.NDArray[np.uint64], matrix: ids.Ids, tables: list[pa.RecordBatch], seed: int) -> None:
+def _follow_survivors(
+    hashes: npt.NDArray[np.uint64], matrix: ids.Ids, marked: Numbers, survivors: ids.Ids, seed: int
+) -> None:
     """Duplicates that stay (`mode: mark`) fall into the split of the document that they are duplicates of, whatever
     their own domain is: else what is trained on would be measured. Of a survivor in an earlier crawl only the id is
     known, so its duplicates stay together, but know nothing of where it went."""
-    column = pa.chunked_array([table.column("duplicate_of") for table in tables])
-    marked = np.flatnonzero(column.is_valid().to_numpy())
     if not len(marked):
         return
-    survivors = ids.matrix(column.drop_null())
     order = ids.ascending(matrix)
-    both = np.concatenate([matrix, survivors])
     known = np.searchsorted(_keys(matrix)[order], _keys(survivors))
     place = order[np.minimum(known, len(order) - 1)]
-    found = (both[place] == survivors).all(axis=1)
+    found = (matrix[place] == survivors).all(axis=1)
     of_id = splits.split_hashes(pa.nulls(len(survivors), pa.string()), survivors, seed)
     hashes[marked] = np.where(found, hashes[place], of_id)
 
@@ -190,13 +195,13 @@ def _keys(matrix: ids.Ids) -> npt.NDArray[Any]:
     return keys
 
 
-def _left_out(split: splits.Split, tables: list[pa.RecordBatch], documents: Documents) -> dict[str, Any]:
+def _left_out(split: splits.Split, paths: list[Path], documents: Documents) -> dict[str, Any]:
     """The domains that are too large for a split, the largest by name."""
     named = []
     pairs = zip(split.left_out[:NAMED].tolist(), split.left_out_tokens[:NAMED].tolist(), strict=True)
     for document, tokens in pairs:
         part = int(documents.part[document])
-        row = tables[part].slice(document - int(documents.starts[part]), 1)
+        row = token_parts.opened(paths[part]).slice(document - int(documents.starts[part]), 1)
         url = row.column("url")[0].as_py()
         name = splits.domain_of(url) or f"document {row.column('id')[0].as_py().hex()}"
         named.append({"domain": name, "tokens": tokens})
@@ -242,10 +247,10 @@ def _targets(
         there |= {mixture.OTHERS} if there - {*asked.shares} else set()
         shares = {name: share for name, share in asked.shares.items() if name in there}
         whole = sum(shares.values())
+        available = {name: amount for name, amount in available.items() if amount}
         limits = wish.max_epochs
         if isinstance(limits, dict):
             limits = {name: limit for name, limit in limits.items() if name in available or name == mixture.OTHERS}
-        available = {name: amount for name, amount in available.items() if amount or name in shares}
         scaled = {name: share / whole for name, share in shares.items()} if whole else None
         wish = dataclasses.replace(wish, tokens=None, shares=scaled, max_epochs=limits)
     found = mixture.targets(available, wish)
@@ -282,7 +287,8 @@ def _write(
     for number in range(len(cuts) - 1):
         here = slice(cuts[number], cuts[number + 1])
         part = documents.part[document[here]]
-        columns = [part, (document[here] - documents.starts[part]).astype(np.int32), copy[here]]
+        row = (document[here] - documents.starts[part]).astype(np.int32)
+        columns = [part, row, copy[here], lengths[here] - np.int32(1)]
         out.write_batch(pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=PLAN))
         tokens = int(lengths[here].sum(dtype=np.int64))
         found.append(where | {"number": number, "of": len(cuts) - 1, "documents": len(part), "tokens": tokens})

@@ -69,24 +69,24 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         placed = planned.get_batch(spec["place"])
     paths = [context.out / path for path in json.loads(planned.schema.metadata[b"parts"])]
     part, row, copy = (placed.column(name).to_numpy() for name in ("part", "row", "copy"))
-    used, source = np.unique(part, return_inverse=True)
-    tables = [token_parts.opened(paths[number]) for number in used.tolist()]
+    length = placed.column("length").to_numpy().astype(np.int64)
     dtype = token_dtype(spec["vocabulary"])
-    values = [token_parts.tokens_of(paths[number], dtype) for number in used.tolist()]
-    own = [name for name in token_parts.OWN if name != "prefix_tokens"]
-    names = [name for name in tables[0].schema.names if name not in own]
+    theirs = token_parts.opened(paths[part[0]]).schema
+    names = [name for name in theirs.names if name not in token_parts.OWN or name == "prefix_tokens"]
     first = [pa.field("id", pa.binary(16)), pa.field("copy", pa.int32())]
-    schema = pa.schema([*first, *(tables[0].schema.field(name) for name in names if name != "id")])
-    where = token_parts.taken(tables, source, row, ["start", "n_tokens"])
-    start, length = where.column("start").to_numpy(), where.column("n_tokens").to_numpy()
+    schema = pa.schema([*first, *(theirs.field(name) for name in names if name != "id")])
     with ShardWriter(folder / spec["name"], dtype, schema) as out:
-        for here in token_parts.blocks(length):
-            tokens = token_parts.gathered(
-                values, source[here], start[here], length[here], spec["token"], edge_last=spec["boundary"] == "eot-last"
-            )
-            rows = token_parts.taken(tables, source[here], row[here], names)
-            out.append(tokens, length[here] + 1, rows.append_column("copy", pa.array(copy[here])))
-            reporter.add(documents=rows.num_rows, kept=rows.num_rows, size=tokens.nbytes)
+        for start in range(0, len(row), token_parts.BLOCK_ROWS):
+            some = slice(start, start + token_parts.BLOCK_ROWS)
+            rows = token_parts.taken(paths, part[some], row[some]).append_column("copy", pa.array(copy[some]))
+            for here in token_parts.blocks(length[some]):
+                tokens = token_parts.gathered(
+                    lambda number: token_parts.tokens_of(paths[number], dtype),
+                    part[some][here], rows.column("start").to_numpy()[here], length[some][here], dtype,
+                    spec["token"], edge_last=spec["boundary"] == "eot-last",
+                )  # fmt: skip
+                out.append(tokens, length[some][here] + 1, rows.slice(here.start, here.stop - here.start))
+                reporter.add(documents=here.stop - here.start, kept=here.stop - here.start, size=tokens.nbytes)
         facts = out.close()
     staged = [Staged(path, f"shards/{spec['name']}{ending}", out.digests[ending]) for ending, path in out.paths.items()]
     return staged, facts | {"stem": f"shards/{spec['name']}"} | {n: spec[n] for n in ("split", "group", "number")}

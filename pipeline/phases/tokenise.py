@@ -20,7 +20,7 @@ from pipeline.parts import read_batches
 from pipeline.phases import documents, tokenizer
 from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
-from pipeline.tokenizers.files import PACKAGES
+from pipeline.tokenizers.files import PACKAGES, opened
 from pipeline.work import Context, Task, once, unit_key
 
 
@@ -30,6 +30,7 @@ def tasks(context: Context) -> list[Task]:
     if context.recipe.tokenizer is None:
         return []
     model = tokenizer.committed(context).body
+    opens = {name: model[name] for name in ("file", "digest", "options", "engine")}
     columns = context.recipe.tokenizer.prefix_columns
     made_by = {"tokenizer": model["digest"], "engine": model["engine"]["name"]}
     found = []
@@ -39,7 +40,7 @@ def tasks(context: Context) -> list[Task]:
         found.append(
             Task(
                 "tokenise", key, part.bytes,
-                {"path": part.path, "tokenizer": model["digest"], "model": model["file"], "prefix": columns},
+                {"path": part.path, "model": model["file"], "tokenizer": opens, "prefix": columns},
             )
         )  # fmt: skip
     return found
@@ -50,7 +51,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
 
     The first `prefix_tokens` of the `n_tokens` are the prefix that the recipe asks for.
     """
-    model = tokenizer.opened(context)
+    model = opened(context.out, task.spec["tokenizer"])
     path = context.out / task.spec["path"]
     source_schema = pq.read_schema(path)
     names = [name for name in source_schema.names if name not in ("text", "title")]
@@ -61,8 +62,6 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     tables: list[pa.RecordBatch] = []
     values: list[npt.NDArray[Any]] = []
     broken = heads = 0
-    sources: dict[str, list[int]] = {}
-    languages: dict[str, list[int]] = {}
     for batch in read_batches(path):
         text = batch.column("text")
         tokens, bare, sizes = prefix.encode(model, batch, task.spec["prefix"])
@@ -72,25 +71,28 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         columns = [*(batch.column(name) for name in names), pa.array(sizes), counts]
         tables.append(pa.RecordBatch.from_arrays(columns, schema=schema))
         values.append(tokens.flatten().to_numpy().astype(dtype, copy=False))
-        lengths = pa.compute.utf8_length(text).to_pylist()
-        for name, figures in (("source", sources), ("language", languages)):
-            for value, amount, length in zip(batch.column(name).to_pylist(), counts.to_pylist(), lengths, strict=True):
-                figure = figures.setdefault(value or "unknown", [0, 0, 0])
-                for index, more in enumerate((1, length, amount)):
-                    figure[index] += more
         reporter.add(documents=batch.num_rows, kept=batch.num_rows)
     table = pa.Table.from_batches(tables, schema)
     digests = token_parts.write(folder / "out", table, values, context.recipe.seed)
     reporter.add(size=task.size)
-    body = {"documents": table.num_rows, "tokens": sum(f[2] for f in sources.values()), "not_reversible": broken}
-    body |= {"prefix_tokens": heads, "packages": packages(model.kind)}
-    body["sources"] = {name: sources[name] for name in sorted(sources)}
-    body["languages"] = {name: languages[name] for name in sorted(languages)}
+    body = {"documents": table.num_rows, "tokens": pa.compute.sum(table.column("n_tokens")).as_py() or 0}
+    body |= {"not_reversible": broken, "prefix_tokens": heads, "packages": packages(model.kind)}
+    body |= {"sources": _figures(table, "source"), "languages": _figures(table, "language")}
     staged = [
         Staged(folder / f"out{ending}", f"tokens/{task.key[:20]}{ending}", digests.get(ending))
         for ending in (".arrow", ".bin")
     ]
     return staged, body
+
+
+def _figures(table: pa.Table, by: str) -> dict[str, list[int]]:
+    """Documents, characters and tokens of each value of a column, which a null one has under `unknown`."""
+    values = table.column(by)
+    named = pa.compute.if_else(pa.compute.equal(values, ""), None, values).fill_null("unknown")
+    groups = table.select(["characters", "n_tokens"]).append_column("group", named)
+    summed = groups.group_by("group").aggregate([([], "count_all"), ("characters", "sum"), ("n_tokens", "sum")])
+    rows = {row.pop("group"): list(row.values()) for row in summed.to_pylist()}
+    return {name: rows[name] for name in sorted(rows)}
 
 
 def packages(kind: str) -> dict[str, str]:

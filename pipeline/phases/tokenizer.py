@@ -156,11 +156,6 @@ def _batches(paths: Sequence[Path], columns: list[str]) -> Iterator[pa.RecordBat
         yield from read_batches(path, columns)
 
 
-def opened(context: Context) -> Tokenizer:
-    """The committed tokenizer of the present recipe."""
-    return files.opened(context.out, committed(context).body)
-
-
 def committed(context: Context) -> Row:
     """The manifest row of the tokenizer."""
     (task,) = tasks(context)

@@ -93,6 +93,7 @@ def mds(folder: str, split: str, again: str) -> dict[str, Any]:
 def torchdata(corpus: str) -> dict[str, Any]:
     """torchdata's StatefulDataLoader over our stream: stopped in the middle, and gone on with in a new one."""
     from torchdata.stateful_dataloader import StatefulDataLoader
+
     from trainer.datasets import StreamingDataset
 
     def loader(workers: int) -> Any:
