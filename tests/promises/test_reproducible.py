@@ -31,7 +31,7 @@ KILLS = [
     ("clusters", {"match": "rows/clusters/"}),
     ("losers", {"match": "/duplicates/", "moment": "after"}),
     ("documents", {"match": "/documents/", "nth": 2, "moment": "after"}),
-    ("tokenizer", {"match": "tokenizer.json$"}),
+    ("tokenizer", {"match": "tokenizer/facts.json$"}),
     ("tokenise", {"match": "rows/tokenise/", "nth": 3}),
     ("plan", {"match": "rows/plan/"}),
     ("shard", {"match": r"shards/.*\.idx$", "nth": 3}),
