@@ -1,7 +1,7 @@
 """The page on a run of a million documents: CPU time, memory, size. `python -m tests.bench.look_report`.
 
 The run is made by `tests.bench.big_run`, without a crawl beside it, so that the texts of dropped documents, which are
-cut from the crawl again, cost nothing here: `--run DIR` measures a run folder of yours. `inspect` is measured beside it,
+cut from the crawl again, cost nothing here: `--run DIR` measures a run folder of yours. `inspect` is measured too,
 and with `--compare` a comparison of two runs.
 """
 
