@@ -69,7 +69,7 @@ def _publish(run: RunFolder, place: Place, what: list[str], card: str | None, sc
         paths["README.md"].write_text(card, "utf-8")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         digests = list(pool.map(file_sha256, paths.values()))
-        files = {
+        files: dict[str, dict[str, Any]] = {
             name: {"bytes": path.stat().st_size, "sha256": digest}
             for (name, path), digest in zip(paths.items(), digests, strict=True)
         }

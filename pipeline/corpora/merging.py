@@ -268,4 +268,4 @@ def _plan(corpora: Sequence[Corpus]) -> dict[str, Any]:
     for one in groups.values():
         one["share"] = one["share"] / whole if whole else 1 / len(groups)
     tokens = sum(plan["tokens"] for plan in plans) if all(plan["tokens"] for plan in plans) else None
-    return {**plans[0], "tokens": tokens, "groups": groups}
+    return dict(plans[0]) | {"tokens": tokens, "groups": groups}

@@ -94,17 +94,17 @@ class Shuffle:
                     file.seek(0)
                     records = np.frombuffer(file.read(), _RECORD)
                     keys = ("row", "place", "copy", "low", "high", "hash")
-                    order = np.lexsort([records[name] for name in keys])
+                    places = np.lexsort([records[name] for name in keys])
                     sorted_ = np.empty(len(records), _ORDER)
                     for name in _ORDER.names or ():
-                        sorted_[name] = records[name][order]
+                        sorted_[name] = records[name][places]
                     out.write(sorted_.tobytes())
         finally:
             for file in files:
                 file.close()
                 Path(file.name).unlink(missing_ok=True)
-        placed: npt.NDArray[Any] = np.memmap(path, _ORDER, "r") if path.stat().st_size else np.zeros(0, _ORDER)
-        return placed, assign_shards(placed["size"], self.tokens_per_shard)
+        order: npt.NDArray[Any] = np.memmap(path, _ORDER, "r") if path.stat().st_size else np.zeros(0, _ORDER)
+        return order, assign_shards(order["size"], self.tokens_per_shard)
 
     def _records(self, number: int) -> Iterator[npt.NDArray[Any]]:
         owner, _, shard = self.places[number]
