@@ -59,6 +59,8 @@ class Batch:
     """Counted from 0 in each piece."""
     documents_BT: npt.NDArray[np.int64]
     """Number of the piece in its sequence, which the attention mask is made of; NO_DOCUMENT in padding and holes."""
+    groups_B: Ints
+    """Which of the plan's groups each sequence is of."""
 
     @property
     def targets(self) -> int:
@@ -150,7 +152,7 @@ class Source:
                 f"the shards in {self.corpus.folder} hold a token beyond the vocabulary of {self.corpus.vocabulary}; "
                 "check them with `corpusmill verify`"
             )
-        return Batch(tokens_BT, targets_BT, positions_BT, documents_BT)
+        return Batch(tokens_BT, targets_BT, positions_BT, documents_BT, self.plan.group_of(sequences))
 
     def numbers(self, ids: frozenset[str]) -> frozenset[tuple[int, int]]:
         """(shard in its split, document in its shard) of every copy of the documents of these ids (hex)."""

@@ -234,7 +234,7 @@ class DocumentDataset(Dataset[Item]):
             group = bisect_right(first, number) - 1
             with pq.ParquetFile(self._shards[shard].path(".docs.parquet")) as file:
                 columns = list(dict.fromkeys([*self._columns, "token_start", "token_end"]))
-                self._group = shard, first[group], file.read_row_group(group, columns)
+                self._group = shard, first[group], file.read_row_group(group, columns, use_threads=False)
         _, begin, table = self._group
         return dict(table.slice(number - begin, 1).to_pylist()[0])
 

@@ -45,7 +45,7 @@ from stages.quality import statistics
 from stages.schema import DROPPED, READ
 
 PACKAGES = ("brotli", "isal", "lz4", "pyarrow", "resiliparse", "xxhash", "zstandard")
-NO_LONGER_NEEDED = ("payload", "content_type", statistics.COLUMN)
+NO_LONGER_NEEDED = ("payload", "content_type", "headers", statistics.COLUMN)
 BATCH_ROWS = 64  # about a second of work, so that progress moves
 
 

@@ -30,12 +30,17 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("grouped") / "corpus", grouped_lengths(), shares=SHARES)
 
 
+def loader(dataset: Any, workers: int = 0, **settings: Any) -> DataLoader[Any]:
+    """torch's own; with workers a stuck one is an error, not a test without an end."""
+    return DataLoader(dataset, num_workers=workers, timeout=300 if workers else 0, **settings)
+
+
 def stream(folder: Path, **changes: Any) -> StreamingDataset:
     return StreamingDataset(folder, **{"sequence_length": LENGTH, "global_batch": 6, "seed": 3, "steps": 40, **changes})
 
 
 def collected(dataset: StreamingDataset, workers: int = 0) -> list[Any]:
-    return [batch["tokens"].tolist() for batch in DataLoader(dataset, batch_size=None, num_workers=workers)]
+    return [batch["tokens"].tolist() for batch in loader(dataset, workers, batch_size=None)]
 
 
 def joined(ranks: list[list[Any]]) -> list[Any]:
@@ -47,8 +52,8 @@ def test_stream_is_what_the_trainer_reads(corpus: Corpus) -> None:
     """Else a loop of one's own would train on another order than `corpusmill train` with the same seed."""
     source = Source(corpus, plan(corpus, "train", LENGTH))
     history = History(events=(Start(data_step=1, global_batch=6, sequence_length=LENGTH, seed=3),))
-    with Loader(source, Order(source.plan, 3), history, 0) as loader:
-        expected = [batch for _, _, _, batch in loader.from_step(1, 40)]
+    with Loader(source, Order(source.plan, 3), history, 0) as reader:
+        expected = [batch for _, _, _, batch in reader.from_step(1, 40)]
     for number, (batch, theirs) in enumerate(zip(stream(corpus.folder), expected, strict=True), 1):
         assert batch["data_step"] == number
         arrays = (theirs.tokens_BT, theirs.targets_BT, theirs.positions_BT, theirs.documents_BT)
@@ -81,7 +86,7 @@ def test_stream_resumes_at_any_world_size(grouped: Path) -> None:
 
     # workers run ahead of the loop, which says itself how far it is
     later = stream(grouped)
-    for batch in DataLoader(stream(grouped), batch_size=None, num_workers=2):
+    for batch in loader(stream(grouped), 2, batch_size=None):
         if batch["data_step"] == 7:
             later.load_state_dict(stream(grouped).state_after(batch["data_step"]))
             break
@@ -114,7 +119,7 @@ def test_stream_weighed_anew_repeats_and_loses_nothing(grouped: Path) -> None:
         ]
         times = [rows[row] for row in own]
         assert max(times) - min(times) <= 1
-    with pytest.raises(RecipeError, match="did you mean 'books'"):
+    with pytest.raises(RecipeError, match="Did you mean 'books'"):
         dataset.reweigh({"web": 0, "book": 3, "code": 1})
 
 
@@ -132,12 +137,12 @@ def test_packed_sequences_by_number(corpus: Corpus) -> None:
     with pytest.raises(IndexError):
         data[len(data)]
 
-    loaded = [row for batch in DataLoader(data, batch_size=5, num_workers=2) for row in batch["tokens"].tolist()]
+    loaded = [row for batch in loader(data, 2, batch_size=5) for row in batch["tokens"].tolist()]
     assert loaded == [item["tokens"].tolist() for item in items]
     shared = []
     for rank in range(2):
         sampler = DistributedSampler(data, num_replicas=2, rank=rank, shuffle=True, seed=1, drop_last=True)
-        shared += [row for batch in DataLoader(data, batch_size=5, sampler=sampler) for row in batch["labels"].tolist()]
+        shared += [row for batch in loader(data, batch_size=5, sampler=sampler) for row in batch["labels"].tolist()]
     assert len(shared) == len(data) // 2 * 2
     assert not Counter(map(tuple, shared)) - Counter(tuple(item["labels"].tolist()) for item in items)
 
@@ -176,7 +181,7 @@ def test_documents_with_what_is_known_of_them(corpus: Corpus) -> None:
         assert item["tokens"].dtype == torch.int64
         assert item["tokens"].tolist() == tokens[number].tolist()
         assert (item["id"], item["url"]) == (row["id"].hex(), row["url"])
-    loaded = [item for items in DataLoader(data, batch_size=7, collate_fn=list, num_workers=2) for item in items]
+    loaded = [item for items in loader(data, 2, batch_size=7, collate_fn=list) for item in items]
     assert [item["id"] for item in loaded] == [row["id"].hex() for row in rows]
     with pytest.raises(UserError, match="no column 'score'; it has id, copy"):
         DocumentDataset(corpus.folder, columns=("score",))

@@ -205,10 +205,10 @@ class Rows:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         table = scan(self.files, "filename = true", "file_row_number = true")
         key = f"md5({literal(KEY)} || hex(id))"
-        stratum = name_of(asked.by) if asked.by else "1"
+        strata = f" GROUP BY {name_of(asked.by)}" if asked.by else ""
         query = (
             f"SELECT unnest(min_by((filename, file_row_number, {key}), {key}, {asked.sample})) "
-            f"FROM {table}{where} GROUP BY {stratum}"
+            f"FROM {table}{where}{strata}"
         )
         drawn = [tuple(row.values()) if isinstance(row, dict) else row for (row,) in self.ask(query, values)]
         drawn.sort(key=lambda row: (row[2], row[0], row[1]))

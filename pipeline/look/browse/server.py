@@ -306,6 +306,7 @@ def listen(port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind(("127.0.0.1", port))
+        made.listen(128)
     except OSError as error:
         made.close()
         raise UserError(f"port {port} cannot be had: {error.strerror}; --port 0 takes a free one") from error

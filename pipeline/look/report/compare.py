@@ -212,14 +212,15 @@ def _ids(run: RunFolder) -> pa.ChunkedArray:
 
 def _by_reason(run: RunFolder, other: RunFolder, only: pa.ChunkedArray, examples: int) -> Alone:
     """The documents that only `run` keeps, by why `other` does not."""
-    pieces = []
-    for batch in other.batches("dropped", ["id", "stage", "reason", "value", "limit"]):
-        pieces.append(batch.filter(pc.is_in(batch.column("id"), value_set=only)))
+    rows = [*other.batches("dropped", ["id", "stage", "reason", "value", "limit"])]
+    known = None
     found: dict[tuple[str, str], dict[bytes, dict[str, Any]]] = {}
     counts: dict[tuple[str, str], int] = {}
-    known = pa.Table.from_batches(pieces).group_by("id", use_threads=False).aggregate(
-        [(name, "first") for name in ("stage", "reason", "value", "limit")]
-    ) if pieces else None  # fmt: skip
+    if rows:
+        table = pa.Table.from_batches(rows)  # looked up at once, for each look-up sets up a table of all of `only`
+        table = table.filter(pc.is_in(table.column("id"), value_set=only))
+        first = [(name, "first") for name in ("stage", "reason", "value", "limit")]
+        known = table.group_by("id", use_threads=False).aggregate(first)
     if known is not None and len(known):
         known = known.rename_columns([name.removesuffix("_first") for name in known.column_names])
         for key in known.group_by(["stage", "reason"], use_threads=False).aggregate([([], "count_all")]).to_pylist():
@@ -227,20 +228,20 @@ def _by_reason(run: RunFolder, other: RunFolder, only: pa.ChunkedArray, examples
             mine = known.filter(
                 pc.and_(pc.equal(known["stage"], key["stage"]), pc.equal(known["reason"], key["reason"]))
             )
-            rows = mine.take(chosen.least(mine.column("id"), examples)).to_pylist()
-            found[key["stage"], key["reason"]] = {row["id"]: row for row in rows}
+            some = mine.take(chosen.least(mine.column("id"), examples)).to_pylist()
+            found[key["stage"], key["reason"]] = {row["id"]: row for row in some}
     unread = only if known is None else only.filter(pc.invert(pc.is_in(only, value_set=known.column("id"))))
     if len(unread):
         counts["", NOT_READ] = len(unread)
         found["", NOT_READ] = {one.as_py(): {"id": one.as_py()} for one in unread.take(chosen.least(unread, examples))}
-    wanted = {one for rows in found.values() for one in rows}
+    wanted = {one for some in found.values() for one in some}
     texts = beginnings(run, wanted, CHARACTERS + 1).texts
     about = chosen.about(run, wanted)
     reasons = [
         {
             "stage": key[0], "reason": key[1], "count": counts[key],
-            "examples": [{**row, **about.get(one, {}), "text": texts.get(one)} for one, row in sorted(rows.items())],
+            "examples": [{**row, **about.get(one, {}), "text": texts.get(one)} for one, row in sorted(some.items())],
         }
-        for key, rows in found.items()
+        for key, some in found.items()
     ]  # fmt: skip
     return Alone(len(only), sorted(reasons, key=lambda one: (-one["count"], one["reason"])))

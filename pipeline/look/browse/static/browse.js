@@ -27,6 +27,25 @@ function say(text) {
   say.timer = setTimeout(() => (toast.className = ""), 4000);
 }
 
+/** Sets a text with the hits of a search in it marked. */
+function marked(into, text, wanted) {
+  const lower = text.toLowerCase();
+  const needle = wanted.toLowerCase();
+  if (!needle || lower.length !== text.length) { // some letters change their length with their case
+    into.textContent = text;
+    return;
+  }
+  const parts = [];
+  let at = 0;
+  for (let hit = lower.indexOf(needle); hit >= 0 && parts.length < 2_000; hit = lower.indexOf(needle, at)) {
+    parts.push(text.slice(at, hit), made("mark", "", text.slice(hit, hit + needle.length)));
+    at = hit + needle.length;
+  }
+  into.replaceChildren(...parts, text.slice(at));
+}
+
+const searched = () => new URLSearchParams(page.query).get("search") || "";
+
 /** The answer of this server as JSON; an error that it explains becomes an Error. */
 async function ask(name, query, body) {
   const options = body && {
@@ -65,7 +84,7 @@ function startList() {
   if (wanted.length) {
     const places = wanted.map((one) => one.dataset.snippet).join(",");
     ask("snippets", `${query}&places=${places}`).then(
-      (found) => { for (const one of wanted) one.textContent = found[one.dataset.snippet] || ""; },
+      (found) => { for (const one of wanted) marked(one, found[one.dataset.snippet] || "", searched()); },
       (error) => say(error.message),
     );
   }
@@ -294,6 +313,8 @@ function startDocument() {
     }
   };
   show("text");
+  if (searched()) marked(byId("text"), byId("text").textContent, searched());
+  byId("text").querySelector("mark")?.scrollIntoView({ block: "nearest" });
   byId("panes-tabs").addEventListener("click", (event) => event.target.dataset.pane && show(event.target.dataset.pane));
   byId("next").addEventListener("click", () => go(false));
   byId("previous").addEventListener("click", () => go(true));
