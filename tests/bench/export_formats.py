@@ -1,6 +1,6 @@
 """CPU and memory of `corpusmill export`: `python -m tests.bench.export_formats [MILLIONS OF TOKENS ...]`.
 
-Documents of 1,000 tokens. Each format and size in a process of its own; memory is the most that it held, mapped pages of
+Documents of 1,000 tokens. Each format and size in a process of its own; memory is its peak, pages of mapped
 shards among them.
 """
 
