@@ -18,7 +18,7 @@ def report(
         Path | None, typer.Argument(metavar="[DIR]", help="Another run, to be set beside it.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The page to write. [default: DIR/report.html]")
+        Path | None, typer.Option("--out", metavar="FILE", help="The page to write. [default: report.html in DIR]")
     ] = None,
     price: Annotated[
         float | None,
@@ -40,7 +40,7 @@ def report(
 
     asked = Asked(price, examples)
     page = single.report(folder, asked) if other is None else compare.report(folder, other, asked)
-    path = out or folder / "report.html"
+    path = out or folder / ("report.html" if other is None else f"report-and-{other.resolve().name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, "utf-8")

@@ -316,11 +316,12 @@ def _opened(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:
     """A page, drawn, and what went wrong on it."""
     problems: list[str] = []
     view = browser.new_page(viewport={"width": width, "height": 900})
+    view.set_default_timeout(120_000)
     view.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
     view.on("pageerror", lambda error: problems.append(f"error: {error}"))
     view.on("request", lambda asked: problems.append(asked.url) if not asked.url.startswith("file:") else None)
     view.goto(path.as_uri())
-    view.wait_for_selector("html[data-ready]", state="attached", timeout=120_000)
+    view.wait_for_selector("html[data-ready]", state="attached")
     return view, problems
 
 

@@ -29,10 +29,17 @@
     };
     drawn.add(place);
     place.style.minHeight = layout.height + "px";
-    return Plotly.react(place, data, whole, { displayModeBar: false, responsive: true }).then(() => {
+    return Plotly.react(place, data, whole, { displayModeBar: false }).then(() => {
       place.dataset.drawn = "yes";
+      sized.observe(place);
     });
   };
+  const widths = new Map();
+  const sized = new ResizeObserver((entries) => entries.forEach(({ target, contentRect }) => {
+    const before = widths.get(target);
+    widths.set(target, contentRect.width);
+    if (before && contentRect.width && before !== contentRect.width) Plotly.Plots.resize(target);
+  }));
   const shown = (place) => place.offsetParent !== null;
   const places = [...document.querySelectorAll("[data-chart]")];
   const next = () => {
