@@ -144,12 +144,19 @@ def _print_hosts(facts: dict[str, Any], console: Console) -> None:
 
 
 def _print_tokenizer(found: dict[str, Any] | None, console: Console) -> None:
-    """What the report on the tokenizer says in single figures."""
-    if found:
-        figures = [
-            f"{name.replace('_', ' ')} {value:g}" for name, value in found.items() if isinstance(value, int | float)
-        ]
-        console.print(f"tokenizer report: {', '.join(figures)}", markup=False, highlight=False) if figures else None
+    """What the report on the tokenizer comes to."""
+    if not found or not found["sample"]["tokens"]:
+        return
+    whole, tokens = found["sample"], found["tokens"]
+    figures = [f"{whole['characters'] / whole['tokens']:.2f} characters a token"]
+    figures += [f"{whole['tokens'] / whole['words']:.2f} tokens a word"] if whole["words"] else []
+    figures += [f"unknown {percent(whole['unknown'], whole['tokens'], 2)}", f"{tokens['used']:,} tokens are used"]
+    figures += [f"{tokens['unreachable']['count']:,} cannot be reached"] if tokens.get("unreachable") else []
+    console.print(
+        f"in a sample of {whole['documents']:,} documents: {', '.join(figures)} "
+        "(`corpusmill tokenizer report` says more)",
+        markup=False, highlight=False,
+    )  # fmt: skip
 
 
 def _print_pins(facts: dict[str, Any], console: Console) -> None:
