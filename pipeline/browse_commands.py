@@ -101,6 +101,7 @@ def browse(
         from pipeline.look.browse.server import listen, serve
 
     library = Library.of(folder)
+    library.prepare()
     screen = console()
     try:
         name = reviewer or getpass.getuser()

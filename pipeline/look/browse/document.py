@@ -69,6 +69,10 @@ class Library:
                 library.tables[name] = Rows(shelf.folder, database, shelf.files[name], kinds, library.labels)
         return library
 
+    def prepare(self) -> None:
+        """Reads what every page needs, so that the first one does not wait for it. Raises DamageError."""
+        _ = [table.counts for table in self.tables.values()], self.choices
+
     def table(self, name: str) -> Rows:
         """Raises RecipeError where the folder has no such table."""
         if name not in self.tables:
