@@ -16,7 +16,6 @@ import pyarrow as pa
 import tiktoken
 
 from pipeline.errors import UserError, nearest
-from pipeline.shards import token_dtype
 from pipeline.tokenizers import compiled
 from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
 from pipeline.tokenizers.pieces import Pieces
@@ -143,8 +142,7 @@ class Encoder:
         ranks, pattern, ids = self._made_of
         cut = compiled.cut_of(pattern)
         if cut is not None:
-            dtype = token_dtype(int(max(ranks.values()) if ids is None else ids.max()) + 1).newbyteorder("=")
-            self._words = compiled.Words(ranks, cut, classes(marks=cut.marks), ids, dtype)
+            self._words = compiled.Words(ranks, cut, classes(marks=cut.marks), ids)
         return cut is not None
 
     def give_up_compiled(self) -> None:

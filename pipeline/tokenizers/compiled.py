@@ -68,13 +68,12 @@ class Words:
         cut: Cut,
         classes: npt.NDArray[np.uint8],
         ids: npt.NDArray[np.int64] | None,
-        dtype: np.dtype[Any],
     ) -> None:
-        """`classes` says of each code point what it is; `ids` are the tokens by rank, in `dtype`."""
+        """`classes` says of each code point what it is; `ids` are the tokens by rank."""
         self._cut = np.array([cut.digits, cut.tail], np.int64)
         self._classes = classes
         top = max(ranks.values()) + 1
-        self._ids = (np.arange(top) if ids is None else ids).astype(dtype)
+        self._ids = (np.arange(top) if ids is None else ids).astype(np.int32)
         self._bytes = np.array([ranks[bytes([byte])] for byte in range(256)], np.int32)
         pairs = {
             (left, right): rank
@@ -109,11 +108,11 @@ class Words:
         places = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
         letters = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
         lengths = np.zeros(len(texts), np.int64)
-        found = [np.zeros(0, self._ids.dtype)]
+        found = [np.zeros(0, np.int32)]
         row = 0
         while row < len(texts):
             stop = max(row + 1, int(np.searchsorted(places, places[row] + _CHUNK, side="right")) - 1)
-            out = np.empty(int(places[stop] - places[row]), self._ids.dtype)
+            out = np.empty(int(places[stop] - places[row]), np.int32)
             size = _encode(
                 letters, places[row : stop + 1], self._classes, self._cut, self._bytes, self._pairs, self._merged,
                 self._ids, *self._table(), out, lengths[row:stop],
@@ -127,7 +126,7 @@ class Words:
 
 
 @inline
-def _mix(left: np.uint64, right: np.uint64) -> np.uint64:
+def _mix(left: np.uint64, right: np.uint64) -> Any:
     mixed = (left ^ (right * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xD6E8FEB86659FD93)
     return mixed ^ (mixed >> np.uint64(32))
 
@@ -150,7 +149,7 @@ def _fill_pairs(
 
 
 @inline
-def _rank(pairs: npt.NDArray[np.uint64], merged: npt.NDArray[np.int32], left: int, right: int) -> int:
+def _rank(pairs: npt.NDArray[np.uint64], merged: npt.NDArray[np.int32], left: int, right: int) -> Any:
     """The rank of two neighbours' merge, or a number above all ranks."""
     mask = np.uint64(len(pairs) - 1)
     key = ((np.uint64(left) << np.uint64(32)) | np.uint64(right)) + np.uint64(1)
@@ -163,7 +162,7 @@ def _rank(pairs: npt.NDArray[np.uint64], merged: npt.NDArray[np.int32], left: in
 
 
 @inline
-def _hash(data: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
+def _hash(data: npt.NDArray[np.uint8], start: int, stop: int) -> Any:
     state = np.uint64(0xCBF29CE484222325)
     for place in range(start, stop):
         state = (state ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
@@ -179,7 +178,7 @@ def _find(
     slots: npt.NDArray[np.uint64],
     book: npt.NDArray[np.int32],
     letters: npt.NDArray[np.uint8],
-) -> tuple[int, int]:
+) -> Any:
     """(where the record of a kept word begins or -1, its slot or the free one that it would have)."""
     mask = np.uint64(len(slots) - 1)
     slot = key & mask
@@ -246,7 +245,7 @@ def _fill_words(
 
 
 @inline
-def _class(data: npt.NDArray[np.uint8], place: int, classes: npt.NDArray[np.uint8]) -> tuple[int, int]:
+def _class(data: npt.NDArray[np.uint8], place: int, classes: npt.NDArray[np.uint8]) -> Any:
     """(the class of the character here, its bytes)."""
     byte = np.int64(data[place])
     if byte < 0x80:
@@ -260,7 +259,7 @@ def _class(data: npt.NDArray[np.uint8], place: int, classes: npt.NDArray[np.uint
 
 
 @inline
-def _run(data: npt.NDArray[np.uint8], place: int, stop: int, classes: npt.NDArray[np.uint8], of: int) -> int:
+def _run(data: npt.NDArray[np.uint8], place: int, stop: int, classes: npt.NDArray[np.uint8], of: int) -> Any:
     """Where characters of a class end."""
     while place < stop:
         kind, size = _class(data, place, classes)
@@ -273,7 +272,7 @@ def _run(data: npt.NDArray[np.uint8], place: int, stop: int, classes: npt.NDArra
 @inline
 def _next(
     data: npt.NDArray[np.uint8], place: int, stop: int, classes: npt.NDArray[np.uint8], cut: npt.NDArray[np.int64]
-) -> int:
+) -> Any:
     """Where the word that begins here ends; the alternatives of the pattern in their order."""
     kind, size = _class(data, place, classes)
     if data[place] == 0x27 and place + 1 < stop:  # '
@@ -331,7 +330,7 @@ def _merge(
     merged: npt.NDArray[np.int32],
     symbols: npt.NDArray[np.int32],
     ranks: npt.NDArray[np.int64],
-) -> int:
+) -> Any:
     """Merges the bytes of a word, the lowest rank first and of equal ones the leftmost; how many tokens are left."""
     count = stop - start
     for index in range(count):
@@ -359,7 +358,7 @@ def _merge(
 
 
 @inline
-def _push(heap: npt.NDArray[np.int64], size: int, key: int) -> int:
+def _push(heap: npt.NDArray[np.int64], size: int, key: int) -> Any:
     place = size
     while place > 0 and heap[(place - 1) // 2] > key:
         heap[place] = heap[(place - 1) // 2]
@@ -369,7 +368,7 @@ def _push(heap: npt.NDArray[np.int64], size: int, key: int) -> int:
 
 
 @inline
-def _pop(heap: npt.NDArray[np.int64], size: int) -> int:
+def _pop(heap: npt.NDArray[np.int64], size: int) -> Any:
     """Takes the least key off the heap; the new size."""
     size -= 1
     key, place = heap[size], 0
@@ -397,7 +396,7 @@ def _merge_long(
     ranks: npt.NDArray[np.int64],
     links: npt.NDArray[np.int64],
     heap: npt.NDArray[np.int64],
-) -> int:
+) -> Any:
     """As `_merge`, by a heap of ranks and places. `ranks` holds the present rank of each place and its neighbour, by
     which keys that are out of date are known."""
     count, size = stop - start, 0
@@ -446,14 +445,14 @@ def _encode(
     single: npt.NDArray[np.int32],
     pairs: npt.NDArray[np.uint64],
     merged: npt.NDArray[np.int32],
-    ids: npt.NDArray[Any],
+    ids: npt.NDArray[np.int32],
     slots: npt.NDArray[np.uint64],
     book: npt.NDArray[np.int32],
     letters: npt.NDArray[np.uint8],
     used: npt.NDArray[np.int64],
-    out: npt.NDArray[Any],
+    out: npt.NDArray[np.int32],
     lengths: npt.NDArray[np.int64],
-) -> int:
+) -> Any:
     """Writes the tokens of all texts to `out` and returns how many; the length of a text left to others is -1."""
     symbols, ranks = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int64)
     links, heap = np.empty((LONGEST + 1, 2), np.int64), np.empty(3 * LONGEST, np.int64)
