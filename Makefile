@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-pipeline install clean
+.PHONY: demo test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-pipeline install clean
 
 install: .venv/installed
 
@@ -30,7 +30,18 @@ demo: install
 	@echo "  $(BIN)/corpusmill dropped runs/demo -n 20"
 	@echo "  $(BIN)/corpusmill trace runs/demo --token validation-00000-of-00001:1000"
 
-test: install
+# Readers that we did not write. Where they cannot be had the tests that need them are skipped, and say so.
+peers: .peers/installed
+
+.peers/installed: tests/peers/readers.txt .venv/installed
+	rm -rf .peers
+ifdef UV
+	-$(UV) pip install --quiet --python $(BIN)/python --target .peers --no-deps -r tests/peers/readers.txt && touch $@
+else
+	-$(BIN)/pip install --quiet --disable-pip-version-check --target .peers --no-deps -r tests/peers/readers.txt && touch $@
+endif
+
+test: install peers
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: install
@@ -67,4 +78,4 @@ bench-fuzz: install
 	$(BIN)/python -m tests.bench.fuzz_extract
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .peers runs

@@ -69,3 +69,52 @@ def sql(
         screen.print(f"{parquet}: {rows:,} rows", markup=False, highlight=False)
     else:
         work.print_table(asked, query, screen, MOST if most is None and screen.is_terminal else limit)
+
+
+@command("browse")
+def browse(
+    folder: RunFolder,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="The port to listen on; 0: a free one.")
+    ] = 0,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    reviewer: Annotated[
+        str | None, typer.Option("--reviewer", metavar="NAME", help="Who labels documents. [default: the user's name]")
+    ] = None,
+) -> int:
+    """Look at the documents of a run in a browser, and judge them: a local page, served to this machine only.
+
+    Filter by source, language, reason, host and the range of any score; search in text; see a document's raw page
+    beside its text and tokens, its duplicates with the differences, and what each stage made of it. Keys g and b
+    label a document as good or bad, in a sample by chance one after the other; labels lie in DIR/labels and are what
+    `corpusmill classifier train --labels DIR` reads. Ctrl-C ends it.
+
+    Example: corpusmill browse runs/demo --reviewer ann
+    """
+    import getpass
+    import webbrowser
+
+    from pipeline.look.extra import look_extra
+
+    with look_extra("corpusmill browse"):
+        from pipeline.look.browse.document import Library
+        from pipeline.look.browse.server import listen, serve
+
+    library = Library.of(folder)
+    screen = console()
+    try:
+        name = reviewer or getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in containers
+        name = "unknown"
+
+    def ready(address: str) -> None:
+        screen.print(f"{folder} is at {address} (Ctrl-C ends)", markup=False, highlight=False)
+        sys.stdout.flush()
+        if not no_open:
+            webbrowser.open(address)
+
+    try:
+        serve(library, listen(port), name, ready)
+    except KeyboardInterrupt:
+        screen.print("ended", highlight=False)
+    return 0

@@ -29,6 +29,13 @@ Negative = Annotated[
 Labelled = Annotated[
     Files, typer.Option("--labelled", metavar="FILE", help="Documents with labels, for several classes (repeatable).")
 ]
+Judged = Annotated[
+    Files,
+    typer.Option(
+        "--labels", metavar="DIR",
+        help="A run whose documents were judged in `corpusmill browse`: good ones are of the class (repeatable).",
+    ),
+]  # fmt: skip
 LabelField = Annotated[str, typer.Option("--label-field", metavar="NAME", help="The field of the label.")]
 UrlField = Annotated[
     str,
@@ -54,6 +61,7 @@ def train_classifier(
     positive: Positive = None,
     negative: Negative = None,
     labelled: Labelled = None,
+    judged: Judged = None,
     label_field: LabelField = "label",
     url_field: UrlField = "",
     least: Least = None,
@@ -63,7 +71,7 @@ def train_classifier(
         typer.Option(
             "--kind",
             help="toxicity: judged by a text's worst part, for the stage toxicity_model; the others by the whole text, "
-            "for classify. [default: quality with --positive, topic with --labelled]",
+            "for classify. [default: topic with --labelled, else quality]",
         ),
     ] = None,
     name: Annotated[
@@ -93,14 +101,28 @@ def train_classifier(
 
     Examples: corpusmill classifier train quality.npz --positive good.jsonl --negative web.jsonl.gz;
     corpusmill classifier train topics.npz --labelled pages.jsonl --label-field section;
-    corpusmill classifier train topics.npz --labelled runs/demo/documents --url-field url
+    corpusmill classifier train topics.npz --labelled runs/demo/documents --url-field url;
+    corpusmill classifier train quality.npz --labels runs/demo
     """
     from pipeline.train_classifier import training as work
     from pipeline.train_classifier.documents import digests, read
     from stages.classifier.fit import Training
     from stages.classifier.model import ONE, dump
 
-    documents = _documents(read, work.NOT, positive, negative, labelled, label_field, url_field, text_field, name)
+    paths = [*(positive or []), *(negative or []), *(labelled or [])]
+    notes: dict[str, int] = {}
+    documents: Sequence[Any]
+    if judged:
+        if paths or url_field:
+            raise RecipeError("--labels stands alone: it gives documents of the class and others")
+        from pipeline.look.labels import NAME
+        from pipeline.train_classifier import judged as review
+
+        found = review.read(judged, name, f"{work.NOT} {name}")
+        documents, paths = found.documents, [folder / NAME for folder in judged]
+        notes = {"labels_without_text": found.missing, "texts_changed": found.changed}
+    else:
+        documents = _documents(read, work.NOT, positive, negative, labelled, label_field, url_field, text_field, name)
     rare: dict[str, int] = {}
     if labelled:
         documents, rare = work.common(documents, least or (10 if url_field else 1))
@@ -114,7 +136,7 @@ def train_classifier(
     facts = {
         "documents": len(halves.train), "held_out": len(halves.held_out), "copies_left_out": halves.copies,
         "labels_left_out": len(rare),
-        "licence": licence, "files": digests([*(positive or []), *(negative or []), *(labelled or [])]),
+        "licence": licence, "files": digests(paths), **notes,
         "training": training._asdict(),
     }  # fmt: skip
     model = work.train(halves.train, kind or ("topic" if labelled else "quality"), labels, training, facts)
@@ -135,6 +157,16 @@ def train_classifier(
         f"{out}: {len(data):,} bytes, kind {model.kind}, trained on {len(halves.train):,} documents; "
         f"{halves.copies:,} copies left out{left}", markup=False, highlight=False,
     )  # fmt: skip
+    if notes.get("labels_without_text"):
+        screen.print(
+            f"{notes['labels_without_text']:,} labels are of records that are not among the documents: left out",
+            highlight=False,
+        )
+    if notes.get("texts_changed"):
+        screen.print(
+            f"{notes['texts_changed']:,} texts are not the ones that were judged; they were taken as they are now",
+            highlight=False,
+        )
     _print(figures, "documents that were held out")
 
 
@@ -187,7 +219,7 @@ def _documents(
     name: str,
 ) -> Sequence[Any]:
     if bool(labelled) == bool(positive or negative) or bool(positive) != bool(negative):
-        raise RecipeError("give --positive and --negative, or --labelled alone")
+        raise RecipeError("give --positive and --negative, or --labelled alone, or --labels")
     if labelled:
         return list(read(labelled, text_field, None, label_field, url_field))
     if url_field:

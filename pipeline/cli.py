@@ -69,7 +69,8 @@ def run(
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
     """
     from pipeline import driver
-    from pipeline.look.overview import overview, print_funnel, print_summary
+    from pipeline.look.overview import overview
+    from pipeline.look.overviewview import print_funnel, print_summary
     from pipeline.recipe import read_recipe
     from pipeline.show import Display
     from pipeline.sources import input_files
@@ -147,9 +148,13 @@ def inspect(
     most: Annotated[
         int, typer.Option("-n", metavar="N", min=0, help="With --clusters: so many of the largest, and chains.")
     ] = 5,
+    hosts: Annotated[
+        bool, typer.Option("--hosts", help="Count hosts of more than two million documents too: 15 s for ten million.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run: the funnel with its reasons, sources, languages, gaps, duplicates, tokens, mixture, shards.
+    """Show a run: the funnel with its reasons, sources, languages, hosts, lengths, gaps, duplicates, tokens, mixture,
+    shards.
 
     One view at a time; each option has its own.
 
@@ -159,7 +164,7 @@ def inspect(
     Example: corpusmill inspect runs/demo --contamination
     Example: corpusmill inspect runs/demo --clusters -n 3
     """
-    from pipeline.look import balance, clusterview, overview
+    from pipeline.look import balance, clusterview, overview, overviewview
     from pipeline.look import clusters as groups
     from pipeline.look import contamination as items
     from pipeline.look import rules as look
@@ -187,7 +192,7 @@ def inspect(
         _, report, show = views[chosen[0]]
         facts = report(Run(folder))
     else:
-        facts, show = overview.overview(folder), overview.print_overview
+        facts, show = overview.inspection(folder, hosts=hosts), overviewview.print_overview
     if as_json:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
@@ -200,7 +205,7 @@ def stages(name: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="O
 
     Example: corpusmill stages gopher_quality
     """
-    from pipeline.look.overview import print_stages
+    from pipeline.look.stagesview import print_stages
 
     print_stages(name, console())
 

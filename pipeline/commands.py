@@ -79,20 +79,21 @@ def trace(
     corpusmill trace runs/demo --url https://example.org/page.html;
     corpusmill trace runs/demo --step 20 --checkpoint runs/demo/train
     """
+    from pipeline.corpora.folder import CopiedFolder, opened
     from pipeline.look import trace as tracing
     from pipeline.look import traceview as view
-    from pipeline.look.runfolder import RunFolder as Run
 
     given = {"--token": token, "--doc": document, "--url": url, "--step": step}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) != 1:
         raise RecipeError(f"give exactly one of --token, --doc, --url and --step, not {' and '.join(chosen) or 'none'}")
-    run, screen, code = Run(folder), console(), 0
+    run, screen, code = opened(folder), console(), 0
     facts: Any
     show: Callable[[Any, Console], None]
     if token is not None:
         facts, show = tracing.of_token(run, token), view.print_token
-        code = {True: 0, False: 4, None: 1}[facts["again"]["equal"]]
+        if not isinstance(run, CopiedFolder):
+            code = {True: 0, False: 4, None: 1}[facts["again"]["equal"]]
     elif document is not None:
         where = tracing.checkpoint_of(run, checkpoint, needed=False)
         facts, show = tracing.of_document(run, document, where), view.print_found
@@ -119,6 +120,9 @@ def publish(
     what: Annotated[
         str, typer.Option("--what", metavar="PARTS", help="What is sent: documents, shards (with the tokenizer).")
     ] = "documents,shards",
+    card: Annotated[
+        bool, typer.Option("--card", help="With a dataset card as README.md (see `corpusmill card`).")
+    ] = False,
 ) -> None:
     """Send a finished run's documents and shards to a store, where others read them.
 
@@ -128,10 +132,16 @@ def publish(
 
     Example: corpusmill publish runs/demo s3://my-bucket/demo
     """
+    from pipeline.corpora import card as cards
+    from pipeline.corpora import cardview
+    from pipeline.corpora.folder import opened
     from pipeline.publish import publish as send
     from pipeline.show import size_text
 
-    done = send(folder, address, [name.strip() for name in what.split(",") if name.strip()])
+    parts = [name.strip() for name in what.split(",") if name.strip()]
+    own = folder / "README.md"  # one that somebody went over is the better card
+    text = own.read_text("utf-8") if own.is_file() else cardview.markdown(cards.facts(opened(folder))) if card else None
+    done = send(folder, address, parts, text)
     console().print(
         f"published {done.files} files ({size_text(done.bytes)}) at {done.address}; {done.sent} of them were sent, "
         f"{done.files - done.sent} were there", markup=False, highlight=False,
@@ -278,6 +288,8 @@ from pipeline import (  # noqa: E402
     browse_commands,  # noqa: F401
     classifier_commands,  # noqa: F401
     corpus_commands,  # noqa: F401
+    export_commands,  # noqa: F401
     index_commands,  # noqa: F401
+    report_commands,  # noqa: F401
     tokenizer_commands,  # noqa: F401
 )

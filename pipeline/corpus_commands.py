@@ -153,6 +153,95 @@ def remove(
     _say(screen, f"for the recipe, before all other stages:  - takedown: {{lists: [{out / removal.LIST}]}}")
 
 
+@command("merge", works=True)
+def merge(
+    corpora: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The corpora, the one that wins first.")],
+    out: Annotated[Path, typer.Option("--out", metavar="NEW", help="The corpus to write, in a new folder.")],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Its name. [default: theirs, with + between]")
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="All documents in one new order, instead of shard behind shard.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, help="With --shuffle. [default: the first recipe's]")
+    ] = None,
+    tokens_per_shard: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens-per-shard",
+            metavar="N",
+            min=1000,
+            max=100_000_000,
+            help="With --shuffle: most tokens in a file. [default: the largest of the recipes']",
+        ),
+    ] = None,
+    duplicates: Annotated[
+        str, typer.Option("--duplicates", metavar="WHAT", help="Documents in several corpora: drop (first wins), keep.")
+    ] = "drop",
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Although one trains on domains that another holds out.")
+    ] = False,
+) -> None:
+    """Join corpora of one tokenizer into one: splits of one name together, equal documents (by id) once.
+
+    Shards are linked under new names; those that lose documents are written anew, and all of them with --shuffle.
+    Where a domain is held out in one corpus and trained on in another, nothing is written: such a validation split
+    would measure what was learnt by heart.
+
+    Example: corpusmill merge runs/web runs/books --out runs/both --shuffle
+    """
+    from pipeline.corpora import merging
+
+    if duplicates not in ("drop", "keep"):
+        raise RecipeError(f"--duplicates {duplicates}: give drop or keep")
+    if not shuffle and (seed is not None or tokens_per_shard is not None):
+        raise RecipeError("--seed and --tokens-per-shard belong to --shuffle")
+    done = merging.merge(
+        corpora, out, name=name, shuffle=shuffle, seed=seed, tokens_per_shard=tokens_per_shard,
+        keep_duplicates=duplicates == "keep", allow_leaks=allow_leaks,
+    )  # fmt: skip
+    screen = console()
+    what = "left out" if done.dropped else "kept"
+    _say(screen, f"made: {out}: {done.shards} shards, {done.documents:,} documents, {done.tokens:,} tokens")
+    _say(screen, f"copies of documents that an earlier corpus has: {done.equal:,}, {what}")
+    if done.leaks.documents:
+        _say(screen, f"accepted: {done.leaks.text()}", "yellow")
+
+
+@command("card", works=True)
+def card(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write it. [default: print it]")
+    ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="NAME", help="Of the compilation, by Hugging Face's name."),
+    ] = None,
+    contact: Annotated[
+        str | None, typer.Option("--contact", metavar="WHOM", help="Who takes documents out: an address, a URL.")
+    ] = None,
+) -> None:
+    """Write a dataset card (Hugging Face) from the books of a run: sources, funnel, filters, mixture, limits, recipe.
+
+    As README.md in the folder, it lets `datasets.load_dataset(DIR)` load the documents, those of a source, and the
+    tables of the shards.
+
+    Example: corpusmill card runs/demo --out runs/demo/README.md --license odc-by --contact corpus@example.org
+    """
+    from pipeline.corpora import card as cards
+    from pipeline.corpora import cardview
+    from pipeline.corpora import folder as folders
+
+    text = cardview.markdown(cards.facts(folders.opened(folder)), license_, contact)
+    if out is None:
+        print(text, end="")
+        return
+    out.write_text(text, "utf-8")
+    console().print(f"written: {out}", markup=False, highlight=False)
+
+
 def _print_documents(found: Iterator[dict[str, Any]], as_json: bool) -> None:
     from pipeline.look.runfolder import one_line, printable
 

@@ -8,6 +8,7 @@ document-local stages make of a record, with its edits applied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -158,9 +159,26 @@ def again(context: Context, row: Row, origin: Mapping[str, Any], batch: pa.Recor
     `row` is the manifest row of the unit that read it, `origin` where it lies. Raises DamageError where the edits are
     gone, or do not fit the text.
     """
+    for path, starts, ends in stored(context, row, origin, batch.column("id")[0].as_py()):
+        try:
+            text = apply(batch.column("text"), starts, ends)
+            text.validate(full=True)  # of another text, a span may cut a character in two
+        except ValueError as error:
+            raise DamageError(f"the edits in {path} do not fit what the record gives now: {error}") from error
+        batch = with_column(batch, "text", text)
+    return batch
+
+
+def stored(
+    context: Context, row: Row, origin: Mapping[str, Any], document: bytes
+) -> Iterator[tuple[Path, pa.ListArray, pa.ListArray]]:
+    """The edits of one record, by phase: their file, and starts and ends of the spans as lists of one row.
+
+    Raises DamageError where they are gone.
+    """
     parts = {part.digest for part in row.parts}
     place = [("offset", "=", origin["offset"]), ("inner_offset", "=", origin["inner_offset"])]
-    mine = [*place, ("id", "=", batch.column("id")[0].as_py())]
+    mine = [*place, ("id", "=", document)]
     for phase in PHASES:
         for found in context.ledger.rows(phase):
             if found.body["clean"] not in parts or not found.body["changed"]:
@@ -172,11 +190,5 @@ def again(context: Context, row: Row, origin: Mapping[str, Any], batch: pa.Recor
             starts, ends = (table.column(name).combine_chunks().slice(0, 1) for name in ("starts", "ends"))
             if not pa.compute.sum(starts.value_lengths()).as_py():
                 continue  # of two equal parts, the documents of one lost to those of the other, and were left alone
-            try:
-                text = apply(batch.column("text"), starts, ends)
-                text.validate(full=True)  # of another text, a span may cut a character in two
-            except ValueError as error:
-                raise DamageError(f"the edits in {path} do not fit what the record gives now: {error}") from error
-            batch = with_column(batch, "text", text)
+            yield path, starts, ends
             break
-    return batch

@@ -90,6 +90,8 @@ class Staged:
 
     temporary: Path
     final: str
+    digest: str | None = None
+    """That of `file_digest`, where whoever wrote the file took it on the way; else the file is read for it."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class Ledger:
         if not complete:
             path.unlink(missing_ok=True)
             return
-        names = ("recipe.yaml", "corpus.json", "pins.json", "ledger/context.json")
+        names = ("recipe.yaml", "corpus.json", "mixture.json", "pins.json", "ledger/context.json")
         files = [name for name in names if (self.out / name).exists()]
         text = json.dumps({name: file_digest(self.out / name) for name in files}).encode()
         if not path.exists() or path.read_bytes() != text:
@@ -309,7 +311,7 @@ class Ledger:
         staged = list(staged)
         for item in staged:
             sync(item.temporary)
-        digests = [file_digest(item.temporary) for item in staged]
+        digests = [item.digest or file_digest(item.temporary) for item in staged]
         earlier = self.valid_row(phase, key)
         if earlier is not None:
             if [part.digest for part in earlier.parts] != digests:

@@ -8,17 +8,18 @@ replaced: what was sent by half is never taken for a whole corpus.
 from __future__ import annotations
 
 import json
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpora.folder import at_rest, finished, name_of
 from pipeline.errors import DamageError, RecipeError, UserError, nearest
-from pipeline.ledger import digest_of, write_durably
-from pipeline.lock import FolderLock
+from pipeline.ledger import digest_of
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.verify import Damage, Report
-from pipeline.shards import file_sha256
+from pipeline.shards import MIXTURE_FILE, file_sha256
 from pipeline.storage.address import is_remote, problem
 from pipeline.storage.patience import Unavailable
 from pipeline.storage.upload import Place
@@ -44,8 +45,9 @@ class Published:
     """Files that were sent; the others were there."""
 
 
-def publish(folder: Path, address: str, what: list[str]) -> Published:
-    """Sends these parts of a finished run to an address, those that are not there yet.
+def publish(folder: Path, address: str, what: list[str], card: str | None = None) -> Published:
+    """Sends these parts of a finished run, or of a corpus that was made of others, to an address: those that are not
+    there yet. `card` is sent as README.md.
 
     Raises RecipeError for an address or a part that cannot be meant, UserError where the run is not complete,
     Unavailable where the store refuses.
@@ -55,40 +57,34 @@ def publish(folder: Path, address: str, what: list[str]) -> Published:
             raise RecipeError(f"--what {name}: no such part.{nearest(name, PARTS)}")
     if is_remote(address) and (wrong := problem(address)):
         raise RecipeError(wrong)
-    run = RunFolder(folder)
-    if run.ledger.complete() is None:
-        raise UserError(f"the run in {folder} is not complete; run its recipe again first")
-    lock = FolderLock(run.ledger.folder)
-    try:
-        return _publish(run, Place(address), what)
-    finally:
-        lock.release()
+    run = finished(folder)
+    with at_rest(run), tempfile.TemporaryDirectory() as scratch:
+        return _publish(run, Place(address), what, card, Path(scratch))
 
 
-def _publish(run: RunFolder, place: Place, what: list[str]) -> Published:
+def _publish(run: RunFolder, place: Place, what: list[str], card: str | None, scratch: Path) -> Published:
     paths = {name: run.folder / name for name in _names(run, what)}
+    if card is not None:
+        paths["README.md"] = scratch / "README.md"
+        paths["README.md"].write_text(card, "utf-8")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         digests = list(pool.map(file_sha256, paths.values()))
-        files = {
+        files: dict[str, dict[str, Any]] = {
             name: {"bytes": path.stat().st_size, "sha256": digest}
             for (name, path), digest in zip(paths.items(), digests, strict=True)
         }
         there = list(pool.map(lambda name: place.holds(paths[name], name), paths))
         missing = [name for name, known in zip(paths, there, strict=True) if not known]
-        head = run.ledger.head()
-        local = run.ledger.scratch / NAME
-        write_durably(local, manifest_bytes(head["name"], files), run.ledger.scratch)
-        try:
-            if missing or not place.holds(local, NAME):
-                place.remove("corpus.json")
-                place.remove(NAME)
-                list(pool.map(lambda name: place.put(paths[name], name), [n for n in missing if n != "corpus.json"]))
-                place.put(local, NAME)
-                if "corpus.json" in paths:
-                    place.put(paths["corpus.json"], "corpus.json")
-        finally:
-            local.unlink(missing_ok=True)
-    return Published(place.address, len(files), sum(path.stat().st_size for path in paths.values()), len(missing))
+        local = scratch / NAME
+        local.write_bytes(manifest_bytes(name_of(run), files))
+        if missing or not place.holds(local, NAME):
+            place.remove("corpus.json")
+            place.remove(NAME)
+            list(pool.map(lambda name: place.put(paths[name], name), [n for n in missing if n != "corpus.json"]))
+            place.put(local, NAME)
+            if "corpus.json" in paths:
+                place.put(paths["corpus.json"], "corpus.json")
+    return Published(place.address, len(files), sum(paths[name].stat().st_size for name in paths), len(missing))
 
 
 def manifest_bytes(name: str, files: dict[str, dict[str, Any]]) -> bytes:
@@ -99,15 +95,15 @@ def manifest_bytes(name: str, files: dict[str, dict[str, Any]]) -> bytes:
 
 def _names(run: RunFolder, what: list[str]) -> list[str]:
     """The files to send, by their names in the run folder. Raises UserError where some were taken away."""
-    names = ["recipe.yaml"]
+    names = []
     for part in what:
         for folder in PARTS[part]:
             if run.removed(folder):
                 raise UserError(f"`corpusmill clean` took {folder} out of {run.folder}; --what leaves a part out")
             names += [str(path.relative_to(run.folder)) for path in run.parts(folder)]
-    if "shards" in what and (run.folder / "corpus.json").exists():
-        names.append("corpus.json")
-    return names
+    # Not removed.json and takedown.txt: who asked for what to be taken out is nobody else's business.
+    own = ("recipe.yaml", *((MIXTURE_FILE, "corpus.json") if "shards" in what else ()))
+    return [*(name for name in own if (run.folder / name).is_file()), *names]
 
 
 def verify(address: str) -> Report:

@@ -335,6 +335,15 @@ class Mixture(Model):
         4.0, description="most copies of a document, fractions allowed; or by group, '*' for those not named (4)"
     )
 
+    @field_validator("max_epochs", mode="before")
+    @classmethod
+    def _number_or_groups(cls, value: Any) -> Any:
+        """Said in one sentence, and not in one for each of the two."""
+        for limit in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+                raise ValueError("give a number above 0, or one for each group, as in {web: 2, books: 8}")
+        return value
+
     @field_validator("by")
     @classmethod
     def _once_each(cls, by: list[str]) -> list[str]:
@@ -563,23 +572,11 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     if recipe.mixture and not recipe.shards:
         problems.append("mixture: needs a `shards` section")
     train = recipe.tokenizer.train if recipe.tokenizer else None
-    by_source = {
-        "mixture.shares": recipe.mixture.shares if recipe.mixture else {},
-        "tokenizer.train.weights": train.weights if train else {},
-    }
-    for section, names in by_source.items():
-        for name in names:
-            if name not in sources:
-                problems.append(f"{section}.{name}: no input has this source.{nearest(name, sources)}")
-    if recipe.mixture and recipe.mixture.shares:
-        total = sum(recipe.mixture.shares.values())
-        if abs(total - 1) > 1e-6:
-            problems.append(f"mixture.shares: they add up to {total:g}, not to 1")
-        problems += [
-            f"mixture.shares: the source '{name}' is not named; give it 0 to leave it out"
-            for name in sources
-            if name not in recipe.mixture.shares
-        ]
+    for name in train.weights if train else {}:
+        if name not in sources:
+            problems.append(f"tokenizer.train.weights.{name}: no input has this source.{nearest(name, sources)}")
+    if recipe.mixture:
+        problems += _mixture_problems(recipe.mixture, sources)
     dedup = recipe.dedup
     if dedup and dedup.index is not None and is_remote(dedup.index):
         problems.append(f"dedup.index: {dedup.index}: an index is a folder of this machine, whose files are mapped")
@@ -593,6 +590,52 @@ def _cross_problems(recipe: Recipe) -> list[str]:
         if name not in labels:
             problems.append(f"expect.{name}: the recipe has no such stage.{nearest(name, labels)}")
     return problems
+
+
+def _mixture_problems(mixture: Mixture, sources: list[str]) -> list[str]:
+    """What can be told of groups before the documents are there: sources and buckets are known, hosts are not."""
+    problems = [
+        f"mixture.buckets.{name}: mixture.by does not name this column.{nearest(name, mixture.by)}"
+        for name in mixture.buckets
+        if name not in mixture.by
+    ]
+    known = [_known_groups(name, mixture, sources) for name in mixture.by]
+    limits = mixture.max_epochs if isinstance(mixture.max_epochs, dict) else {}
+    for section, names in (("shares", mixture.shares), ("max_epochs", limits)):
+        for name in names:
+            values = name.split("/") if len(known) > 1 else [name]
+            if name == "*" or len(values) != len(known):
+                continue
+            for value, groups, column in zip(values, known, mixture.by, strict=True):
+                if groups and value not in groups:
+                    what = "no input has this source" if column == "source" else f"{column} has no bucket '{value}'"
+                    problems.append(f"mixture.{section}.{name}: {what}.{nearest(value, groups)}")
+    if mixture.shares:
+        total = sum(mixture.shares.values())
+        if abs(total - 1) > 1e-6:
+            problems.append(f"mixture.shares: they add up to {total:g}, not to 1")
+        if mixture.by == ["source"] and "*" not in mixture.shares:
+            problems += [
+                f"mixture.shares: the source '{name}' is not named; give it 0 to leave it out"
+                for name in sources
+                if name not in mixture.shares
+            ]
+    if mixture.temperature != 1 and mixture.shares and not mixture.shares.get("*"):
+        problems.append(
+            "mixture.temperature: is for groups without a share of their own; give '*' a share, or none any"
+        )
+    return problems
+
+
+def _known_groups(column: str, mixture: Mixture, sources: list[str]) -> list[str]:
+    """The groups that a column makes, as far as the recipe alone says."""
+    if column == "source":
+        return sources
+    if column in mixture.buckets:
+        from pipeline.grouping import NONE, bucket_names  # brings the tokenizers
+
+        return [*bucket_names(mixture.buckets[column]), NONE]
+    return []
 
 
 def _format_problems(item: Input) -> list[str]:

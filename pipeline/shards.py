@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from pipeline.errors import DamageError, UserError
 
@@ -45,6 +46,7 @@ BOUNDARIES = ("eot-last", "bos-first")
 _MAGIC = b"MMIDIDX\x00\x00"
 _DTYPE_CODES = {"uint16": 8, "int32": 4}  # the codes of Megatron-LM's indexed_dataset.DType
 _HEADER = struct.Struct("<9sQBQQ")
+_GROUP_ROWS = 16_384
 
 
 def token_dtype(vocabulary: int) -> np.dtype[Any]:
@@ -281,40 +283,113 @@ class Corpus:
         """
         return pq.read_table(shard.path(".docs.parquet"), columns=list(columns) if columns else None)
 
+    def columns(self, shard: Shard) -> list[str]:
+        """The columns of a shard's `.docs.parquet`."""
+        return list(pq.read_schema(shard.path(".docs.parquet")).names)
+
+
+class ShardWriter:
+    """Writes the three files of one shard, a block of documents at a time.
+
+    Files are written under their final names and synced: the caller passes a stem inside its own attempt's folder and
+    renames. Equal documents give equal bytes however they are cut into blocks.
+    """
+
+    def __init__(self, stem: Path, dtype: np.dtype[Any], schema: pa.Schema) -> None:
+        """`schema` is that of the rows without `token_start` and `token_end`, which are filled in here."""
+        self.paths = {ending: stem.with_name(stem.name + ending) for ending in (".bin", ".idx", ".docs.parquet")}
+        self.digests: dict[str, str] = {}
+        """128-bit xxHash3 by ending, as the ledger has it; known when the writer is closed."""
+        self.tokens = 0
+        self._dtype = dtype
+        self._schema = schema.append(pa.field("token_start", pa.int64())).append(pa.field("token_end", pa.int64()))
+        self._lengths: list[npt.NDArray[np.int64]] = []
+        self._held: list[pa.Table] = []
+        self._hashes = _Hashes()
+        self._bin = self.paths[".bin"].open("wb")
+        self._table = pq.ParquetWriter(
+            self.paths[".docs.parquet"], self._schema, compression="zstd", use_dictionary=_repetitive(self._schema)
+        )
+
+    def append(self, tokens: npt.NDArray[Any], lengths: npt.NDArray[np.integer[Any]], rows: pa.Table) -> None:
+        """Adds documents: their tokens one behind another, boundary tokens included, the length of each, its row."""
+        sizes = np.asarray(lengths, np.int64)
+        if len(tokens) != sizes.sum() or rows.num_rows != len(sizes):
+            raise ValueError(f"{len(tokens)} tokens and {rows.num_rows} rows for documents of {sizes.sum()} tokens")
+        data = np.ascontiguousarray(tokens, self._dtype).data
+        self._bin.write(data)
+        self._hashes.update(data)
+        ends = self.tokens + np.cumsum(sizes)
+        self.tokens += len(tokens)
+        self._lengths.append(sizes)
+        rows = rows.append_column("token_start", pa.array(ends - sizes)).append_column("token_end", pa.array(ends))
+        self._held.append(rows.select(self._schema.names).cast(self._schema))
+        self._flush(whole=False)
+
+    def close(self) -> dict[str, Any]:
+        """Ends the files and returns what `corpus.json` says of the shard (without its stem)."""
+        self._flush(whole=True)
+        self._table.close()
+        lengths = np.concatenate([np.zeros(0, np.int64), *self._lengths])
+        index = index_bytes(lengths, self._dtype)
+        self.paths[".idx"].write_bytes(index)
+        self._bin.close()
+        hashes = {".bin": self._hashes, ".idx": _Hashes(), ".docs.parquet": _Hashes()}
+        hashes[".idx"].update(index)
+        with self.paths[".docs.parquet"].open("rb") as table:
+            while data := table.read(4 << 20):
+                hashes[".docs.parquet"].update(data)
+        files = {}
+        for ending, path in self.paths.items():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            files[ending] = {"bytes": path.stat().st_size, "sha256": hashes[ending].sha256.hexdigest()}
+            self.digests[ending] = hashes[ending].xxh3.hexdigest()
+        return {"documents": len(lengths), "tokens": self.tokens, "files": files}
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bin.close()
+        self._table.close()
+
+    def _flush(self, *, whole: bool) -> None:
+        """Writes whole row groups of the rows held, and at the end what is left."""
+        if sum(table.num_rows for table in self._held) < _GROUP_ROWS and not whole:
+            return
+        table = pa.concat_tables(self._held or [self._schema.empty_table()])
+        many = table.num_rows if whole else table.num_rows - table.num_rows % _GROUP_ROWS
+        self._table.write_table(table.slice(0, many), row_group_size=_GROUP_ROWS)
+        self._held = [table.slice(many)] if many < table.num_rows else []
+
+
+class _Hashes:
+    """What `corpus.json` and the ledger know a file by, taken while it is written: it is not read again."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.xxh3 = xxhash.xxh3_128()
+
+    def update(self, data: Any) -> None:
+        self.sha256.update(data)
+        self.xxh3.update(data)
+
+
+def _repetitive(schema: pa.Schema) -> list[str]:
+    """The columns of texts that stand in many rows: the others cost time to look for values that were there before."""
+    names = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "url"]
+    return [*names, *(["origin.file"] if "origin" in schema.names else [])]
+
 
 def write_shard(
     stem: Path, documents: Iterable[tuple[npt.NDArray[Any], dict[str, Any]]], dtype: np.dtype[Any], schema: pa.Schema
 ) -> dict[str, Any]:
-    """Writes the three files of one shard and returns what `corpus.json` says of it (without its stem).
-
-    `documents` yields each document's tokens (boundary token included) and its row for `.docs.parquet`,
-    whose `token_start` and `token_end` are filled in here. Files are written under their final names and
-    synced: the caller passes a stem inside its own attempt's folder and renames.
-    """
-    lengths: list[int] = []
-    rows: list[dict[str, Any]] = []
-    position = 0
-    paths = {ending: stem.with_name(stem.name + ending) for ending in (".bin", ".idx", ".docs.parquet")}
-    schema = schema.append(pa.field("token_start", pa.int64())).append(pa.field("token_end", pa.int64()))
-    with (
-        paths[".bin"].open("wb") as bin_file,
-        pq.ParquetWriter(paths[".docs.parquet"], schema, compression="zstd") as table,
-    ):
-        for tokens, row in documents:
-            bin_file.write(np.ascontiguousarray(tokens, dtype).tobytes())
-            rows.append(row | {"token_start": position, "token_end": position + len(tokens)})
-            position += len(tokens)
-            lengths.append(len(tokens))
-            if len(rows) >= 16_384:
-                table.write_table(pa.Table.from_pylist(rows, schema))
-                rows.clear()
-        if rows or not lengths:
-            table.write_table(pa.Table.from_pylist(rows, schema))
-        bin_file.flush()
-        os.fsync(bin_file.fileno())
-    with paths[".idx"].open("wb") as index_file:
-        index_file.write(index_bytes(np.array(lengths, np.int64), dtype))
-        index_file.flush()
-        os.fsync(index_file.fileno())
-    files = {ending: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for ending, path in paths.items()}
-    return {"documents": len(lengths), "tokens": position, "files": files}
+    """Writes the shard of a few documents, each with its tokens (boundary token included) and its row: what
+    `corpus.json` says of it."""
+    pairs = list(documents)
+    with ShardWriter(stem, dtype, schema) as writer:
+        tokens = np.concatenate([np.zeros(0, dtype), *(tokens for tokens, _ in pairs)])
+        rows = pa.Table.from_pylist([row for _, row in pairs], schema)
+        writer.append(tokens, np.array([len(tokens) for tokens, _ in pairs], np.int64), rows)
+        return writer.close()

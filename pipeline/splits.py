@@ -1,4 +1,4 @@
-"""Which documents are held out for validation: whole registered domains, by a keyed hash.
+"""Which documents are held out of training: whole registered domains, by a keyed hash.
 
 Pages of one site resemble one another, so a site falls on one side as a whole.
 """
@@ -6,6 +6,9 @@ Pages of one site resemble one another, so a site falls on one side as a whole.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ids import AnyIds, matrix, rows
-from stages.hashing import keyed_all, threshold
+from stages.hashing import keyed, keyed_all, threshold
 
 if TYPE_CHECKING:
     import tldextract
@@ -22,12 +25,15 @@ if TYPE_CHECKING:
 _HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//(?:[^/?#\\]*@)?(?P<host>\[[^\]/?#\\]*\]|[^/?#:\\]*)"
 
 
-def in_validation(urls: pa.Array | pa.ChunkedArray, ids: AnyIds, seed: int, share: float) -> npt.NDArray[np.bool_]:
-    """(documents,) whether each document belongs to the validation split.
+TRAIN, VALIDATION = "train", "validation"
+LARGEST = Fraction(1, 4)
+"""Share of what a split should hold above which a domain is left out of it: it would be most of what is measured."""
+_MASK = np.uint64(2**64 - 1)
 
-    `share` is the probability (0 to 1) with which a registered domain, or a document without a URL, is held
-    out: the share of domains is exact in expectation, that of documents and tokens depends on which domains
-    these are. A URL without a host (`urn:`, `file:///`, a bare name) counts as none.
+
+def split_hashes(urls: pa.Array | pa.ChunkedArray, ids: AnyIds, seed: int) -> npt.NDArray[np.uint64]:
+    """(documents,) the hash by which a document falls into a split: that of its registered domain, or of itself where
+    it has no URL. A URL without a host (`urn:`, `file:///`, a bare name) counts as none.
     """
     hashes = keyed_all("split", seed, rows(matrix(ids)))
     if isinstance(urls, pa.ChunkedArray):
@@ -40,11 +46,62 @@ def in_validation(urls: pa.Array | pa.ChunkedArray, ids: AnyIds, seed: int, shar
         known = np.array([domain != "" for domain in of_host] + [False])
         place = hosts.indices.fill_null(len(of_host)).to_numpy(zero_copy_only=False)
         hashes = np.where(known[place], np.append(of_domain, np.uint64(0))[place], hashes)
-    limit = threshold(share)
-    if limit > 2**64 - 1:
-        return np.ones(len(hashes), bool)
-    held: npt.NDArray[np.bool_] = hashes < np.uint64(limit)
-    return held
+    return hashes
+
+
+def domain_of(url: str | None) -> str:
+    """The registered domain of a URL; "" where it has none."""
+    host = pc.struct_field(pc.extract_regex(pa.array([url], pa.string()), _HOST), "host")[0].as_py()
+    return registered_domain(host or "")
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a split that is held out draws of the documents."""
+
+    rows: npt.NDArray[np.int64]
+    """The documents in it, ascending."""
+    left_out: npt.NDArray[np.int64]
+    """A document of each domain that is too large for it, and stays where it was, the largest first."""
+    left_out_tokens: npt.NDArray[np.int64]
+    """The tokens of these domains."""
+
+
+def held_out(
+    hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.integer], shares: Mapping[str, float], seed: int
+) -> dict[str, Split]:
+    """The documents of each split but `train`, whose are all others.
+
+    `hashes` are those of `split_hashes`, `tokens` the documents' lengths; `shares` holds for each split the probability
+    (0 to 1) with which a domain, or a document without a URL, is drawn: the share of domains is exact in expectation,
+    that of documents and tokens depends on which domains these are. A domain with more than a quarter of the tokens
+    that the split should hold is left out of it. Each split draws by a hash of its own, and the first that draws a
+    domain has it: raising the share of one takes of another no more than what both draw.
+    """
+    free = np.ones(len(hashes), bool)
+    total = int(np.sum(tokens, dtype=np.int64))
+    found = {}
+    for name, share in shares.items():
+        limit = threshold(share)
+        own = hashes if name == VALIDATION else _mixed(hashes, keyed("split", seed, name.encode()))
+        drawn = np.flatnonzero(free & (own < np.uint64(limit) if limit <= int(_MASK) else True))
+        _, first, domain = np.unique(hashes[drawn], return_index=True, return_inverse=True)
+        sums = np.bincount(domain, tokens[drawn], len(first)).astype(np.int64)  # exact below 2^53
+        large = sums > int(LARGEST * Fraction(repr(float(share))) * total)
+        chosen = drawn[~large[domain]]
+        free[chosen] = False
+        by_size = np.lexsort((hashes[drawn[first]], -sums))
+        by_size = by_size[large[by_size]]
+        found[name] = Split(chosen, drawn[first[by_size]], sums[by_size])
+    return found
+
+
+def _mixed(hashes: npt.NDArray[np.uint64], key: int) -> npt.NDArray[np.uint64]:
+    """Hashes that say nothing of the given ones: a step of splitmix64 (Steele et al. 2014)."""
+    mixed = hashes ^ np.uint64(key)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 @functools.lru_cache(1 << 17)

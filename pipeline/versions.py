@@ -22,9 +22,9 @@ VERSIONS = {
     "spans": 1,
     "documents": 4,
     "tokenizer": 3,
-    "tokenise": 4,
-    "plan": 2,
-    "shard": 3,
+    "tokenise": 5,
+    "plan": 3,
+    "shard": 4,
 }
 """To be raised when a phase gives other results for equal inputs, or when its tables or the body of its manifest rows
 look otherwise (tests/pipeline/test_phase_formats.py notices the latter). It is part of the keys of units, and

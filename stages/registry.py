@@ -33,6 +33,7 @@ from stages.quality.gopher import GopherQuality
 from stages.quality.refinedweb import RefinedWebLines
 from stages.quality.repetition import GopherRepetition
 from stages.repeated_text import RepeatedText
+from stages.rights import Rights
 from stages.secrets import Secrets
 from stages.spelling import Spelling
 from stages.takedown import Takedown
@@ -43,7 +44,7 @@ from stages.url import Url
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (
-        Takedown, Url, Extract, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs,
+        Takedown, Url, Extract, Rights, Normalize, Language, Emoji, GopherRepetition, GopherQuality, C4, C4Paragraphs,
         FineWebQuality, RefinedWebLines, RepeatedText, Pii, Secrets, Toxicity, ToxicityModel, Classify, Perplexity,
         Bias, Decontaminate, Spelling,
     )

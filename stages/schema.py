@@ -38,6 +38,7 @@ COLUMNS = {
     "date": pa.timestamp("s", tz="UTC"),
     "origin": ORIGIN,
     "content_type": pa.string(),
+    "headers": pa.string(),
     "payload": pa.binary(),
     "title": pa.string(),
     "text": pa.string(),
@@ -47,9 +48,10 @@ COLUMNS = {
 
 READ = pa.schema([pa.field(name, kind) for name, kind in COLUMNS.items()])
 """What readers give. `payload` holds the decoded HTTP body (null where the input is text already),
-`content_type` the value of the HTTP header of that name; `text` is null until it is extracted."""
+`content_type` the value of the HTTP header of that name, `headers` the lines of the HTTP header that tell what may be
+done with the page (`x-robots-tag: noindex`), names in lower case; `text` is null until it is extracted."""
 
-DOCUMENTS = pa.schema([READ.field(name) for name in COLUMNS if name not in ("content_type", "payload")])
+DOCUMENTS = pa.schema([READ.field(name) for name in COLUMNS if name not in ("content_type", "headers", "payload")])
 """What the document-local stages leave, before score columns."""
 
 DROPPED = pa.schema(

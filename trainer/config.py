@@ -39,6 +39,9 @@ class DataConfig(Section):
     """
     max_epochs: Annotated[float, Field(gt=0)] | None = None
     """How often any group may be read; null: as `mixture.json` has it for each, without limit in layout `mixed`."""
+    prefix_loss: bool = True
+    """Whether the model learns to predict the metadata before a text (`tokenizer.prefix` in the recipe); false: it
+    reads it as context alone."""
     leave_out: tuple[DocumentId, ...] = ()
     """Ids (32 hex digits) of documents to leave out. Their places stay empty, so no other sample moves.
     Documents added before a resume are left out from there on; what was left out once stays out."""

@@ -20,7 +20,9 @@ from trainer.order import History, Order
 from trainer.packing import Plan
 
 IGNORED = -100
-"""The target where nothing is to be predicted: padding, holes, the last token of a document."""
+"""The target where nothing is to be predicted: padding, holes, the last token of a document; a prefix if so asked."""
+
+Ints = npt.NDArray[np.int64]
 
 NO_DOCUMENT = -1
 """The document number of padding and holes."""
@@ -57,6 +59,8 @@ class Batch:
     """Counted from 0 in each piece."""
     documents_BT: npt.NDArray[np.int64]
     """Number of the piece in its sequence, which the attention mask is made of; NO_DOCUMENT in padding and holes."""
+    groups_B: Ints
+    """Which of the plan's groups each sequence is of."""
 
     @property
     def targets(self) -> int:
@@ -75,11 +79,31 @@ class Source:
 
     corpus: Corpus
     plan: Plan
+    prefix_loss: bool = True
+    """Whether the tokens of a document's metadata prefix are targets. They are always read."""
     _numbers: dict[str, list[tuple[int, int]]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _tokens(self) -> list[npt.NDArray[Any]]:
         return [self.corpus.tokens(window.shard) for window in self.plan.windows]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapped files, which a process that is handed this maps anew: they would be copied whole."""
+        return {name: value for name, value in vars(self).items() if name != "_tokens"}
+
+    @cached_property
+    def _first_targets(self) -> list[Ints] | None:
+        """Of each shard, where the first token of each document (documents,) stands that is a target, or the
+        document's beginning where it has no prefix. None where all are targets."""
+        if self.prefix_loss:
+            return None
+        head = int(self.corpus.boundary == "bos-first")  # the prefix stands behind the first token
+        result = []
+        for window in self.plan.windows:
+            table = self.corpus.documents(window.shard, ["token_start", "prefix_tokens"])
+            starts, prefix = (column.to_numpy().astype(np.int64) for column in table.columns)
+            result.append(starts + np.where(prefix > 0, prefix + head, 0))
+        return result
 
     @cached_property
     def _pad(self) -> int:
@@ -117,6 +141,10 @@ class Source:
             targets_BT[piece.row, piece.column : piece.column + targets] = shard[
                 piece.start + 1 : piece.start + 1 + targets
             ]
+            if self._first_targets is not None:
+                # the target of a place is the token behind it
+                without = int(self._first_targets[piece.window][piece.document]) - 1 - piece.start
+                targets_BT[piece.row, piece.column : piece.column + min(max(without, 0), piece.length)] = IGNORED
             positions_BT[here] = np.arange(piece.length)
             documents_BT[here] = number
         if tokens_BT.max() >= self.corpus.vocabulary or targets_BT.max() >= self.corpus.vocabulary:
@@ -124,7 +152,7 @@ class Source:
                 f"the shards in {self.corpus.folder} hold a token beyond the vocabulary of {self.corpus.vocabulary}; "
                 "check them with `corpusmill verify`"
             )
-        return Batch(tokens_BT, targets_BT, positions_BT, documents_BT)
+        return Batch(tokens_BT, targets_BT, positions_BT, documents_BT, self.plan.group_of(sequences))
 
     def numbers(self, ids: frozenset[str]) -> frozenset[tuple[int, int]]:
         """(shard in its split, document in its shard) of every copy of the documents of these ids (hex)."""

@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,7 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
                 at.step, at.attempt, at.data_step = step, attempt, data_step
                 began = time.perf_counter()
                 learning_rate = rate(at.step, config.steps, config.optimizer.learning_rate, config.schedule)
-                loss, norm = optimise(model, optimizer, batch, config, learning_rate, amp)
+                loss, norm, losses_B = optimise(model, optimizer, batch, config, learning_rate, amp)
                 if not math.isfinite(loss + norm):
                     raise UserError(not_finite(config, at))
                 at.tokens += batch.targets
@@ -87,6 +88,8 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
                     "tokens_per_second": batch.tokens / seconds,
                     "memory_bytes": memory(device),
                 }
+                if splits.weights:
+                    row["loss_by_group"] = by_group(source, batch, losses_B)
                 log.write("step", **row)
                 tokens += batch.tokens
                 if at.step % config.log.every == 0 or at.step in (1, config.steps):
@@ -122,42 +125,54 @@ def optimise(
     config: TrainConfig,
     learning_rate: float,
     amp: AbstractContextManager[Any],
-) -> tuple[float, float]:
+) -> tuple[float, float, npt.NDArray[np.float32]]:
     """One optimiser step over a batch, in micro-batches.
 
-    Returns (loss in nats per target, norm of the gradient before clipping). Where one is not finite, no weight moves.
+    Returns (loss in nats per target, norm of the gradient before clipping, loss of each sequence summed over its
+    targets). Where one of the first two is not finite, no weight moves.
     Each micro-batch's loss is a sum over its targets, divided by the targets of the whole batch: so how the batch is
     divided does not weigh one token above another.
     """
     device = next(model.parameters()).device
     optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=device)
+    total, losses = torch.zeros((), device=device), []
     for first in range(0, len(batch.tokens_BT), config.micro):
-        loss = summed_loss(model, batch, slice(first, first + config.micro), device, amp) / max(1, batch.targets)
+        losses_B = summed_losses(model, batch, slice(first, first + config.micro), device, amp)
+        loss = losses_B.sum() / max(1, batch.targets)
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
+        losses.append(losses_B.detach())
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip or math.inf)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     loss_value, norm_value = total.item(), norm.item()
     if math.isfinite(loss_value + norm_value):
         optimizer.step()
-    return loss_value, norm_value
+    return loss_value, norm_value, torch.cat(losses).cpu().numpy()
 
 
-def summed_loss(
+def by_group(source: Source, batch: Batch, losses_B: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Nats per target of each group that the batch has targets of."""
+    groups = source.plan.groups
+    losses = np.bincount(batch.groups_B, losses_B, len(groups))
+    targets = np.bincount(batch.groups_B, (batch.targets_BT != IGNORED).sum(1), len(groups))
+    return {group.name or "": float(losses[g] / targets[g]) for g, group in enumerate(groups) if targets[g]}
+
+
+def summed_losses(
     model: nn.Module, batch: Batch, rows: slice, device: torch.device, amp: AbstractContextManager[Any]
 ) -> Tensor:
-    """Cross entropy of some rows of a batch, summed over their targets, in fp32."""
+    """(rows,): cross entropy of some rows of a batch, each summed over its targets, in fp32."""
     tokens_BT, targets_BT, positions_BT, documents_BT = (
         torch.from_numpy(array[rows]).to(device)
         for array in (batch.tokens_BT, batch.targets_BT, batch.positions_BT, batch.documents_BT)
     )
     with amp:
         logits_BTV = model(tokens_BT, positions_BT, documents_BT)
-    return F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"
+    losses = F.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="none"
     )
+    return losses.view(targets_BT.shape).sum(1)
 
 
 @torch.no_grad()
@@ -176,7 +191,7 @@ def validate(
     total, targets = 0.0, 0
     for first in range(0, number, config.micro):
         batch = held_out.batch(chosen[first : first + config.micro])
-        total += summed_loss(model, batch, slice(None), device, amp).item()
+        total += summed_losses(model, batch, slice(None), device, amp).sum().item()
         targets += batch.targets
     model.train()
     return total / max(1, targets)
@@ -187,8 +202,7 @@ def conclude(model: nn.Module, splits: Splits, config: TrainConfig, amp: Abstrac
     trained = unigram.counts(splits.train.corpus, config.data.split)
     if splits.held_out is None:
         return Result(unigram.entropy(trained), None, None)
-    assert config.data.validation is not None
-    held_out = unigram.counts(splits.held_out.corpus, config.data.validation, predicted_only=True)
+    held_out = unigram.targets(splits.held_out)
     measured = validate(model, splits.held_out, config, amp)
     return Result(unigram.entropy(trained), measured, unigram.cross_entropy(trained, held_out))
 

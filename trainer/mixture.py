@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, nearest
 from pipeline.shards import Corpus
 from trainer.config import DataConfig
 from trainer.order import History, Order
@@ -36,9 +34,7 @@ def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float]
         key, asked = "data.weights", dict(data.weights)
     for name in asked:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            meant = f"; did you mean '{near[0]}'?" if near else ""
-            raise RecipeError(f"{key}: {corpus.folder} has no group '{name}'{meant} It has {', '.join(known)}")
+            raise RecipeError(f"{key}: {corpus.folder} has no group '{name}'.{nearest(name, known)}")
     missing = sorted(here.keys() - asked.keys())
     if missing:
         raise RecipeError(f"{key} gives no weight for {', '.join(missing)}; give every group one (0 leaves it out)")
@@ -71,14 +67,18 @@ def check_epochs(order: Order, history: History, last_step: int, limits: list[fl
     counts = order.counts(history, end)
     since = history.weighings()[-1][0] if history.weighings() else 0
     before = order.counts(history, since)
+    most_of_all = [
+        int(limit * g.sequences) if limit else end for g, limit in zip(order.plan.groups, limits, strict=True)
+    ]
     faults = []
     for number, (group, limit) in enumerate(zip(order.plan.groups, limits, strict=True)):
-        if limit is None or counts[number] <= (most := int(limit * group.sequences)):
+        most = most_of_all[number]
+        if limit is None or counts[number] <= most:
             continue
         at = history.step(history.find(order.position(history, number, most)))
         step = at[1] if at else last_step  # in a jump: it ends before the run does
         options = [f"steps: {step - 1}"] if step > 1 else []
-        if len(limits) > 1:
+        if sum(most_of_all) >= end:  # else no weights would do
             share = max(0.0, (most - int(before[number])) / (end - since))
             options.append(
                 f"a weight of about {_share_of_tokens(counts - before, order.plan, number, share):.3g} of all"
@@ -90,9 +90,11 @@ def check_epochs(order: Order, history: History, last_step: int, limits: list[fl
             (step, f"{line}possible are {', '.join(options[:-1])}{' or ' if options[:-1] else ''}{options[-1]}")
         )
     if faults:
-        raise RecipeError(
-            "too little data for the weights and steps:\n  " + "\n  ".join(line for _, line in sorted(faults))
-        )
+        lines = [line for _, line in sorted(faults)]
+        if sum(most_of_all) < end:
+            last = max(1, int(last_step * sum(most_of_all) / end))
+            lines.append(f"all together last for about {last} steps, whatever the weights")
+        raise RecipeError("too little data for the weights and steps:\n  " + "\n  ".join(lines))
 
 
 def _share_of_tokens(read: npt.NDArray[np.int64], plan: Plan, group: int, share: float) -> float:

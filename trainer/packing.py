@@ -103,6 +103,10 @@ class Plan:
             found.append(Group(name, first, behind - first, tokens, _joined(self.windows[w] for w in own)))
         return tuple(found)
 
+    def group_of(self, sequences: Ints) -> Ints:
+        """The numbers of the groups that sequences are of; same shape."""
+        return np.searchsorted([group.first for group in self.groups], sequences, side="right") - 1
+
     @property
     def padding(self) -> float:
         """Share of all places that hold no token."""

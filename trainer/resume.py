@@ -13,10 +13,12 @@ from pipeline.errors import UserError
 from pipeline.shards import Corpus
 from trainer import checkpoint
 from trainer.checkpoint import CorpusFacts, Meta
-from trainer.config import TrainConfig
+from trainer.config import DataConfig, TrainConfig
 from trainer.order import GlobalBatch, History, Jump, LeaveOut, Start, Weights
 
-FREE = ("data", "global_batch", "checkpoint", "log", "evaluation", "require_below_unigram")
+FREE: dict[str, Any] = dict.fromkeys(
+    ("global_batch", "checkpoint", "log", "evaluation", "require_below_unigram"), True
+) | {"data": set(DataConfig.model_fields) - {"prefix_loss"}}
 """Settings that may change at a resume without a word: they do not move the weights, or they become an event."""
 
 
@@ -131,7 +133,7 @@ def with_wishes(
 
 def changes(before: TrainConfig, after: TrainConfig) -> list[str]:
     """Settings that differ and that move the weights, such as `steps 20 -> 30`."""
-    old, new = flat(before.model_dump(exclude=set(FREE))), flat(after.model_dump(exclude=set(FREE)))
+    old, new = flat(before.model_dump(exclude=FREE)), flat(after.model_dump(exclude=FREE))
     return [f"{key} {old[key]} -> {new[key]}" for key in new if old[key] != new[key]]
 
 

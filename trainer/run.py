@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import RecipeError, UserError
@@ -70,7 +71,7 @@ def checked(config: TrainConfig) -> Splits:
             raise RecipeError(
                 f"{key}: split '{split}' of {corpus.folder} is empty; make the corpus larger or name another"
             )
-    source = Source(corpus, plan(corpus, config.data.split, config.sequence_length))
+    source = Source(corpus, plan(corpus, config.data.split, config.sequence_length), config.data.prefix_loss)
     if source.plan.sequences < config.global_batch:
         raise RecipeError(
             f"split '{config.data.split}' of {corpus.folder} packs into {source.plan.sequences} sequences of "
@@ -78,6 +79,13 @@ def checked(config: TrainConfig) -> Splits:
             "make global_batch or sequence_length smaller, or the corpus larger"
         )
     weights = weights_of(config.data, corpus, source.plan)
+    if not config.data.prefix_loss:
+        for shard in corpus.shards(config.data.split):
+            if "prefix_tokens" not in corpus.columns(shard):
+                raise RecipeError(
+                    f"data.prefix_loss: {corpus.folder} does not say where its prefixes end (it was made by an older "
+                    "version); run its recipe again, or leave the setting out"
+                )
     unknown = [text for text in config.data.leave_out if not source.numbers(frozenset({text}))]
     if unknown:
         raise RecipeError(
@@ -87,7 +95,7 @@ def checked(config: TrainConfig) -> Splits:
     validation = config.data.validation
     if validation is None:
         return Splits(source, None, weights)
-    return Splits(source, Source(corpus, plan(corpus, validation, config.sequence_length)), weights)
+    return Splits(source, replace(source, plan=plan(corpus, validation, config.sequence_length)), weights)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,21 +8,29 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.shards import Corpus
+from trainer.data import IGNORED, Source
 
 _CHUNK = 1 << 24  # tokens counted at a time, so that a shard is never whole in memory
+_SEQUENCES = 64
 
 
-def counts(corpus: Corpus, split: str, predicted_only: bool = False) -> npt.NDArray[np.int64]:
-    """(vocabulary,): how often each token is in a split; `predicted_only` leaves out the first of each document."""
+def counts(corpus: Corpus, split: str) -> npt.NDArray[np.int64]:
+    """(vocabulary,): how often each token is in a split."""
     total = np.zeros(corpus.vocabulary, np.int64)
     for shard in corpus.shards(split):
         tokens: npt.NDArray[Any] = corpus.tokens(shard)
         for begin in range(0, len(tokens), _CHUNK):
             total += np.bincount(tokens[begin : begin + _CHUNK], minlength=corpus.vocabulary)
-        if predicted_only:
-            lengths = corpus.lengths(shard).astype(np.int64)
-            firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
-            total -= np.bincount(tokens[firsts], minlength=corpus.vocabulary)
+    return total
+
+
+def targets(source: Source) -> npt.NDArray[np.int64]:
+    """(vocabulary,): how often each token is a target in a split: not as the first of a document, nor in a prefix that
+    is left out of the loss."""
+    total = np.zeros(source.corpus.vocabulary, np.int64)
+    for first in range(0, source.plan.sequences, _SEQUENCES):
+        found = source.batch(np.arange(first, min(first + _SEQUENCES, source.plan.sequences))).targets_BT
+        total += np.bincount(found[found != IGNORED], minlength=source.corpus.vocabulary)
     return total
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.parts import read_batches
 from pipeline.shards import MIXTURE_FILE, file_sha256, group_labels, shard_name
@@ -44,30 +47,76 @@ def split_facts(splits: Splits) -> dict[str, dict[str, Any]]:
     }
 
 
-def reached(folder: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Copies and tokens of each source in these shards."""
-    found: dict[str, tuple[int, int]] = {}
-    for shard in shards:
-        for batch in read_batches(folder / f"{shard['stem']}.docs.parquet", ["source", "token_start", "token_end"]):
-            sizes = pa.compute.subtract(batch.column("token_end"), batch.column("token_start"))
-            table = pa.table({"source": batch.column("source"), "tokens": sizes})
-            for row in table.group_by("source").aggregate([("tokens", "sum"), ("tokens", "count")]).to_pylist():
-                copies, tokens = found.get(row["source"], (0, 0))
-                found[row["source"]] = (copies + row["tokens_count"], tokens + row["tokens_sum"])
+class Figures(NamedTuple):
+    """Of the documents of one source in some shards."""
+
+    copies: int
+    tokens: int
+    """Of all copies, boundary tokens included."""
+    documents: int
+    once: int
+    """Tokens of the first copy of each document."""
+
+
+def figures(folder: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, Figures]:
+    """What stands in these shards, by source."""
+    return added(of_rows(folder / f"{shard['stem']}.docs.parquet") for shard in shards)
+
+
+def of_rows(path: Path, rows: npt.NDArray[np.int64] | None = None) -> dict[str, Figures]:
+    """The figures of a table of documents, or of these rows of it (ascending)."""
+    found: list[dict[str, Figures]] = []
+    start = 0
+    for batch in read_batches(path, ["source", "copy", "token_start", "token_end"]):
+        stop = start + batch.num_rows
+        if rows is not None:
+            batch = batch.take(pa.array(rows[(rows >= start) & (rows < stop)] - start))
+        start = stop
+        sizes = pc.subtract(batch.column("token_end"), batch.column("token_start"))
+        first = pc.cast(pc.equal(batch.column("copy"), 0), pa.int64())
+        columns = {
+            "source": batch.column("source"),
+            "copies": pa.array(np.ones(batch.num_rows, np.int64)),
+            "tokens": sizes,
+            "documents": first,
+            "once": pc.multiply(sizes, first),
+        }
+        table = pa.table(columns).group_by("source").aggregate([(name, "sum") for name in Figures._fields])
+        for row in table.to_pylist():
+            found.append({row["source"]: Figures(*(row[f"{name}_sum"] for name in Figures._fields))})
+    return added(found)
+
+
+def added(tables: Iterable[Mapping[str, Figures]]) -> dict[str, Figures]:
+    """Figures of sources, added up."""
+    found: dict[str, Figures] = {}
+    for table in tables:
+        for name, one in table.items():
+            found[name] = Figures(*(a + b for a, b in zip(found.get(name, Figures(0, 0, 0, 0)), one, strict=True)))
     return found
 
 
-def refreshed(mixture: Mapping[str, Any], found: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """The `mixture` of `corpus.json` with what is reached now; groups that are no sources stay as they were asked."""
+def refreshed(mixture: Mapping[str, Any], now: Mapping[str, Figures], lost: Mapping[str, Figures]) -> dict[str, Any]:
+    """The `mixture` of `corpus.json`, by source, with what is reached now, and without documents that were lost. What
+    the mixture had left out of the shards stays counted."""
     made = {}
+    none = Figures(0, 0, 0, 0)
     for name, facts in mixture.items():
-        if "tokens_reached" not in facts or not found.keys() <= mixture.keys():
-            made[name] = dict(facts)
-            continue
-        copies, tokens = found.get(name, (0, 0))
-        epochs = round(tokens / facts["tokens"], 6) if facts.get("tokens") else 0.0
-        made[name] = dict(facts) | {"tokens_reached": tokens, "copies": copies, "epochs": epochs}
+        here, gone = now.get(name, none), lost.get(name, none)
+        documents, tokens = facts["documents"] - gone.documents, facts["tokens"] - gone.once
+        made[name] = dict(facts) | {
+            "documents": documents,
+            "tokens": tokens,
+            "tokens_reached": here.tokens,
+            "epochs": round(here.tokens / tokens, 6) if tokens > 0 else 0.0,
+            "copies": here.copies,
+        }
     return made
+
+
+def by_source(meta: Mapping[str, Any]) -> bool:
+    """Whether the groups of a mixture are sources, and so can be counted in the tables of documents."""
+    return list(meta.get("mixture_by") or ["source"]) == ["source"]
 
 
 def write_plan(plan: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]:

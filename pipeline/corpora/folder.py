@@ -60,6 +60,15 @@ def finished(folder: Path) -> RunFolder:
     return run
 
 
+def name_of(run: RunFolder) -> str:
+    """The name of the run, or of the corpus."""
+    if not isinstance(run, CopiedFolder):
+        return str(run.ledger.head()["name"])
+    if (run.folder / "corpus.json").is_file():
+        return str(Corpus.open(run.folder).meta["name"])
+    return run.folder.resolve().name
+
+
 @contextmanager
 def at_rest(run: RunFolder) -> Iterator[None]:
     """While this lasts, no run works in the folder. Raises LockedError where one does."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from pipeline.corpora.described import stems
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import as_user_error
 from pipeline.ledger import sync
-from pipeline.parts import PartWriter
+from pipeline.look.runfolder import RunFolder
+from pipeline.parts import PartWriter, read_batches
 from pipeline.publish import NAME, manifest_bytes
-from pipeline.shards import Shard, corpus_bytes, file_sha256, index_bytes
+from pipeline.shards import Corpus, Shard, ShardWriter, corpus_bytes, file_sha256
+from pipeline.token_parts import blocks, gathered
 
 Tokens = npt.NDArray[Any]
-Pieces = Iterable[tuple[Iterable[Tokens], npt.NDArray[np.int64], pa.RecordBatch]]
+ROWS = 16_384
+"""Documents that are taken at a time."""
 
 
 @contextmanager
@@ -64,6 +69,12 @@ def put(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
 
 
+def put_folder(run: RunFolder, name: str, folder: Path) -> None:
+    """All files in a part folder of a run or corpus."""
+    for path in run.parts(name):
+        put(path, folder / name / path.name)
+
+
 def put_shard(shard: Shard, target: Path) -> dict[str, Any]:
     """A shard as it is under another stem, and what `corpus.json` says of it (without its stem)."""
     for ending in shard.files:
@@ -71,36 +82,76 @@ def put_shard(shard: Shard, target: Path) -> dict[str, Any]:
     return {"documents": shard.documents, "tokens": shard.tokens, "files": shard.files}
 
 
-def write_pieces(stem: Path, pieces: Pieces, dtype: np.dtype[Any], schema: pa.Schema) -> dict[str, Any]:
-    """Writes a shard by whole batches: what `corpus.json` says of it (without its stem).
+Keep = npt.NDArray[np.bool_] | None
+"""Which rows of a table stay; None where all do."""
 
-    Each piece: stretches of tokens one behind the other, the lengths of the documents in them (tokens, boundary
-    token included), and their rows, whose `token_start` and `token_end` are filled in here. `schema` has both.
+
+def put_kept(kept: Sequence[tuple[Corpus, Shard, Keep]], folder: Path) -> list[dict[str, Any]]:
+    """The shards of a split with the documents that stay, numbered anew, as `corpus.json` lists them. One that keeps
+    all its documents stays as it is, to the byte."""
+    names = stems([(shard.split, shard.group) for _, shard, _ in kept])
+    made = []
+    for (corpus, shard, keep), stem in zip(kept, names, strict=True):
+        if keep is None:
+            facts = put_shard(shard, folder / stem)
+        else:
+            table = shard.path(".docs.parquet")
+            facts = write_rows(folder / stem, [corpus.tokens(shard)], _kept_rows(table, keep), pq.read_schema(table))
+        made.append({"stem": stem} | ({} if shard.group is None else {"group": shard.group}) | facts)
+    return made
+
+
+def _kept_rows(path: Path, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:
+    rows = 0
+    for batch in read_batches(path):
+        here = keep[rows : rows + batch.num_rows]
+        rows += batch.num_rows
+        kept = pa.Table.from_batches([batch]).filter(pa.array(here))
+        yield np.zeros(kept.num_rows, np.int64), kept
+
+
+def put_table(path: Path, target: Path, keep: Keep) -> list[tuple[str, int]]:
+    """A table of documents with the rows that stay, where any does; source and characters of each one that does not."""
+    lost: list[tuple[str, int]] = []
+    if keep is None:
+        put(path, target)
+        return lost
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    with PartWriter(target, pq.read_schema(path)) as out:
+        for batch in read_batches(path):
+            here = pa.array(keep[rows : rows + batch.num_rows])
+            rows += batch.num_rows
+            out.write(batch.filter(here))
+            gone = batch.filter(pc.invert(here))
+            sizes = pc.fill_null(pc.utf8_length(gone.column("text")), 0).to_pylist()
+            lost += zip(gone.column("source").to_pylist(), sizes, strict=True)
+    if not keep.any():
+        target.unlink()
+    return lost
+
+
+def write_rows(
+    stem: Path,
+    tokens: Sequence[Tokens],
+    pieces: Iterable[tuple[npt.NDArray[np.int64], pa.Table]],
+    schema: pa.Schema,
+) -> dict[str, Any]:
+    """Writes a shard of documents of others, some at a time: what `corpus.json` says of it (without its stem).
+
+    Each piece: which of the `tokens` each document is in, and the rows, whose `token_start` and `token_end` say where.
     """
-    paths = {ending: stem.with_name(stem.name + ending) for ending in (".bin", ".idx", ".docs.parquet")}
     stem.parent.mkdir(parents=True, exist_ok=True)
-    lengths: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    position = 0
-    digest = hashlib.sha256()
-    with paths[".bin"].open("wb") as bin_file, PartWriter(paths[".docs.parquet"], schema) as table:
-        for stretches, sizes, batch in pieces:
-            for tokens in stretches:
-                data = np.ascontiguousarray(tokens, dtype).data
-                digest.update(data)
-                bin_file.write(data)
-            ends = position + np.cumsum(sizes, dtype=np.int64)
-            own = {"token_start": pa.array(ends - sizes, pa.int64()), "token_end": pa.array(ends, pa.int64())}
-            columns = [own.get(name) for name in schema.names]
-            given = [batch.column(n) if c is None else c for n, c in zip(schema.names, columns, strict=True)]
-            table.write(pa.RecordBatch.from_arrays(given, schema=schema))
-            lengths.append(np.asarray(sizes, np.int64))
-            position += int(np.sum(sizes, dtype=np.int64))
-    every = np.concatenate(lengths)
-    paths[".idx"].write_bytes(index_bytes(every, dtype))
-    files = {ending: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for ending, path in paths.items()
-             if ending != ".bin"}  # fmt: skip
-    files = {".bin": {"bytes": paths[".bin"].stat().st_size, "sha256": digest.hexdigest()}, **files}
-    return {"documents": len(every), "tokens": position, "files": files}
+    plain = pa.schema([field for field in schema.remove_metadata() if field.name not in ("token_start", "token_end")])
+    with ShardWriter(stem, tokens[0].dtype, plain) as out:
+        for source, rows in pieces:
+            start = rows.column("token_start").to_numpy()
+            length = rows.column("token_end").to_numpy() - start
+            for here in blocks(length):
+                taken = rows.slice(here.start, here.stop - here.start).select(plain.names)
+                data = gathered(tokens.__getitem__, source[here], start[here], length[here], tokens[0].dtype)
+                out.append(data, length[here], taken)
+        return out.close()
 
 
 def finish(folder: Path, meta: dict[str, Any]) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.corpora import described, new
 from pipeline.corpora import folder as folders
 from pipeline.errors import RecipeError, UserError
 from pipeline.look.runfolder import RunFolder
-from pipeline.parts import PartWriter, read_batches
+from pipeline.parts import read_batches
 from pipeline.shards import MIXTURE_FILE, Corpus, Shard, file_sha256
 from stages.takedown import Matcher, Request, read
 
@@ -41,6 +40,8 @@ class Removal:
     """Duplicates of what is taken out that the deduplication dropped, where they were not asked for."""
     tokens: int = 0
     copies: int = 0
+    gone: dict[str, dict[str, described.Figures]] = field(default_factory=dict)
+    """What went of each shard that lost something, by source."""
     shards: int = 0
     """Shards that had to be written anew."""
 
@@ -185,13 +186,15 @@ def _write(run: RunFolder, corpus: Corpus, removal: Removal, aside: Path, date: 
             if keep is not None and not keep.any():
                 removal.shards += 1
                 continue
-            kept.append((shard, keep))
-        splits[split] = _write_split(corpus, kept, aside, removal)
+            removal.shards += keep is not None
+            kept.append((corpus, shard, keep))
+        splits[split] = new.put_kept(kept, aside)
     splits = {split: shards for split, shards in splits.items() if shards}
     if "train" in corpus.splits and "train" not in splits:
         raise UserError("no document would be left in the split train")
     lost = _write_documents(run, gone, aside)
-    for name in dict.fromkeys([corpus.meta["tokenizer"]["file"], "recipe.yaml", "pins.json"]):
+    new.put_folder(run, "tokenizer", aside)
+    for name in ("recipe.yaml", "pins.json"):
         if (run.folder / name).is_file():
             new.put(run.folder / name, aside / name)
     record = _record(run, removal, date)
@@ -199,7 +202,9 @@ def _write(run: RunFolder, corpus: Corpus, removal: Removal, aside: Path, date: 
     _write_list(run, removal, aside)
     meta = dict(corpus.meta) | {"splits": described.split_facts(splits)}
     train = splits.get("train", [])
-    meta["mixture"] = described.refreshed(meta["mixture"], described.reached(aside, train))
+    if described.by_source(meta):
+        gone_now = described.added(removal.gone.get(shard.name, {}) for shard in corpus.shards("train"))
+        meta["mixture"] = described.refreshed(meta["mixture"], described.figures(aside, train), gone_now)
     meta["sources"] = _sources(corpus, removal, lost)
     if MIXTURE_FILE in meta.get("files", {}):
         plan = json.loads((run.folder / MIXTURE_FILE).read_text("utf-8"))
@@ -223,40 +228,11 @@ def _keeps(corpus: Corpus, shard: Shard, gone: pa.Array, removal: Removal) -> np
             removal.documents[row["id"]]["copies"].append(place)
             removal.tokens += size
             removal.copies += 1
-    keep = np.concatenate(found) if found else np.ones(0, bool)
-    return None if keep.all() else keep
-
-
-def _write_split(
-    corpus: Corpus, kept: list[tuple[Shard, npt.NDArray[np.bool_] | None]], aside: Path, removal: Removal
-) -> list[dict[str, Any]]:
-    """The shards of a split, under their own names where none of them went."""
-    stems = described.stems([(shard.split, shard.group) for shard, _ in kept])
-    made = []
-    for (shard, keep), stem in zip(kept, stems, strict=True):
-        if keep is None:
-            facts = new.put_shard(shard, aside / stem)
-        else:
-            removal.shards += 1
-            schema = pq.read_schema(shard.path(".docs.parquet"))
-            facts = new.write_pieces(aside / stem, _pieces(corpus, shard, keep), corpus.dtype, schema)
-        made.append({"stem": stem, **({"group": shard.group} if shard.group is not None else {}), **facts})
-    return made
-
-
-def _pieces(
-    corpus: Corpus, shard: Shard, keep: npt.NDArray[np.bool_]
-) -> Iterator[tuple[list[npt.NDArray[Any]], npt.NDArray[np.int64], pa.RecordBatch]]:
-    """What stays of a shard: neighbours in one stretch of tokens."""
-    tokens = corpus.tokens(shard)
-    rows = 0
-    for batch in read_batches(shard.path(".docs.parquet")):
-        here = keep[rows : rows + batch.num_rows]
-        rows += batch.num_rows
-        starts, ends = (batch.column(name).to_numpy() for name in ("token_start", "token_end"))
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], here.astype(np.int8), [0]])))
-        stretches = [tokens[starts[a] : ends[b - 1]] for a, b in edges.reshape(-1, 2).tolist()]
-        yield stretches, (ends - starts)[here], batch.filter(pa.array(here))
+    keep = np.concatenate([np.ones(0, bool), *found])
+    if keep.all():
+        return None
+    removal.gone[shard.name] = described.of_rows(shard.path(".docs.parquet"), np.flatnonzero(~keep))
+    return keep
 
 
 def _write_documents(run: RunFolder, gone: pa.Array, aside: Path) -> dict[str, list[int]]:
@@ -266,18 +242,12 @@ def _write_documents(run: RunFolder, gone: pa.Array, aside: Path) -> dict[str, l
         return lost
     for path in run.parts("documents"):
         target = aside / "documents" / path.name
-        target.parent.mkdir(exist_ok=True)
         hits = [pa.compute.is_in(batch.column("id"), value_set=gone) for batch in read_batches(path, ["id"])]
-        if not any(pa.compute.any(hit).as_py() for hit in hits):
-            new.put(path, target)
-            continue
-        with PartWriter(target, pq.read_schema(path)) as out:
-            for batch, hit in zip(read_batches(path), hits, strict=True):
-                out.write(batch.filter(pa.compute.invert(hit)))
-                for row in batch.filter(hit).select(["source", "text"]).to_pylist():
-                    figures = lost.setdefault(row["source"], [0, 0])
-                    figures[0] += 1
-                    figures[1] += len(row["text"] or "")
+        hit = np.concatenate([np.zeros(0, bool), *(one.to_numpy(zero_copy_only=False) for one in hits)])
+        for source, characters in new.put_table(path, target, ~hit if hit.any() else None):
+            figures = lost.setdefault(source, [0, 0])
+            figures[0] += 1
+            figures[1] += characters
     return lost
 
 
@@ -289,10 +259,9 @@ def _sources(corpus: Corpus, removal: Removal, lost: dict[str, list[int]]) -> di
         if name in sources:
             sources[name]["documents"] -= documents
             sources[name]["characters"] -= characters
-    for facts in removal.documents.values():
-        if facts["copies"] and facts["source"] in sources:
-            copy = facts["copies"][0]
-            sources[facts["source"]]["tokens"] -= copy["to"] - copy["from"] - 1  # the boundary token is none of these
+    for name, figures in described.added(removal.gone.values()).items():
+        if name in sources:
+            sources[name]["tokens"] -= figures.once - figures.documents  # boundary tokens are none of these
     return sources
 
 

@@ -33,8 +33,9 @@ ROUNDING = 1e-6
 """What an estimate may lie below the threshold, as `pipeline.lsh.min_equal` reckons."""
 
 
-def report(run: RunFolder, most: int = 5) -> dict[str, Any]:
-    """Sizes, reasons, and at most so many of the largest clusters and of the worst chains, with texts.
+def report(run: RunFolder, most: int = 5, characters: int = CHARACTERS) -> dict[str, Any]:
+    """Sizes, reasons, and at most so many of the largest clusters and of the worst chains, with the
+    beginnings of their texts.
 
     Raises UserError where the run has not come to deduplication, or `corpusmill clean` took the duplicates away.
     """
@@ -52,7 +53,7 @@ def report(run: RunFolder, most: int = 5) -> dict[str, Any]:
         facts.add(_clusters(run, number, passes, facts.reasons))
     chosen = {one["survivor"]: one for one in (*facts.largest, *facts.chains)}
     members = _members(run, list(chosen))
-    texts = beginnings(run, {*chosen, *(row["loser"] for rows in members.values() for row in rows)}, CHARACTERS)
+    texts = beginnings(run, {*chosen, *(row["loser"] for rows in members.values() for row in rows)}, characters)
     return {
         "threshold": threshold,
         "mode": dedup.mode if dedup else "drop",

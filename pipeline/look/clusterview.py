@@ -7,10 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.look.runfolder import one_line
-from pipeline.look.tables import percent, table
-
-_BAR = 30
-"""Characters of the longest bar."""
+from pipeline.look.tables import bar, percent, table
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
@@ -47,14 +44,8 @@ def _print_sizes(sizes: list[dict[str, int]], console: Console) -> None:
     longest = max(one["removed"] for one in sizes)
     for one in sizes:
         span = str(one["from"]) if one["from"] == one["to"] else f"{one['from']:,} to {one['to']:,}"
-        made.add_row(span, f"{one['clusters']:,}", f"{one['removed']:,}", _bar(one["removed"], longest))
+        made.add_row(span, f"{one['clusters']:,}", f"{one['removed']:,}", bar(one["removed"], longest))
     console.print(made)
-
-
-def _bar(value: int, longest: int) -> str:
-    """A bar in eighths of a character; what is not 0 is seen."""
-    eighths = max(1, round(8 * _BAR * value / longest)) if value else 0
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def _print_cluster(one: dict[str, Any], console: Console) -> None:

@@ -169,10 +169,10 @@ def scan(files: Sequence[Path], *options: str) -> str:
 def labels_view(folder: Path) -> str:
     """The query behind `labels`, which holds them as they are now."""
     rows = ", ".join(f"({', '.join(literal(getattr(one, name)) for name in COLUMNS)})" for one in read(folder).values())
-    names = ", ".join(COLUMNS)
+    names = ", ".join("reviewer" if name == "by" else name for name in COLUMNS)  # BY is a word of SQL
     if not rows:
-        return f"SELECT {', '.join(f'NULL::VARCHAR AS {name}' for name in COLUMNS)} WHERE false"
-    return f"SELECT {names} FROM (VALUES {rows}) AS _labels({names})"
+        return f"SELECT {', '.join(f'NULL::VARCHAR AS {name}' for name in names.split(', '))} WHERE false"
+    return f"SELECT * FROM (VALUES {rows}) AS _labels({names})"
 
 
 def _select(database: Any, shelf: Shelf, name: str, files: Sequence[Path]) -> str:

@@ -69,7 +69,7 @@ def id_of(run: RunFolder, text: str) -> bytes:
 def _tables(run: RunFolder) -> list[Path]:
     """The tables in which every record of the run stands, as far as they are there."""
     paths = [*run.parts("documents"), *run.parts("dropped")]
-    if run.removed("documents"):
+    if run.removed("documents") or not run.parts("documents"):
         paths += [path for path in run.parts("shards") if path.suffix == ".parquet"]
     if run.ledger.complete() is None:
         paths += run.parts("clean")
@@ -95,6 +95,8 @@ def _nearest_id(run: RunFolder, wanted: bytes) -> str:
 
 
 def _gone(run: RunFolder) -> str:
+    if (run.folder / "removed.json").exists():
+        return " (removed.json lists what was taken out of this corpus.)"
     names = [name for name in ("documents", "dropped") if run.removed(name)]
     return f" (`corpusmill clean` took away {' and '.join(names)}, which may have had it.)" if names else ""
 

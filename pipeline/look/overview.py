@@ -1,28 +1,23 @@
-"""What `inspect`, `run` and `stages` print: facts of a run as one JSON value, and tables of it."""
+"""What `inspect` says of a run, as one JSON value; `overviewview` prints it."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from pipeline import accounts, pins
-from pipeline.errors import UserError
 from pipeline.ledger import Ledger, Row
-from pipeline.limited import SETTING as SOURCES
-from pipeline.limited import TEXT as SOURCES_TEXT
-from pipeline.look.runfolder import one_line
-from pipeline.show import size_text
-from stages.registry import STAGES, describe, find
+from pipeline.look import content
+from pipeline.look.runfolder import RunFolder
 
 HOST_LINES = 10
 """Lines of hosts that are shown."""
+HOSTS = 10
+"""Hosts that are shown."""
+QUICK = 2_000_000
+"""Documents whose hosts are counted unasked."""
 
 
 def overview(folder: Path) -> dict[str, Any]:
@@ -67,6 +62,9 @@ def overview(folder: Path) -> dict[str, Any]:
             "not_reversible": sum(row.body["not_reversible"] for row in ledger.rows("tokenise")),
         },
         "mixture": corpus["mixture"] if corpus else None,
+        "mixture_by": corpus["mixture_by"] if corpus else None,
+        "layout": corpus["layout"] if corpus else None,
+        "held_out": corpus["held_out"] if corpus else {},
         "splits": {
             name: {"documents": split["documents"], "tokens": split["tokens"], "shards": len(split["shards"])}
             for name, split in corpus["splits"].items()
@@ -76,6 +74,25 @@ def overview(folder: Path) -> dict[str, Any]:
         "cpu_seconds": _cpu(ledger),
         "peak_bytes": max((row.body["timing"].get("peak_rss", 0) for row in rows), default=0),
     }  # fmt: skip
+
+
+def inspection(folder: Path, *, hosts: bool) -> dict[str, Any]:
+    """`overview`, and what is counted in the documents' columns: `lengths`, and `hosts` where there are not more than
+    QUICK documents, or `hosts` is asked for."""
+    facts = overview(folder)
+    run = RunFolder(folder)
+    facts["lengths"] = content.lengths(run)
+    counted = hosts or facts["records"]["kept"] <= QUICK
+    facts["hosts"] = content.hosts(run, HOSTS) if counted else None
+    facts["hosts_counted"] = counted
+    facts["tokenizer_report"] = tokenizer_report(folder)
+    return facts
+
+
+def tokenizer_report(folder: Path) -> dict[str, Any] | None:
+    """What the training or checking of the tokenizer found, where it left a report."""
+    path = folder / "tokenizer" / "report.json"
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
 def _trial(ledger: Ledger) -> dict[str, Any] | None:
@@ -167,165 +184,3 @@ def _cpu(ledger: Ledger) -> dict[str, float]:
     for row in ledger.rows():
         found[row.phase] = round(found.get(row.phase, 0.0) + row.body["timing"]["cpu_s"], 3)
     return found
-
-
-def print_funnel(facts: dict[str, Any], console: Console) -> None:
-    """The funnel: what each stage let in, kept and dropped, and why."""
-    table = Table(title="Funnel", title_justify="left")
-    for name in ("stage", "in", "kept", "dropped"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    table.add_column("why, and what else it counted")
-    for step in facts["funnel"]:
-        lost = sum(step["dropped"].values())
-        why = [f"{reason.split('.', 1)[1]} {count:,}" for reason, count in step["dropped"].items()]
-        more = [f"{name.replace('_', ' ')} {count:,}" for name, count in step["counts"].items() if count]
-        text = ", ".join(why) + (f"{' ' if why else ''}({', '.join(more)})" if more else "")
-        table.add_row(step["stage"], f"{step['entered']:,}", f"{step['kept']:,}", f"{lost:,}", text)
-    console.print(table)
-    records = facts["records"]
-    sampled = f" + {records['not_sampled']:,} not sampled" if records["not_sampled"] else ""
-    sign = "=" if records["balanced"] else "≠ (the run is not complete)"
-    parts = f"kept {records['kept']:,} + dropped {records['dropped']:,}{sampled}"
-    console.print(f"records framed {records['framed']:,} {sign} {parts}", highlight=False)
-
-
-def print_overview(facts: dict[str, Any], console: Console) -> None:
-    """The tables of `corpusmill inspect`."""
-    state = "complete" if facts["complete"] else "not complete; run it again to go on"
-    console.print(f"run '{facts['name']}' in {facts['folder']}: {state}", highlight=False)
-    _print_trial(facts, console)
-    print_funnel(facts, console)
-    _print_pins(facts, console)
-    inputs = _table("Inputs", "file", "source", "records", "bytes", "in records", "structure", "in gaps")
-    for item in facts["inputs"]:
-        sizes = [f"{item[name]:,}" for name in ("framed", "bytes", "spans", "structure", "gaps")]
-        inputs.add_row(item["path"], item["source"], *sizes)
-    console.print(inputs)
-    if facts["gaps"]:
-        table = _table(
-            "Gaps: damaged stretches; how many records lay inside is unknown", "file", "offset", "bytes", "reason"
-        )
-        for gap in facts["gaps"]:
-            table.add_row(gap["file"], f"{gap['offset']:,}", f"{gap['length']:,}", gap["reason"], style="yellow")
-        console.print(table)
-    for title, of in (("Sources", "sources"), ("Languages", "languages")):
-        console.print(_shares(title, facts[of], facts["tokens"][of]))
-    if facts["host_lines"]:
-        lines = _table("Lines cut because many pages of their host have them", "line", "host", "pages")
-        for one in facts["host_lines"]:
-            lines.add_row(Text(one_line(one["line"])), Text(one_line(one["host"])), f"{one['pages']:,}")
-        console.print(lines)
-    if facts["clusters"]:
-        counts = {int(size): count for size, count in facts["clusters"].items()}
-        console.print(
-            f"duplicates: {sum(counts.values()):,} clusters, the largest of {max(counts):,} documents "
-            "(--clusters shows them)", highlight=False,
-        )  # fmt: skip
-    if facts["tokenizer"]:
-        one = facts["tokenizer"]
-        console.print(
-            f"tokenizer: {one['vocabulary']:,} pieces, digest {one['digest']}; texts that do not come back from their "
-            f"tokens: {facts['tokens']['not_reversible']}", highlight=False,
-        )  # fmt: skip
-        if facts["tokens"]["prefix"]:
-            console.print(
-                f"prefixes: {facts['tokens']['prefix']:,} tokens, counted with the others; where, says "
-                "`prefix_tokens` of a shard's documents", highlight=False,
-            )  # fmt: skip
-    if facts["mixture"]:
-        print_mixture(facts, console)
-    seconds = ", ".join(f"{phase} {value:.1f}" for phase, value in facts["cpu_seconds"].items())
-    console.print(
-        f"CPU seconds by phase: {seconds}; peak memory of a worker {size_text(facts['peak_bytes'])}", highlight=False
-    )
-
-
-def _print_pins(facts: dict[str, Any], console: Console) -> None:
-    if facts["pins"]:
-        path = Path(facts["folder"]) / pins.NAME
-        console.print(
-            f"{facts['pins']:,} documents met a limit on time or memory, which is measured: the run is reproducible "
-            f"only with its pins, {path} (in a recipe: `pins: FILE`)", style="yellow", highlight=False,
-        )  # fmt: skip
-
-
-def _print_trial(facts: dict[str, Any], console: Console) -> None:
-    if facts["trial"]:
-        limits = ", ".join(f"--{name} {value}" for name, value in facts["trial"].items() if value is not None)
-        console.print(
-            f"a trial run ({limits}): a budget of tokens is not applied, a validation split may be empty and a "
-            "vocabulary smaller than asked", highlight=False,
-        )  # fmt: skip
-
-
-def print_mixture(facts: dict[str, Any], console: Console) -> None:
-    """Mixture asked and reached, and the splits."""
-    table = _table("Mixture of the training split", "source", "tokens once", "asked", "reached", "share", "epochs")
-    total = sum(one["tokens_reached"] for one in facts["mixture"].values()) or 1
-    for name, one in facts["mixture"].items():
-        table.add_row(
-            name, f"{one['tokens']:,}", f"{one['tokens_asked']:,}", f"{one['tokens_reached']:,}",
-            f"{one['tokens_reached'] / total:.2%}", f"{one['epochs']:.3f}",
-        )  # fmt: skip
-    console.print(table)
-    table = _table("Splits", "split", "documents", "tokens", "shards")
-    for name, one in facts["splits"].items():
-        table.add_row(name, f"{one['documents']:,}", f"{one['tokens']:,}", f"{one['shards']:,}")
-    console.print(table)
-
-
-def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
-    """What `corpusmill run` says at its end."""
-    facts = overview(out)
-    if not any(done.values()):
-        console.print("nothing had changed, so nothing was redone", highlight=False)
-    _print_trial(facts, console)
-    print_funnel(facts, console)
-    _print_pins(facts, console)
-    for gap in facts["gaps"]:
-        console.print(
-            f"damaged: {gap['file']}: {gap['length']:,} bytes from {gap['offset']:,} ({gap['reason']}); "
-            "records inside unknown", style="yellow", highlight=False,
-        )  # fmt: skip
-    if facts["mixture"]:
-        print_mixture(facts, console)
-    console.print(f"run folder: {out}", highlight=False)
-    made = "corpus.json" if facts["splits"] else "documents"
-    console.print(f"made: {out / made}", highlight=False)
-
-
-def _table(title: str, *columns: str) -> Table:
-    """A table whose first column is text and whose others are figures."""
-    table = Table(title=title, title_justify="left")
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place == 0 or name in ("source", "reason", "host") else "right")
-    return table
-
-
-def _shares(title: str, documents: dict[str, dict[str, int]], tokens: dict[str, dict[str, int]]) -> Table:
-    table = _table(title, title[:-1].lower(), "documents", "characters", "share", "tokens", "characters a token")
-    total = sum(one["characters"] for one in documents.values()) or 1
-    for name, one in documents.items():
-        amount = tokens.get(name, {}).get("tokens", 0)
-        table.add_row(
-            name, f"{one['documents']:,}", f"{one['characters']:,}", f"{one['characters'] / total:.1%}",
-            f"{amount:,}" if amount else "", f"{tokens[name]['characters'] / amount:.2f}" if amount else "",
-        )  # fmt: skip
-    return table
-
-
-def print_stages(name: str | None, console: Console) -> None:
-    """Every stage (or one) with its settings. Raises UserError for an unknown one."""
-    try:
-        kinds = [find(name)] if name else list(STAGES.values())
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    for kind in kinds:
-        console.print(f"\n{kind.name}", style="bold", highlight=False)
-        console.print("  " + " ".join((kind.__doc__ or "").split()), highlight=False, markup=False)
-        for setting in describe(kind):
-            default = "required" if setting.default is MISSING else f"default {setting.default!r}"
-            console.print(f"    {setting.name}: {setting.kind} ({default})", highlight=False, markup=False)
-            if setting.text:
-                console.print(f"        {setting.text}", highlight=False, markup=False)
-    console.print(f"\nEvery stage has `{SOURCES}`: {SOURCES_TEXT}", highlight=False, markup=False)

@@ -19,7 +19,7 @@ from pipeline.ledger import Row
 from pipeline.look.runfolder import RunFolder, origin_text
 from pipeline.phases import clean, tokenise
 from pipeline.prefix import encode
-from pipeline.readers.base import batches
+from pipeline.readers.base import Read, batches
 from pipeline.readers.cut import cut
 from pipeline.storage.address import is_remote, use
 from pipeline.tokenizers import Tokenizer, opened
@@ -43,7 +43,7 @@ def extract_again(run: RunFolder, document: Mapping[str, Any]) -> Again:
 
     Raises UserError where the crawl file is gone, DamageError where it or the outcome is another one.
     """
-    place, path, record = _record(run, document)
+    place, path, record = record_of(run, document)
     row = place.body
     context = run.context
     made_now = clean.made_with(context)
@@ -69,8 +69,12 @@ def model_of(run: RunFolder) -> Tokenizer:
     return opened(run.folder, rows[0].body)
 
 
-def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Any]:
-    """The unit that read a record, the file as it lies now, and the record."""
+def record_of(run: RunFolder, document: Mapping[str, Any], *, remote: bool = True) -> tuple[Row, str, Read]:
+    """The unit that read a record (a document or a dropped row), the file as it lies now, and the record; what lies in
+    a store only with `remote`.
+
+    Raises UserError where the crawl file is gone, DamageError where it holds another record there.
+    """
     origin = document["origin"]
     problems: list[str] = []
     gone = False
@@ -78,7 +82,7 @@ def _record(run: RunFolder, document: Mapping[str, Any]) -> tuple[Row, str, Any]
     for row in _units(run, document):
         place = row.body["input"]
         paths = _paths(run, place["digest"], place["path"])
-        here = [path for path in paths if _exists(path)]
+        here = [path for path in paths if (remote or not is_remote(path)) and _exists(path)]
         if not here:
             gone = True
             problems.append(f"{' and '.join(paths)} is not there")

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import token_parts
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Ledger, Row
 from pipeline.parts import read_batches
@@ -71,7 +72,7 @@ class RunFolder:
         return sorted(paths)
 
     def batches(self, folder: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns of the committed files in a folder, a row group at a time in memory.
+        """These columns of the committed tables in a folder, a row group at a time in memory; those of tokens mapped.
 
         Raises UserError where `corpusmill clean` took the files away, or a file has no such column.
         """
@@ -80,6 +81,10 @@ class RunFolder:
                 f"`corpusmill clean` took the {folder} out of {self.folder}; running the recipe again brings them back"
             )
         for path in self.parts(folder):
+            if path.suffix == ".arrow":
+                yield token_parts.opened(path).select(columns)
+            if path.suffix != ".parquet":
+                continue
             here = pq.read_schema(path).names
             for name in columns:
                 if name not in here:

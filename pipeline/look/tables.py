@@ -6,6 +6,9 @@ from collections.abc import Collection
 
 from rich.table import Table
 
+_BAR = 30
+"""Characters of the longest bar."""
+
 
 def table(title: str, *columns: str, text: Collection[str] = ()) -> Table:
     """A table whose first column, and those of `text`, are flush left; the others are figures."""
@@ -18,3 +21,9 @@ def table(title: str, *columns: str, text: Collection[str] = ()) -> Table:
 def percent(part: float, whole: float, digits: int = 1) -> str:
     """`part` of `whole` in per cent; `-` of nothing."""
     return f"{part / whole:.{digits}%}" if whole else "-"
+
+
+def bar(value: int, longest: int) -> str:
+    """A bar in eighths of a character; what is not 0 is seen."""
+    eighths = max(1, round(8 * _BAR * value / longest)) if value else 0
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

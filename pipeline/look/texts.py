@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import UserError
 from pipeline.look.runfolder import RunFolder
 
 
@@ -29,20 +31,38 @@ def beginnings(run: RunFolder, ids: Collection[bytes], characters: int) -> Begin
     All ids of the run are read, 16 bytes a document; of texts only the row groups that hold a wanted one, one at a
     time. The clean parts hold losers and survivors; where `corpusmill clean` took them away, the documents are left.
     """
-    wanted = pa.array(sorted(set(ids)), pa.binary(16))
+    wanted = set(ids)
     folders = ["clean"] if not run.removed("clean") else ["documents"] if not run.removed("documents") else []
     found: dict[bytes, str] = {}
-    for path in (path for folder in folders for path in run.parts(folder)):
+    for here, texts in _found((path for folder in folders for path in run.parts(folder)), wanted):
+        start = pc.utf8_slice_codeunits(pc.fill_null(texts, ""), 0, characters)
+        for one, text in zip(here.to_pylist(), start.to_pylist(), strict=True):
+            found.setdefault(one, text)
+        if len(found) == len(wanted):
+            return Beginnings(found, True)
+    return Beginnings(found, folders == ["clean"])
+
+
+def of_documents(run: RunFolder, ids: Collection[bytes]) -> dict[bytes, str]:
+    """The whole texts of those of these ids that are among the documents of a run.
+
+    Raises UserError where `corpusmill clean` took the documents away.
+    """
+    if run.removed("documents"):
+        raise UserError(f"`corpusmill clean` took the documents out of {run.folder}; its recipe brings them back")
+    found: dict[bytes, str] = {}
+    for here, texts in _found(run.parts("documents"), set(ids)):
+        found.update(zip(here.to_pylist(), (text or "" for text in texts.to_pylist()), strict=True))
+    return found
+
+
+def _found(paths: Iterable[Path], ids: Collection[bytes]) -> Iterator[tuple[pa.ChunkedArray, pa.ChunkedArray]]:
+    """Ids and texts of the rows that are wanted, a row group at a time; of others no text is read."""
+    wanted = pa.array(sorted(ids), pa.binary(16))
+    for path in paths if len(wanted) else ():
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                if len(found) == len(wanted):
-                    return Beginnings(found, True)
                 here = file.read_row_group(group, columns=["id"]).column("id")
                 rows = np.flatnonzero(pc.is_in(here, value_set=wanted).to_numpy())
-                if not len(rows):
-                    continue
-                texts = file.read_row_group(group, columns=["text"]).column("text").take(rows)
-                start = pc.utf8_slice_codeunits(pc.fill_null(texts, ""), 0, characters)
-                for one, text in zip(here.take(rows).to_pylist(), start.to_pylist(), strict=True):
-                    found.setdefault(one, text)
-    return Beginnings(found, folders == ["clean"])
+                if len(rows):
+                    yield here.take(rows), file.read_row_group(group, columns=["text"]).column("text").take(rows)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from pipeline.corpora.folder import CopiedFolder, corpus_of, tokenizer_of
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.look.find import by_url, everything, id_of
 from pipeline.look.runfolder import RunFolder, as_json, scores
-from pipeline.shards import Corpus
 from pipeline.tokenizers import Tokenizer
 
 AROUND = 60
@@ -29,12 +29,10 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
     `again` holds `equal` (True, False, or None where the record cannot be had), and why. Raises RecipeError
     where there is no such place.
     """
-    from pipeline.look.reextract import model_of  # brings every stage's libraries
-
     name, colon, number = place.rpartition(":")
     if not colon or not name or not number.isdecimal():
         raise RecipeError(f"--token {place}: write SHARD:POSITION, such as train-00000-of-00001:1000")
-    corpus = opened_corpus(run)
+    corpus = corpus_of(run)
     try:
         shard = corpus.shard(name)
     except UserError as error:
@@ -53,7 +51,7 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
     edge = len(tokens) - 1 if corpus.boundary == "eot-last" else 0
     here = position - row["token_start"]
     bare = np.delete(tokens, edge)
-    model = model_of(run)
+    model = tokenizer_of(corpus)
     facts: dict[str, Any] = {
         "token": {
             "shard": shard.name,
@@ -71,7 +69,9 @@ def of_token(run: RunFolder, place: str) -> dict[str, Any]:
 
 def again(run: RunFolder, document: dict[str, Any], tokens: npt.NDArray[Any]) -> dict[str, Any]:
     """Whether the document's record, extracted and encoded again, gives these tokens."""
-    from pipeline.look.reextract import extract_again, first_difference
+    if isinstance(run, CopiedFolder):
+        return {"equal": None, "why": f"{run.folder} has no ledger; the folder of the run could do it"}
+    from pipeline.look.reextract import extract_again, first_difference  # brings every stage's libraries
 
     try:
         found = extract_again(run, document)
@@ -150,7 +150,7 @@ def of_step(run: RunFolder, step: int, checkpoint: Path) -> list[dict[str, Any]]
     """The documents whose tokens a training step reads, in batch order."""
     from trainer.trace import documents_of_step
 
-    return [asdict(use) for use in documents_of_step(checkpoint, step, opened_corpus(run))]
+    return [asdict(use) for use in documents_of_step(checkpoint, step, corpus_of(run))]
 
 
 def steps_of(run: RunFolder, checkpoint: Path, document: str) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def steps_of(run: RunFolder, checkpoint: Path, document: str) -> list[dict[str, 
     from trainer.trace import steps_of_document
 
     try:
-        return [asdict(use) for use in steps_of_document(checkpoint, opened_corpus(run), document)]
+        return [asdict(use) for use in steps_of_document(checkpoint, corpus_of(run), document)]
     except RecipeError:
         return []
 
@@ -178,13 +178,6 @@ def checkpoint_of(run: RunFolder, given: Path | None, *, needed: bool) -> Path |
             f"({usual} would be found by itself)"
         )
     return None
-
-
-def opened_corpus(run: RunFolder) -> Corpus:
-    """The run's shards. Raises UserError where there are none, and says why."""
-    if run.removed("shards"):
-        raise UserError(f"`corpusmill clean` took the shards out of {run.folder}; run the recipe in another folder")
-    return Corpus.open(run.folder)
 
 
 def described(row: dict[str, Any]) -> dict[str, Any]:

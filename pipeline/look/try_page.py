@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,23 +91,31 @@ def try_page(context: Context, page: str, source: str | None, url: str | None) -
         raise RecipeError(f"{page} is no file, and no URL to look up in the recipe's inputs (as in https://...)")
     whole = [name for name in (HOST_LABEL, DEDUP_LABEL) if getattr(context.recipe, name) is not None]
     trying = Trying(page, source, record.url, origin, untried=whole)
+    trying.steps, trying.dropped = through(lambda: Chain(context), record, source)
+    return trying
+
+
+def through(chain: Callable[[], Chain], record: Read, source: str) -> tuple[list[Step], dict[str, Any] | None]:
+    """What each stage makes of a record, up to the one that drops it; and stage, reason, value and limit of that.
+
+    `chain` is asked for only where there is something to judge: it loads models.
+    """
     if record.reason is not None:
         row = rejected_row(record, source)
-        trying.dropped = {name: row[name] for name in ("stage", "reason", "value", "limit")}
-        return trying
+        return [], {name: row[name] for name in ("stage", "reason", "value", "limit")}
     (batch, _), *_ = batches([record], source)
-    for label, name, step in Chain(context).steps:
+    steps = []
+    for label, name, step in chain().steps:
         outcome = step(batch)
         before = _text(batch)
         if outcome.dropped:
             _, reason, value, limit = outcome.dropped[0]
-            trying.steps.append(Step(label, before, before, counts=dict(outcome.counts)))
-            trying.dropped = {"stage": label, "reason": f"{name}.{reason}", "value": value, "limit": limit}
-            return trying
+            steps.append(Step(label, before, before, counts=dict(outcome.counts)))
+            return steps, {"stage": label, "reason": f"{name}.{reason}", "value": value, "limit": limit}
         changed = _changed(batch, outcome.batch)
-        trying.steps.append(Step(label, before, _text(outcome.batch), changed, dict(outcome.counts)))
+        steps.append(Step(label, before, _text(outcome.batch), changed, dict(outcome.counts)))
         batch = outcome.batch
-    return trying
+    return steps, None
 
 
 def from_file(path: Path, source: str, url: str | None) -> Read:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpora import checks
-from pipeline.corpora.folder import tokenizer_of
 from pipeline.errors import DamageError, UserError
 from pipeline.look.verify import Report, check_described, take_over
 from pipeline.publish import NAME, manifest_files
 from pipeline.shards import Corpus
+from pipeline.tokenizers import Options, open_file
 
 MENDED = "bringing it again from where it came"
 
@@ -72,7 +72,9 @@ def _tokenizer(corpus: Corpus, report: Report, *, listed: bool) -> None:
             report.notes.append(f"{name} is not there, so the tokens cannot be told as text")
         return
     try:
-        tokenizer_of(corpus)
+        options = Options(**corpus.meta["tokenizer"].get("options", {}))
+        if open_file(corpus.folder / name, options).digest != corpus.meta["tokenizer"]["digest"]:
+            report.add(name, "is not the tokenizer that corpus.json names")
     except UserError as error:
         report.add(name, str(error).removeprefix(f"{corpus.folder / name} "))
 

@@ -44,6 +44,7 @@ def _phases() -> dict[str, Phase]:
         exact,
         host,
         index,
+        plan,
         shard,
         signatures,
         spans,
@@ -94,7 +95,7 @@ def _phases() -> dict[str, Phase]:
         Phase("documents", ("clean", "host", "losers", "spans"), 64 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
         Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
-        Phase("plan", ("tokenise",), 1 << 40, shard.plan_tasks, shard.plan_work, silent=True),
+        Phase("plan", ("tokenise",), 1 << 40, plan.tasks, plan.work, silent=True),
         Phase("shard", ("tokenise", "plan"), 32 * megabyte, shard.tasks, shard.work),
     ]
     return {phase.name: phase for phase in row}

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline import bound, groups, listing, measures, pins, prefix
+from pipeline import bound, grouping, groups, listing, measures, pins, prefix
 from pipeline.errors import RecipeError, UserError, nearest
 from pipeline.formats import FORMATS, versions
 from pipeline.guard import REASONS, Guard
@@ -37,15 +36,16 @@ from pipeline.readers.base import Gap, Piece, Read, Tally, batches, origin_row
 from pipeline.recipe import NOT_SAMPLED, READ_LABEL
 from pipeline.resources import digests, load
 from pipeline.storage.patience import Unavailable
+from pipeline.verdicts import check_outcome
 from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task, once, unit_key
-from stages.base import Outcome, Processor, Stage
+from stages.base import Processor, Stage
 from stages.hashing import keyed_all, threshold
 from stages.quality import statistics
 from stages.schema import DROPPED, READ
 
 PACKAGES = ("brotli", "isal", "lz4", "pyarrow", "resiliparse", "xxhash", "zstandard")
-NO_LONGER_NEEDED = ("payload", "content_type", statistics.COLUMN)
+NO_LONGER_NEEDED = ("payload", "content_type", "headers", statistics.COLUMN)
 BATCH_ROWS = 64  # about a second of work, so that progress moves
 
 
@@ -151,6 +151,9 @@ class Chain:
             prefix.check(context.recipe.tokenizer.prefix_columns, self.schema)
         if context.recipe.dedup is not None and context.recipe.dedup.quality is not None:
             check_quality(context.recipe.dedup.quality, self.schema)
+        if context.recipe.mixture is not None:
+            later = [pa.field("cluster_size", pa.int32()), pa.field("characters", pa.int32())]
+            grouping.check(context.recipe.mixture.by, context.recipe.mixture.buckets, pa.schema([*self.schema, *later]))
 
     def _processor(self, label: str, stage: Stage, facts: dict[str, Any], context: Context) -> Processor:
         facts = {name: value for name, value in facts.items() if name != SOURCES}
@@ -213,22 +216,6 @@ def check_quality(name: str, schema: pa.Schema) -> None:
         raise RecipeError(
             f"dedup.quality: no stage writes a column of numbers '{name}'.{nearest(name, numbers)}{there}"
         )
-
-
-def check_outcome(label: str, batch: pa.RecordBatch, outcome: Outcome) -> npt.NDArray[np.bool_]:
-    """Which rows are kept. Raises UserError where a stage did not either keep a row, in its place, or drop it once."""
-    kept = np.ones(batch.num_rows, bool)
-    rows = [row for row, *_ in outcome.dropped]
-    good = all(0 <= row < batch.num_rows for row in rows) and len(set(rows)) == len(rows)
-    if good:
-        kept[rows] = False
-        good = outcome.batch.column("id").equals(batch.column("id").filter(pa.array(kept)))
-    if not good:
-        raise UserError(
-            f"stage {label} took {batch.num_rows} rows, kept {outcome.batch.num_rows} and dropped {len(rows)}: every "
-            "row must be kept, in its place and with its id, or be dropped once"
-        )
-    return kept
 
 
 def made_with(context: Context) -> dict[str, Any]:

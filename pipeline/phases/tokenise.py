@@ -1,4 +1,4 @@
-"""Phase tokenise: text to tokens, a part of tokens for each part of documents, sorted by shuffle hash.
+"""Phase tokenise: text to tokens, a part of tokens (see `pipeline.token_parts`) for each part of documents.
 
 The boundary token is not among them: how documents are bounded is decided when shards are written.
 """
@@ -11,22 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import prefix
-from pipeline.ledger import Staged
-from pipeline.mixture import shuffle_hashes
-from pipeline.parts import PartWriter, read_batches
+from pipeline import prefix, token_parts
+from pipeline.ledger import Part, Staged
+from pipeline.parts import read_batches
 from pipeline.phases import documents, tokenizer
 from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
 from pipeline.tokenizers.files import PACKAGES, opened
 from pipeline.work import Context, Task, once, unit_key
-
-ROW_GROUP_BYTES = 4 << 20
-"""Small, since a shard reads of each part the row groups of its stretch of the shuffle."""
 
 
 @once
@@ -41,7 +37,7 @@ def tasks(context: Context) -> list[Task]:
     found = []
     for part in documents.parts(context):
         facts = made_by | {"part": part.digest, "seed": context.recipe.seed, "prefix": columns}
-        key = unit_key("tokenise", PACKAGES[model["kind"]], facts)
+        key = unit_key("tokenise", (*PACKAGES[model["kind"]], "tldextract"), facts)
         found.append(
             Task(
                 "tokenise", key, part.bytes,
@@ -60,11 +56,12 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     path = context.out / task.spec["path"]
     source_schema = pq.read_schema(path)
     names = [name for name in source_schema.names if name not in ("text", "title")]
-    kind = pa.list_(pa.from_numpy_dtype(token_dtype(model.vocabulary)))
+    dtype = token_dtype(model.vocabulary)
     prefix.check(task.spec["prefix"], source_schema)
-    own = {"prefix_tokens": pa.int32(), "n_tokens": pa.int64(), "tokens": kind}
-    schema = pa.schema([*(source_schema.field(n) for n in names), *(pa.field(n, of) for n, of in own.items())])
+    own = [pa.field(name, token_parts.OWN[name]) for name in ("prefix_tokens", "n_tokens")]
+    schema = pa.schema([*(source_schema.field(name).remove_metadata() for name in names), *own])
     tables: list[pa.RecordBatch] = []
+    values: list[npt.NDArray[Any]] = []
     broken = heads = 0
     for batch in read_batches(path):
         text = batch.column("text")
@@ -72,21 +69,21 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         broken += model.roundtrip_failures(text, bare)
         heads += int(sizes.sum())
         counts = pa.compute.list_value_length(tokens).cast(pa.int64())
-        columns = [*(batch.column(name) for name in names), pa.array(sizes), counts, tokens.cast(kind)]
+        columns = [*(batch.column(name) for name in names), pa.array(sizes), counts]
         tables.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+        values.append(tokens.flatten().to_numpy().astype(dtype, copy=False))
         reporter.add(documents=batch.num_rows, kept=batch.num_rows)
     table = pa.Table.from_batches(tables, schema)
-    order = np.lexsort((np.arange(table.num_rows), shuffle_hashes(table.column("id").to_pylist(), context.recipe.seed)))
-    with PartWriter(folder / "out", schema, ROW_GROUP_BYTES) as out:
-        for start in range(0, table.num_rows, 1024):
-            taken = table.take(pa.array(order[start : start + 1024])).combine_chunks()
-            for batch in taken.to_batches():
-                out.write(batch)
+    digests = token_parts.write(folder / "out", table, values, context.recipe.seed)
     reporter.add(size=task.size)
     body = {"documents": table.num_rows, "tokens": pa.compute.sum(table.column("n_tokens")).as_py() or 0}
     body |= {"not_reversible": broken, "prefix_tokens": heads, "packages": packages(model.kind)}
     body |= {"sources": _figures(table, "source"), "languages": _figures(table, "language")}
-    return [Staged(folder / "out", f"tokens/{task.key[:20]}.parquet")], body
+    staged = [
+        Staged(folder / f"out{ending}", f"tokens/{task.key[:20]}{ending}", digests.get(ending))
+        for ending in (".arrow", ".bin")
+    ]
+    return staged, body
 
 
 def _figures(table: pa.Table, by: str) -> dict[str, list[int]]:
@@ -106,7 +103,8 @@ def packages(kind: str) -> dict[str, str]:
 
 
 @once
-def parts(context: Context) -> list[Any]:
-    """The committed parts of tokens of the present recipe, in a fixed order."""
+def parts(context: Context) -> list[tuple[Part, Part]]:
+    """The committed parts of tokens of the present recipe, table and tokens of each, in a fixed order."""
     rows = [context.ledger.read_row("tokenise", task.key) for task in tasks(context)]
-    return sorted((row.part("tokens") for row in rows if row is not None), key=lambda part: part.path)
+    found = [(row.parts[0], row.parts[1]) for row in rows if row is not None]
+    return sorted(found, key=lambda part: part[0].path)

@@ -83,6 +83,7 @@ class Read(NamedTuple):
     url: str | None = None
     date: datetime | None = None
     content_type: str | None = None
+    headers: str | None = None
     payload: bytes | None = None
     title: str | None = None
     text: str | None = None
@@ -153,6 +154,7 @@ def _batch(reads: list[Read], source: str) -> pa.RecordBatch:
         "date": [read.date for read in reads],
         "origin": [origin_row(read.origin) for read in reads],
         "content_type": [read.content_type for read in reads],
+        "headers": [read.headers for read in reads],
         "payload": [read.payload for read in reads],
         "title": [read.title for read in reads],
         "text": [read.text for read in reads],

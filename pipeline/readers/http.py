@@ -13,6 +13,9 @@ from stages.schema import DOCUMENT_BYTES
 
 _STATUS = re.compile(rb"HTTP(?:/\d+(?:\.\d+)?)?[ \t]+(\d{3})(?:[ \t][^\n]*)?\r?\n", re.IGNORECASE)
 _BODY = re.compile(rb"\n\r?\n")
+_RIGHTS = re.compile(
+    rb"^(x-robots-tag|tdm-reservation|link)[ \t]*:[ \t]*([^\r\n]{1,2000})", re.IGNORECASE | re.MULTILINE
+)
 _LISTS = frozenset(("content-encoding", "transfer-encoding"))
 _INTERIM = 4  # answers of status 1xx in front of the real one
 
@@ -25,6 +28,8 @@ class Page(NamedTuple):
     reason: str | None = None
     value: float | None = None
     limit: float | None = None
+    headers: str | None = None
+    """See `stages.schema.READ`."""
 
 
 def page(block: bytes | memoryview, counts: Counter[str], declared: str = "") -> Page:
@@ -53,7 +58,8 @@ def page(block: bytes | memoryview, counts: Counter[str], declared: str = "") ->
         counts["no_http_header"] += 1
         return judged(bytes(block), declared)
     split = _BODY.search(block, max(start, status.end() - 1))
-    header = fields(bytes(block[status.end() : split.end() if split else len(block)]), _LISTS)
+    head = bytes(block[status.end() : split.end() if split else len(block)])
+    header = fields(head, _LISTS)
     content_type = header.get("content-type")
     code = int(status[1])
     if not 200 <= code < 300:
@@ -70,7 +76,16 @@ def page(block: bytes | memoryview, counts: Counter[str], declared: str = "") ->
         return Page(None, content_type, "bad_encoding")
     finally:
         counts.update(notes)
-    return judged(body, content_type)
+    return judged(body, content_type)._replace(headers=_rights(head))
+
+
+def _rights(head: bytes) -> str | None:
+    """The lines of a header that tell what may be done with the page."""
+    lines = []
+    for name, value in _RIGHTS.findall(head):
+        if name.lower() != b"link" or b"license" in value.lower():
+            lines.append(f"{name.decode().lower()}: {value.decode('utf-8', 'replace').strip()}")
+    return "\n".join(lines) or None
 
 
 def _undone(body: bytes, header: dict[str, str], notes: Notes) -> bytes:

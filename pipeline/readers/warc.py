@@ -200,6 +200,7 @@ def _page(blank: Read, header: dict[str, str], block: bytes | memoryview, counts
         found = page(block, counts, declared)
     return blank._replace(
         content_type=found.content_type,
+        headers=found.headers,
         payload=found.body,
         reason=found.reason,
         value=found.value,

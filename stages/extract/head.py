@@ -35,6 +35,7 @@ class Head:
 
     def __init__(self, events: Events) -> None:
         self.events = events
+        self.html: bytes = events.html.tobytes()
         self.meta: dict[str, list[str]] = {}
         self.links: dict[str, str] = {}
         self.base = self.html_language = self.title = ""
@@ -82,10 +83,7 @@ class Head:
         return events.html[start : end if most is None else min(end, start + most)].tobytes().decode("utf-8", "replace")
 
     def _attributes(self, event: int) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name, value in _ATTRIBUTE.findall(self._span(event)):
-            found.setdefault(name.lower(), plain(value))
-        return found
+        return attributes(self._span(event))
 
     def _text(self, event: int) -> str:
         """The text of an element, white space collapsed."""
@@ -116,7 +114,7 @@ class Head:
         if event + 1 == len(events.kind) or events.kind[event + 1] != TEXT:
             return
         text = self._span(event + 1)
-        if '"date' not in text and '"headline' not in text:
+        if '"date' not in text and '"headline' not in text and '"license' not in text:
             return
         try:
             if len(text) > _MOST_JSON:
@@ -128,17 +126,25 @@ class Head:
     def itemprop(self, prop: str) -> Iterator[str]:
         """What elements with this `itemprop` say, in attributes or in their text."""
         wanted = f'itemprop="{prop}"'.encode()
-        html = self.events.html.tobytes()
+        html = self.html
         at = html.find(wanted)
         for _ in range(10):
             if at < 0:
                 return
             end = html.find(b">", at)
-            attributes = html[html.rfind(b"<", 0, at) : end].decode("utf-8", "replace")
-            found = {name.lower(): plain(value) for name, value in _ATTRIBUTE.findall(attributes)}
+            tag = html[html.rfind(b"<", 0, at) : end].decode("utf-8", "replace")
+            found = {name.lower(): plain(value) for name, value in _ATTRIBUTE.findall(tag)}
             text = html[end + 1 : end + 200].split(b"<")[0].decode("utf-8", "replace")
             yield found.get("datetime") or found.get("content") or found.get("title") or text
             at = html.find(wanted, end)
+
+
+def attributes(tag: str) -> dict[str, str]:
+    """The attributes of a canonical tag, names in lower case; of a name given twice the first."""
+    found: dict[str, str] = {}
+    for name, value in _ATTRIBUTE.findall(tag):
+        found.setdefault(name.lower(), plain(value))
+    return found
 
 
 def _nodes(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

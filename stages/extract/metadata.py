@@ -1,4 +1,4 @@
-"""What a page says about itself: title, canonical address, date of publication, language. No input raises."""
+"""What a page says about itself: title, canonical address, date of publication, language, rights. No input raises."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from stages.extract import published, titles
+from stages.extract import published, rights, titles
 from stages.extract.head import Head, first
+from stages.extract.rights import Rights
 from stages.extract.scan import Events, canonical, scan
 
 _LANGUAGE = re.compile(r"\A\s*([A-Za-z]{2,3})(?:[-_][A-Za-z0-9_-]*)?\s*(?:[,;].*)?\Z")
@@ -25,6 +26,8 @@ class Metadata(NamedTuple):
     """When it was published, by the clock of the page's own place; no time zone."""
     language: str | None
     """Primary subtag, lower case: `en`, `zh`, `yue`."""
+    rights: Rights = Rights()
+    """Signals to robots, and the licence."""
 
 
 def from_html(html: str, url: str | None) -> Metadata:
@@ -32,11 +35,17 @@ def from_html(html: str, url: str | None) -> Metadata:
     return read(scan(canonical(html)), url)
 
 
-def read(events: Events, url: str | None) -> Metadata:
-    """The metadata of a page. `url` is its address, against which others are resolved."""
+def read(events: Events, url: str | None, headers: str | None = None) -> Metadata:
+    """The metadata of a page. `url` is its address, against which others are resolved; `headers`, see `rights.read`."""
     page = Head(events)
     title = titles.choose(first(page, "og:title"), page.title, page.heads, first(page, "og:site_name"), url)
-    return Metadata(title, _canonical_url(page, url), published.choose(page, url), _language(page))
+    return Metadata(
+        title,
+        _canonical_url(page, url),
+        published.choose(page, url),
+        _language(page),
+        rights.read(page, url, headers),
+    )
 
 
 def _canonical_url(page: Head, url: str | None) -> str | None:

@@ -81,7 +81,7 @@ def _beside_text(page: Head) -> Iterator[str]:
     date. What belongs to comments, other articles and the page's frame is left out.
     """
     events = page.events
-    html = events.html.tobytes()
+    html = page.html
     found: list[tuple[int, int, str]] = []  # (rank, place, text)
     for attributes, event in page.times:
         rank = 0 if "pubdate" in attributes else 1

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from stages.base import Limits, Outcome, Processor, Stage
 from stages.decode import control_share, decode
-from stages.extract import blocks, metadata
+from stages.extract import blocks, metadata, rights
 from stages.extract.effort import MOST_WORK, effort
 from stages.extract.metadata import Metadata
 from stages.extract.model import Model, choose, load
@@ -47,16 +47,18 @@ class _Page(NamedTuple):
 class Extract(Stage):
     """Takes the main text out of HTML pages, without navigation, boilerplate and markup.
 
-    Reads `payload` and `content_type`, and takes both out of the batch. Writes `text`, and what the page says of
-    itself, null where it says nothing: `title`, `canonical_url`, `published` (the date of publication) and
-    `html_language`. The engine `blocks` adds `extraction_score`: the F1 that its model expects of its choice, 0 to 1.
+    Reads `payload`, `content_type` and `headers`, and takes them out of the batch. Writes `text`, and what the page
+    says of itself, null where it says nothing: `title`, `canonical_url`, `published` (the date of publication),
+    `html_language`, `robots` (signals such as `noai`: see the stage `rights`), `license` (`CC-BY-4.0`, or an address)
+    and `license_from` (where it is stated). The engine `blocks` adds `extraction_score`: the F1 that its model expects
+    of its choice, 0 to 1.
     Rows that have no payload but a text already pass untouched; a payload of type text/plain is decoded alone. Bytes
     are decoded by `stages.decode`. Counts `charset_corrected` (the page's declared charset was wrong) and
     `replaced_characters`. Nothing is remembered from one page to the next.
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     packages: ClassVar[tuple[str, ...]] = ("selectolax", "trafilatura", "lxml", "justext", "resiliparse", "regex")
 
     engine: Literal["blocks", "trafilatura", "resiliparse"] = "blocks"
@@ -123,7 +125,7 @@ class Extract(Stage):
     def bind(self, files: Mapping[str, bytes]) -> Processor:
         chooser = load(files["model"]) if "model" in files else None
         with suppress(_Dropped):  # compiles the kernels now, not at a page's expense
-            self.page(_ANY_PAGE, "text/html", None, chooser, Counter())
+            self.page(_ANY_PAGE, "text/html", None, None, chooser, Counter())
         return functools.partial(self._process, chooser=chooser)
 
     def process(self, batch: pa.RecordBatch) -> Outcome:
@@ -137,6 +139,7 @@ class Extract(Stage):
         texts, titles = strings(batch, "text"), strings(batch, "title")
         types = strings(batch, "content_type")
         urls = strings(batch, "url")
+        headers = strings(batch, "headers")
         found: list[_Page | None] = [None] * batch.num_rows
         index = batch.schema.get_field_index("payload")
         payloads = batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, pa.binary())
@@ -147,17 +150,20 @@ class Extract(Stage):
                     drops.append((row, "no_text", None, None))
                 continue
             try:
-                page = self.page(payload, types[row], urls[row], chooser, counts)
+                page = self.page(payload, types[row], urls[row], headers[row], chooser, counts)
                 texts[row], titles[row], found[row] = page.text, page.says.title, page
             except _Dropped as dropped:
                 drops.append((row, *dropped.args))
-        kept = [name for name in batch.schema.names if name not in ("payload", "content_type")]
+        kept = [name for name in batch.schema.names if name not in ("payload", "content_type", "headers")]
         columns = {
             "text": text_array(texts),
             "title": text_array(titles),
             "canonical_url": text_array([page and page.says.canonical_url for page in found]),
             "published": pa.array([page and page.says.date for page in found], pa.timestamp("s", tz="UTC")),
             "html_language": text_array([page and page.says.language for page in found]),
+            "robots": text_array([page and page.says.rights.robots for page in found]),
+            "license": text_array([page and page.says.rights.license for page in found]),
+            "license_from": text_array([page and page.says.rights.license_from for page in found]),
         }
         if self.engine == "blocks":
             columns["extraction_score"] = pa.array([page and page.score for page in found], pa.float32())
@@ -168,6 +174,7 @@ class Extract(Stage):
         payload: bytes,
         content_type: str | None,
         url: str | None,
+        headers: str | None,
         chooser: Model | None,
         counts: Counter[str],
     ) -> _Page:
@@ -182,9 +189,9 @@ class Extract(Stage):
         if replaced > self.max_replaced:
             raise _Dropped("undecodable_bytes", replaced, self.max_replaced)
         if (content_type or "").split(";")[0].strip().lower() == "text/plain":
-            page = _Page(decoded.text)
+            page = _Page(decoded.text, Metadata(None, None, None, None, rights.of_headers(headers)))
         else:
-            page = self._extracted(decoded.text, url, chooser)
+            page = self._extracted(decoded.text, url, headers, chooser)
         if not page.text.strip():
             raise _Dropped("no_text", None, None)
         if page.score is not None and page.score < self.min_score:
@@ -193,7 +200,7 @@ class Extract(Stage):
         counts["replaced_characters"] += decoded.replaced
         return page
 
-    def _extracted(self, html: str, url: str | None, chooser: Model | None) -> _Page:
+    def _extracted(self, html: str, url: str | None, headers: str | None, chooser: Model | None) -> _Page:
         nodes = html.count("<")
         if nodes > self.max_nodes:
             raise _Dropped("too_many_nodes", nodes, self.max_nodes)
@@ -214,7 +221,7 @@ class Extract(Stage):
             else:
                 assert chooser is not None
                 text, score = self._own(events, chooser)
-            return _Page(text, metadata.read(events, url), score)
+            return _Page(text, metadata.read(events, url, headers), score)
         except TooDeep as error:
             raise _Dropped("too_deep", error.args[0], self.deepest) from error
         except (ImportError, MemoryError):

@@ -21,7 +21,7 @@ from pipeline.app import console
 from pipeline.cli import app
 from pipeline.errors import RecipeError, UserError
 from pipeline.ids import matrix, rows
-from pipeline.look import clean_folder, clusters, clusterview, dropped, overview
+from pipeline.look import clean_folder, clusters, clusterview, dropped, overview, tables
 from pipeline.look.runfolder import RunFolder, one_line
 
 WORDS = random.Random(3).choices([f"{a}{b}{c}" for a in "bdfklm" for b in "aeiou" for c in "nrst"], k=4_000)
@@ -135,7 +135,7 @@ def test_it_is_drawn(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_bars_grow_and_never_vanish() -> None:
     """A cluster among a million would not be seen."""
-    assert [len(clusterview._bar(value, 1_000_000)) for value in (0, 1, 500_000, 1_000_000)] == [0, 1, 15, 30]
+    assert [len(tables.bar(value, 1_000_000)) for value in (0, 1, 500_000, 1_000_000)] == [0, 1, 15, 30]
 
 
 def test_steering_characters_are_spelled_out() -> None:

@@ -22,10 +22,11 @@ import pytest
 import yaml
 from document_files import epub, pdf
 
+from pipeline.corpora.folder import corpus_of
 from pipeline.errors import RecipeError, UserError
 from pipeline.formats import FORMATS
 from pipeline.look.runfolder import RunFolder
-from pipeline.look.trace import of_token, opened_corpus
+from pipeline.look.trace import of_token
 from pipeline.readers.datasets import members
 from pipeline.recipe import Input, read_recipe
 from pipeline.sources import input_files
@@ -147,7 +148,7 @@ def test_a_recipe_over_every_format(corpusmill: Corpusmill, tmp_path: Path) -> N
     assert {row["title"] for row in found if row["source"] == "markdown"} == {"Of Rivers"}
     assert all(row["date"] is not None for row in found if row["source"] in of_rows)
     run = RunFolder(out)
-    shard = opened_corpus(run).shards("train")[0]
+    shard = corpus_of(run).shards("train")[0]
     places = {row["source"]: row["token_start"] for row in pq.read_table(shard.path(".docs.parquet")).to_pylist()}
     assert set(places) == set(kept)
     for source, place in places.items():

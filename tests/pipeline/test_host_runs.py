@@ -21,7 +21,8 @@ from pipeline.errors import DamageError, PromiseError, RecipeError
 from pipeline.ledger import Ledger
 from pipeline.look import clean_folder, dropped, reextract, trace
 from pipeline.look.estimate import dry_run
-from pipeline.look.overview import overview, print_overview
+from pipeline.look.overview import overview
+from pipeline.look.overviewview import print_overview
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.try_page import try_page
 from pipeline.look.verify import verify

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import shutil
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from pipeline.errors import DamageError, UserError
-from pipeline.look import labels
+from pipeline.errors import DamageError, RecipeError, UserError
+from pipeline.look import clean_folder, labels
 from pipeline.look.database import VIEWS, Shelf, connect
 from pipeline.look.runfolder import RunFolder
+from pipeline.look.sql import Asked, print_csv, print_json, print_table, print_views, write_parquet
+from pipeline.look.verify import verify
+from pipeline.publish import publish
 from pipeline.shards import Corpus
+from pipeline.train_classifier import judged
+from tests.conftest import Corpusmill
 from tests.pipeline.small_run import run_here, write_recipe
 
 
@@ -93,3 +104,89 @@ def test_the_last_label_stands_and_a_cut_line_is_passed_over(tmp_path: Path) -> 
         file.write(b'{"id": 1}\n')
     with pytest.raises(DamageError, match="line 6"):
         labels.read(tmp_path)
+
+
+def test_sql_prints_tables_csv_json_and_parquet(
+    done: Path, tmp_path: Path, corpusmill: Corpusmill, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A query's rows would not reach a user's other tools as they are."""
+    query = "select id, title, source from documents order by id limit 3"
+    asked = Asked.of(done, "1GB")
+    lines = corpusmill("sql", done, "-", stdin=query).stdout.splitlines()
+    print_csv(asked, query, None)
+    as_csv = list(csv.reader(capsys.readouterr().out.splitlines()))
+    print_json(asked, query, None)
+    as_json = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert write_parquet(asked, query, tmp_path / "out.parquet") == 3
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert lines[0] == "id\ttitle\tsource"
+    assert as_csv[0] == ["id", "title", "source"]
+    assert as_json == table
+    assert [line.split("\t")[0] for line in lines[1:]] == [row[0] for row in as_csv[1:]] == [row["id"] for row in table]
+    print_views(asked, Console(width=200))
+    shown = capsys.readouterr().out
+    assert all(view in shown for view in VIEWS)
+    with pytest.raises(RecipeError, match="outside of the run folder"):
+        write_parquet(asked, query, done / "documents" / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("select sorce from documents", "Did you mean 'source'?"),
+        ("select * from document", "Did you mean 'documents'?"),
+        ("drop view documents", "DROP is refused"),
+        ("copy documents to 'x.csv'", "COPY is refused"),
+        ("select 1; select 2", "give one query"),
+        ("", "the query is empty"),
+        ("selct 1", "syntax error"),
+        ("select * from 'x.csv'", "nothing else"),
+    ],
+)
+def test_mistakes_in_a_query_get_messages(done: Path, query: str, words: str) -> None:
+    """A mistyped column would end in a traceback, or a statement change something."""
+    asked = Asked.of(done, "1GB")
+    with pytest.raises(RecipeError) as caught:
+        list(asked.run(query)[1])
+    assert words in str(caught.value)
+
+
+def test_control_characters_of_documents_do_not_reach_a_terminal(done: Path) -> None:
+    """A document's title could steer the terminal of whoever queries it."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    print_table(Asked.of(done, "1GB"), "select chr(27) || '[2Jx\nb' as a, 1.5 as b, null as c", screen, 10)
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "\\x1b[2Jx\\nb" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_published_folders_have_their_shards(done: Path, tmp_path: Path) -> None:
+    """Whoever downloads a corpus could not query it."""
+    publish(done, str(tmp_path / "there"), ["documents", "shards"])
+    where = (tmp_path / "there").rename(tmp_path / "here")
+    with connect(where) as database:
+        documents = database.execute("SELECT count(*) FROM documents").fetchall()[0][0]
+        assert documents == sum(row.body["documents"] for row in RunFolder(done).of("documents"))
+        assert database.execute("SELECT count(DISTINCT shard) FROM shards").fetchall()[0][0] > 0
+    asked = Asked.of(where, "1GB")
+    with pytest.raises(RecipeError, match="published corpus without dropped"):
+        asked.run("select * from dropped")
+
+
+def test_labels_are_trained_on_and_survive_cleaning(done: Path, tmp_path: Path) -> None:
+    """A reviewer's labels would be deleted with a run's parts, or be of no use."""
+    run = Path(shutil.copytree(done, tmp_path / "run"))
+    with connect(run) as database:
+        rows = database.execute("SELECT id, source FROM documents").fetchall()
+    for one, source in [*rows, ("f" * 32, "wet")]:
+        labels.append(run, labels.Label(one, "good" if source == "docs" else "bad", "", "ann", "2026-01-01", "0" * 32))
+    found = judged.read([run], "fine", "not fine")
+    assert (len(found.documents), found.missing, found.changed) == (len(rows), 1, len(rows))
+    assert {document.label for document in found.documents} == {"fine", "not fine"}
+    clean_folder.carry_out(clean_folder.plan(run, ["shards"]))
+    assert len(labels.read(run)) == len(rows) + 1
+    assert verify(run).damage == []
+    with pytest.raises(UserError, match="took the documents out"):
+        judged.read([run], "fine", "not fine")
+    with pytest.raises(RecipeError, match="has no labels"):
+        judged.read([done], "fine", "not fine")

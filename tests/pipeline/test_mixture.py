@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
-from pipeline.mixture import assign_shards, plan, shuffle_hashes, shuffle_order
+from pipeline.mixture import Target, Wish, copies, targets
+from pipeline.shuffle import assign_shards, shuffle_hashes, shuffle_order
 from stages.hashing import keyed
 
 
@@ -20,6 +23,41 @@ def ids(count: int, start: int = 0) -> list[bytes]:
 
 def source(*counts: int, start: int = 0) -> tuple[list[bytes], np.ndarray]:
     return ids(len(counts), start), np.array(counts, np.int64)
+
+
+class Taken(NamedTuple):
+    """A group's target and what was taken of it."""
+
+    copies: np.ndarray
+    available: int
+    asked: int
+    reached: int
+    share: float
+
+
+def plan(
+    sources: Mapping[str, tuple[Sequence[bytes], np.ndarray]],
+    shares: Mapping[str, float] | None,
+    tokens: int | None,
+    max_epochs: float | Mapping[str, float],
+    seed: int,
+    temperature: float = 1.0,
+) -> dict[str, Taken]:
+    """Targets and copies of all groups, in one call over all documents as the plan of a run makes it."""
+    wanted: dict[str, Target] = targets(
+        {name: int(counts.sum()) for name, (_, counts) in sources.items()},
+        Wish(tokens, shares, temperature, max_epochs),
+    )
+    everyone = [document for documents, _ in sources.values() for document in documents]
+    counts = np.concatenate([counts for _, counts in sources.values()])
+    groups = np.repeat(np.arange(len(sources)), [len(counts) for _, counts in sources.values()])
+    taken = copies(everyone, counts, groups, list(wanted.values()), seed)
+    found = {}
+    for place, (name, target) in enumerate(wanted.items()):
+        here = groups == place
+        reached = int((taken[here] * counts[here]).sum())
+        found[name] = Taken(taken[here], target.available, target.asked, reached, target.share)
+    return found
 
 
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=40)
@@ -108,9 +146,9 @@ def test_a_fraction_of_an_epoch_is_a_prefix_in_sample_order_that_grows() -> None
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"wbe": 0.5, "books": 0.5}, "no source 'wbe'. Did you mean 'web'"),
+        ({"wbe": 0.5, "books": 0.5}, "no group 'wbe'. Did you mean 'web'"),
         ({"web": 0.5, "books": 0.4}, "add up to 0.9, not to 1"),
-        ({"web": 1.0}, "does not name the source 'books'"),
+        ({"web": 1.0}, "does not name the group 'books'"),
         ({"web": 1.5, "books": -0.5}, "'web' is 1.5"),
         ({"web": 0.5, "books": 0.25, "empty": 0.25}, "'empty', which has no tokens"),
     ],
@@ -172,3 +210,109 @@ def test_shards_are_of_nearly_equal_size() -> None:
     assert np.diff(assign_shards(np.ones(201, np.int64), 100)).tolist() == [67, 67, 67]
     assert assign_shards(np.array([6, 5, 5, 6]), 11).tolist() == [0, 2, 4]
     assert assign_shards(np.array([3, 500, 3]), 100).tolist() == [0, 1, 2, 3]
+
+
+amounts = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10_000), min_size=1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(amounts, st.data(), st.floats(0.5, 10), st.integers(1, 40_000))
+def test_what_a_cap_leaves_is_spread_over_the_others(
+    available: dict[str, int], data: st.DataObject, temperature: float, tokens: int
+) -> None:
+    """Otherwise a small language would eat the budget, or a part of the budget would go to nobody."""
+    limits = data.draw(st.dictionaries(st.sampled_from(sorted(available)), st.sampled_from([0.5, 1, 2, 8])))
+    wish = Wish(tokens, None, temperature, {**limits, "*": 3})
+    caps = {name: int(limits.get(name, 3) * amount) for name, amount in available.items()}
+    if sum(caps.values()) < tokens:
+        with pytest.raises(RecipeError, match=f"up to {sum(caps.values()):,}, or a higher max_epochs"):
+            targets(available, wish)
+        return
+    found = targets(available, wish)
+    assert sum(one.asked for one in found.values()) == tokens
+    assert all(found[name].asked <= caps[name] for name in available)
+    weights = {name: amount ** (1 / temperature) for name, amount in available.items()}
+    free = {name: found[name].asked / weights[name] for name in available if found[name].asked + 1 < caps[name]}
+    for one, two in itertools.combinations(free, 2):  # nobody below its cap has less than its part, up to rounding
+        assert abs(free[one] - free[two]) <= 1.1 / weights[one] + 1.1 / weights[two] + 1e-4 * free[one]
+    for name in available.keys() - free.keys():  # and who is full would have had more
+        assert all(found[name].asked <= free[other] * weights[name] * 1.001 + 2.2 + weights[name] for other in free)
+
+
+def test_temperature_lifts_what_is_small() -> None:
+    """Otherwise a multilingual model would see English alone."""
+    available = {"en": 1_000_000, "sw": 10_000, "none": 0}
+    found = targets(available, Wish(200_000, None, 2.0, 4))
+    assert found["sw"].asked == round(200_000 * 100 / 1100)  # square roots are 1000 and 100
+    assert found["none"].asked == 0
+    capped = targets(available, Wish(1_000_000, None, 2.0, {"sw": 2, "en": 3}))
+    assert (capped["sw"].asked, capped["en"].asked) == (20_000, 980_000)
+    assert sum(one.asked for one in targets(available, Wish(None, None, 5.0, 4)).values()) == 1_010_000
+    assert sum(one.asked for one in targets(available, Wish(None, None, 1.0, {"en": 0.5})).values()) == 510_000
+
+
+def test_a_star_stands_for_all_groups_not_named() -> None:
+    """Otherwise a mixture of hosts would have to name every host of a crawl."""
+    available = {"a.com": 600, "b.com": 300, "c.com": 100, "wiki.org": 500}
+    found = targets(available, Wish(1000, {"wiki.org": 0.5, "*": 0.5}, 1.0, 4))
+    assert {name: one.asked for name, one in found.items()} == {
+        "a.com": 300,
+        "b.com": 150,
+        "c.com": 50,
+        "wiki.org": 500,
+    }
+    assert [one.share for one in found.values()] == [0.3, 0.15, 0.05, 0.5]
+    capped = targets(available, Wish(1000, {"wiki.org": 0, "*": 1}, 1.0, {"a.com": 0.5}))
+    assert {name: one.asked for name, one in capped.items()} == {
+        "a.com": 300,
+        "b.com": 525,
+        "c.com": 175,
+        "wiki.org": 0,
+    }
+    assert sum(one.asked for one in targets(available, Wish(None, {"wiki.org": 0, "*": 1})).values()) == 1000
+    with pytest.raises(RecipeError, match=r"under '\*' would give 5,000 tokens and hold 4,000 with every copy.* 8,000"):
+        targets(available, Wish(10_000, {"wiki.org": 0.5, "*": 0.5}, 1.0, {"*": 4, "wiki.org": 20}))
+    with pytest.raises(RecipeError, match=r"does not name the group 'a.com' and 2 more; .* or '\*' a share"):
+        targets(available, Wish(1000, {"wiki.org": 1.0}))
+    with pytest.raises(RecipeError, match=r"mixture.max_epochs: there is no group 'wiki.or'. Did you mean 'wiki.org'"):
+        targets(available, Wish(1000, None, 1.0, {"wiki.or": 2}))
+    with pytest.raises(RecipeError, match=r"from '\*', and the groups not named have no tokens"):
+        targets({"a": 5}, Wish(None, {"a": 0.5, "*": 0.5}))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 5)), min_size=1, max_size=60), st.integers(0, 99))
+def test_many_groups_are_met_to_the_document_in_any_order_of_rows(rows: list[tuple[int, int]], seed: int) -> None:
+    """Otherwise shares by host or bucket would be met worse than those by source, or hang on the parts' order."""
+    counts, groups = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    available = {str(group): int(counts[groups == group].sum()) for group in range(6)}
+    wanted = list(targets(available, Wish(max(1, int(counts.sum() * 1.7)), None, 3.0, 5)).values())
+    names = ids(len(rows))
+    taken = copies(names, counts, groups, wanted, seed)
+    for group, target in enumerate(wanted):
+        here = groups == group
+        if here.any():
+            reached = int((taken[here] * counts[here]).sum())
+            assert abs(reached - target.asked) < counts[here].max()
+            assert reached <= 5 * target.available
+    order = np.random.default_rng(seed).permutation(len(rows))
+    again = copies([names[row] for row in order], counts[order], groups[order], wanted, seed)
+    assert again.tolist() == taken[order].tolist()
+
+
+def test_groups_stand_one_behind_another_in_shuffled_order() -> None:
+    """Otherwise a shard of one source would hold documents of another, or documents as they lay in the crawl."""
+    groups = np.array([1, 0, 1, 0, 2, 1])
+    document, copy = shuffle_order(ids(6), np.array([1, 2, 0, 1, 1, 1]), 3, groups)
+    assert groups[document].tolist() == [0, 0, 0, 1, 1, 2]
+    whole, _ = shuffle_order(ids(6), np.array([1, 2, 0, 1, 1, 1]), 3)
+    for group in range(3):
+        assert document[groups[document] == group].tolist() == whole[groups[whole] == group].tolist()
+    assert sorted(zip(document.tolist(), copy.tolist(), strict=True)) == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (3, 0),
+        (4, 0),
+        (5, 0),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_run import contents, run_here, write_recipe
@@ -35,8 +36,9 @@ def formats(run: Path) -> dict[str, object]:
             for part in row.parts:
                 folder, name = part.path.split("/")
                 kind = f"{folder}/{name.split('-')[0]}" if folder == "dedup" else folder
-                if name.endswith(".parquet"):
-                    schema = pq.read_schema(run / part.path)
+                if name.endswith((".parquet", ".arrow")):
+                    path = run / part.path
+                    schema = pq.read_schema(path) if path.suffix == ".parquet" else pa.ipc.open_file(path).schema
                     fields = [field for field in schema if field.name not in own and "." not in field.name]
                     tables[kind] = ", ".join(f"{field.name} {field.type}" for field in fields)
         found[phase] = {"version": version, "facts": sorted(facts), "tables": tables}

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.splits import in_validation, registered_domain
+from pipeline.splits import held_out, registered_domain, split_hashes
+from stages.hashing import keyed_all
+
+
+def in_validation(urls: pa.Array | pa.ChunkedArray, names: list[bytes], seed: int, share: float) -> np.ndarray:
+    """Whether each document is drawn, none being too large: there are many others."""
+    hashes = split_hashes(urls, names, seed)
+    others = np.append(hashes, keyed_all("probe", 1, (str(number).encode() for number in range(4000))))
+    held = np.zeros(len(others), bool)
+    held[held_out(others, np.ones(len(others), np.int64), {"validation": share}, seed)["validation"].rows] = True
+    return held[: len(hashes)]
 
 
 def ids(count: int) -> list[bytes]:
@@ -98,3 +108,50 @@ def test_any_url_gives_a_side(urls: list[str | None]) -> None:
     held = in_validation(pa.array(urls, pa.string()), ids(len(urls)), 1, 0.5)
     assert held.shape == (len(urls),)
     assert held.dtype == np.bool_
+
+
+def many(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of so many domains of three documents each, and tokens of the documents."""
+    urls = pa.array([f"https://d{number // 3}.example{number // 3}.org/{number}" for number in range(3 * count)])
+    return split_hashes(urls, [bytes(16)] * (3 * count), seed), np.full(3 * count, 100)
+
+
+def test_splits_are_disjoint_and_keep_domains_whole() -> None:
+    """Otherwise a test set would share pages, or sites, with what the model was chosen on."""
+    hashes, tokens = many(4000)
+    found = held_out(hashes, tokens, {"validation": 0.05, "test": 0.1, "probe": 0.02}, 5)
+    taken = np.concatenate([split.rows for split in found.values()])
+    assert len(np.unique(taken)) == len(taken)
+    for name, share in (("validation", 0.05), ("test", 0.095), ("probe", 0.017)):
+        assert abs(len(found[name].rows) / len(hashes) - share) < share / 3
+        side = np.zeros(len(hashes), bool)
+        side[found[name].rows] = True
+        assert (side.reshape(-1, 3) == side.reshape(-1, 3)[:, :1]).all()
+
+
+def test_a_greater_share_of_one_split_leaves_the_others_be() -> None:
+    """Otherwise more validation would put documents of the test set into training, or the other way round."""
+    hashes, tokens = many(4000)
+    before = held_out(hashes, tokens, {"validation": 0.02, "test": 0.1}, 5)
+    after = held_out(hashes, tokens, {"validation": 0.06, "test": 0.1}, 5)
+    assert set(before["validation"].rows) < set(after["validation"].rows)
+    lost = set(before["test"].rows) - set(after["test"].rows)
+    assert lost <= set(after["validation"].rows)
+    assert set(after["test"].rows) <= set(before["test"].rows)
+    assert len(lost) < 0.1 * len(before["test"].rows)
+    alone = held_out(hashes, tokens, {"validation": 0.02}, 5)
+    assert (alone["validation"].rows == before["validation"].rows).all()
+
+
+def test_a_domain_that_would_be_most_of_a_split_stays_in_training() -> None:
+    """Otherwise validation loss would be that of one site, which the drawing of one hash decides."""
+    hashes, tokens = many(2000)
+    before = held_out(hashes, tokens, {"validation": 0.1}, 5)["validation"]
+    assert not len(before.left_out)
+    (first, *_) = before.rows
+    large = tokens.copy()
+    large[hashes == hashes[first]] = 10_000  # 30,000 of 630,000 tokens, and a quarter of a tenth are 15,750
+    after = held_out(hashes, large, {"validation": 0.1}, 5)["validation"]
+    assert set(before.rows) - set(after.rows) == set(np.flatnonzero(hashes == hashes[first]))
+    assert hashes[after.left_out].tolist() == [hashes[first]]
+    assert after.left_out_tokens.tolist() == [30_000]

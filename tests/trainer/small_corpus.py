@@ -50,6 +50,7 @@ def write_corpus(
     tokenizer: str = "t0",
     shares: Mapping[str, float] | None = None,
     max_epochs: float | None = None,
+    vocabulary: int = VOCABULARY,
 ) -> Path:
     """Writes a corpus whose splits have shards of documents of the given lengths (tokens, boundary included).
 
@@ -70,11 +71,13 @@ def write_corpus(
             for length in lengths:
                 # each token tells much of the next, so that there is something to learn
                 steps = rng.integers(1, 4, max(0, length - 1))
-                tokens = np.append(2 + (rng.integers(0, 60) + np.cumsum(steps)) % (VOCABULARY - 2), EOT)[:length]
+                tokens = np.append(
+                    vocabulary - VOCABULARY + 2 + (rng.integers(0, 60) + np.cumsum(steps)) % (VOCABULARY - 2), EOT
+                )[:length]
                 row = {"id": document_id(number), "copy": 0, "source": group or f"source-{number % 2}"}
                 documents.append((tokens, row | {"url": f"https://site.example/{number}", "language": "en"}))
                 number += 1
-            facts = write_shard(stem, documents, token_dtype(VOCABULARY), SCHEMA)
+            facts = write_shard(stem, documents, token_dtype(vocabulary), SCHEMA)
             rows.append({"stem": f"shards/{stem.name}", **facts} | ({"group": group} if group else {}))
         described[split] = {
             "documents": sum(row["documents"] for row in rows),
@@ -86,8 +89,8 @@ def write_corpus(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": "small",
-        "dtype": "uint16",
-        "vocabulary": VOCABULARY,
+        "dtype": token_dtype(vocabulary).name,
+        "vocabulary": vocabulary,
         "boundary": "eot-last",
         "tokenizer": {"file": "tokenizer/tokenizer.model", "digest": tokenizer, "special": special},
         "splits": described,

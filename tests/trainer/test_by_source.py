@@ -175,6 +175,10 @@ def test_a_run_weighed_anew_at_a_resume(config_file: Callable[..., Path], groupe
     history = found[1].history
     assert [event.what for event in history.events] == ["start", "weights", "weights"]
     assert history.at(8).weights == SHARES
+    for row in (row for row in read(tmp_path / "a" / "metrics.jsonl") if row["kind"] == "step"):
+        least, most = min(row["loss_by_group"].values()), max(row["loss_by_group"].values())
+        assert least - 1e-5 <= row["loss"] <= most + 1e-5
+        assert row["loss_by_group"].keys() <= SHARES.keys()
     uses = {step: documents_of_step(tmp_path / "a", step) for step in range(1, 21)}
     early, late = ([use.source for step in steps for use in uses[step]] for steps in (range(1, 9), range(9, 21)))
     assert set(early) == set(SHARES)
@@ -213,7 +217,7 @@ def test_weights_come_from_the_corpus_or_the_configuration(
     assert weights() == SHARES
     assert weights(web=2, books=0, code=2) == {"web": 0.5, "books": 0.0, "code": 0.5}
     assert "data.weights: " in (text := refused(web=1, book=1, code=1))
-    assert "no group 'book'; did you mean 'books'? It has books, code, web" in text
+    assert "no group 'book'. Did you mean 'books'?" in text
     assert "no weight for books, code" in refused(web=1)
     assert "all weights are 0" in refused(web=0, books=0, code=0)
     mixed = Corpus.open(corpus_folder)
@@ -247,9 +251,9 @@ def test_epochs_beyond_the_limit_are_refused_before_the_run(config_file: Callabl
     code = [group.name for group in source.plan.groups].index("code")
     most = 2 * source.plan.groups[code].sequences
     step = next(step for step in range(1, 99) if order.counts(history, 4 * step)[code] > most)
+    # each group once, and each way out that it names is one
     assert f"group 'code' ends at step {step} of 60, read 2 times; possible are steps: {step - 1}, a weight" in text
     assert len(text.splitlines()) == 2
-    # each way out that it names is one
     check_epochs(order, history, step - 1, [2, 2, 2])
     epochs = float(text.rpartition("data.max_epochs: ")[2])
     check_epochs(order, history, 60, [None, None, epochs])
@@ -257,6 +261,10 @@ def test_epochs_beyond_the_limit_are_refused_before_the_run(config_file: Callabl
     rest = (1 - weight) / (SHARES["web"] + SHARES["books"])
     weights = {"web": SHARES["web"] * rest, "books": SHARES["books"] * rest, "code": weight}
     check_epochs(order, history.then(Weights(data_step=1, weights=weights)), 60, [None, None, 2])
+    with pytest.raises(RecipeError, match="all together last for about") as caught:
+        train(path, ["steps=6000"], quiet)
+    assert "a weight" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 + 3 + 1
 
 
 def test_another_mixture_file_is_taken_up(config_file: Callable[..., Path], tmp_path: Path) -> None:

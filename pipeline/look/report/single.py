@@ -1,0 +1,306 @@
+"""The page on one run: which figures its charts show, and the words above them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.look.report import charts, marks
+from pipeline.look.report.charts import compact
+from pipeline.look.report.facts import Asked, Facts, gather
+from pipeline.look.report.page import figure, render
+from pipeline.show import size_text
+
+SECTIONS = (
+    ("funnel", "Funnel"), ("reasons", "Drop reasons"), ("rules", "Rules"), ("content", "Content"),
+    ("duplicates", "Duplicates"), ("safety", "Toxicity, personal data"), ("mixture", "Mixture, shards"),
+    ("tokenizer", "Tokenizer"), ("cost", "Time and cost"), ("inputs", "Inputs"), ("recipe", "Recipe"),
+)  # fmt: skip
+MOST_REASONS = 25
+MOST_LANGUAGES = 20
+PERSONAL = ("pii", "secrets")
+"""Names of stages that replace what is personal, and count it."""
+
+
+def report(folder: Path, asked: Asked) -> str:
+    """The page. Raises UserError where there is no run, or the packages that make a page are not installed."""
+    facts = gather(folder, asked)
+    drawn = figures(facts)
+    values = {
+        "f": facts, "sections": SECTIONS, "made_by": facts.made_by, "lead": lead(facts), "cards": cards(facts),
+        "slug": slug, "reasons": reasons(facts), "rules": shown_rules(facts), "clusters": shown_clusters(facts),
+        "scores": [one | {"chart": f"score-{place}"} for place, one in enumerate(facts.scores)],
+        "toxicity": toxicity(facts), "pii": personal(facts), "mixture": mixture(facts.overview),
+        "fertility": fertility(facts.overview), "tokenizer_tables": tokenizer_tables(facts.tokenizer),
+        "cost": cost(facts),
+    }  # fmt: skip
+    return render("run.html", values, drawn)
+
+
+def slug(*names: str) -> str:
+    """A name for an anchor."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(names).lower()).strip("-")
+
+
+def lead(facts: Facts) -> str:
+    """The run in a sentence or two."""
+    o = facts.overview
+    records = o["records"]
+    if not records["framed"]:
+        return "No records were read yet."
+    share = records["kept"] / records["framed"]
+    text = f"Of {records['framed']:,} records read, {records['kept']:,} ({share:.1%}) are kept"
+    most = sorted(o["funnel"], key=lambda step: -sum(step["dropped"].values()))[:2]
+    named = [f"{step['stage']} ({sum(step['dropped'].values()):,})" for step in most if step["dropped"]]
+    return text + (f"; most are dropped by {' and '.join(named)}." if named else ".")
+
+
+def cards(facts: Facts) -> list[dict[str, str]]:
+    """The figures at the top."""
+    o = facts.overview
+    records = o["records"]
+    characters = sum(one["characters"] for one in o["sources"].values())
+    tokens = sum(one["tokens"] for one in o["tokens"]["sources"].values())
+    seconds = sum(o["cpu_seconds"].values())
+    size, share = size_text(sum(i["bytes"] for i in o["inputs"])), _share(records["kept"], records["framed"])
+    found = [
+        {"label": "records read", "value": compact(records["framed"]), "note": size},
+        {"label": "documents kept", "value": compact(records["kept"]), "note": share},
+        {"label": "characters", "value": compact(characters), "note": f"{len(o['languages']):,} languages"},
+    ]  # fmt: skip
+    if tokens:
+        ratio = sum(one["characters"] for one in o["tokens"]["sources"].values()) / tokens
+        found.append({"label": "tokens", "value": compact(tokens), "note": f"{ratio:.2f} characters a token"})
+    if o["splits"]:
+        train = sum(one["tokens"] for one in o["splits"].values())
+        shards = sum(one["shards"] for one in o["splits"].values())
+        found.append({"label": "tokens in shards", "value": compact(train), "note": f"{shards:,} shards"})
+    if facts.hosts:
+        found.append({"label": "hosts", "value": compact(facts.hosts["hosts"]), "note": ""})
+    hours = seconds / 3600
+    value = f"{hours:,.1f} h" if hours >= 1 else f"{seconds:,.0f} s"
+    each = f"{1000 * seconds / records['framed']:.1f} ms a record" if records["framed"] else ""
+    return [*found, {"label": "CPU time", "value": value, "note": each}]
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%} of all" if whole else ""
+
+
+def reasons(facts: Facts) -> list[dict[str, Any]]:
+    """Every reason with its count and some of its records, most first."""
+    found = []
+    for step in facts.overview["funnel"]:
+        for reason, count in step["dropped"].items():
+            rows = facts.dropped.get((step["stage"], reason), [])
+            found.append(
+                {"stage": step["stage"], "reason": reason, "count": count, "examples": rows}
+                | {"figures": [_against(row) for row in rows]}
+            )
+    return sorted(found, key=lambda one: (-one["count"], one["reason"]))
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    text = figure(row["value"]) if row["value"] is not None else ""
+    text += f", limit {figure(row['limit'])}" if text and row["limit"] is not None else ""
+    return text + (f"lost to {row['survivor'].hex()}" if row["survivor"] is not None and not text else "")
+
+
+def shown_rules(facts: Facts) -> list[dict[str, Any]]:
+    """The rules with their documents."""
+    return [
+        {"facts": rule, "chart": f"rule-{place}"}
+        | {
+            side: [
+                (facts.near.get(one.id, {"id": one.id}) | {"id": one.id}, figure(one.value))
+                for one in getattr(rule, side)
+            ]
+            for side in ("kept", "lost")
+        }
+        for place, rule in enumerate(facts.rules)
+    ]
+
+
+def shown_clusters(facts: Facts) -> list[dict[str, Any]]:
+    """The largest clusters: the survivor beside each loser, with the differences of their texts."""
+    found = []
+    for one in (facts.clusters or {}).get("largest", []):
+        pairs = []
+        for member in one["members"]:
+            sides: Any = (None, None)
+            if one["text"] is not None and member["text"] is not None:
+                sides = marks.difference(one["text"], member["text"])
+            equal = one["text"] is not None and one["text"] == member["text"]
+            pairs.append(member | {"left": sides[0], "right": sides[1], "equal": equal})
+        found.append(one | {"pairs": pairs})
+    return found
+
+
+def toxicity(facts: Facts) -> str:
+    """What the stages on toxicity dropped."""
+    lines = []
+    for step in facts.overview["funnel"]:
+        if step["stage"].startswith("toxicity"):
+            lost = sum(step["dropped"].values())
+            more = [f"{name.replace('_', ' ')} {count:,}" for name, count in step["counts"].items()]
+            also = f" ({', '.join(more)})" if more else ""
+            lines.append(f"{step['stage']} dropped {lost:,} of {step['entered']:,} documents{also}.")
+    return " ".join(lines)
+
+
+def personal(facts: Facts) -> list[tuple[str, str, int]]:
+    """What stages on personal data and secrets counted."""
+    return [
+        (step["stage"], name, count)
+        for step in facts.overview["funnel"]
+        if step["stage"].startswith(PERSONAL)
+        for name, count in step["counts"].items()
+    ]
+
+
+def mixture(overview: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The mixture's groups, and a line on how near it came."""
+    groups = overview["mixture"]
+    if not groups:
+        return None
+    asked = sum(one.get("tokens_asked") or 0 for one in groups.values())
+    reached = sum(one.get("tokens_reached") or 0 for one in groups.values())
+    rows = [
+        {
+            "name": name, "tokens": one.get("tokens", 0), "asked": one.get("tokens_asked") or 0,
+            "reached": one.get("tokens_reached"), "epochs": one.get("epochs") or 0.0,
+            "share_asked": one.get("share_asked") or ((one.get("tokens_asked") or 0) / asked if asked else 0.0),
+            "share_reached": None if one.get("tokens_reached") is None else one["tokens_reached"] / max(reached, 1),
+        }
+        for name, one in groups.items()
+    ]  # fmt: skip
+    off = [abs(row["share_reached"] - row["share_asked"]) for row in rows if row["share_reached"] is not None]
+    text = f"{reached:,} tokens of the training split in {len(rows):,} groups"
+    if off:
+        text += f"; no share is further from what was asked than {100 * max(off):.2f} points."
+    else:
+        text = f"{len(rows):,} groups; the loader applies their shares while it trains."
+    return {"rows": rows, "text": text}
+
+
+def fertility(overview: Mapping[str, Any]) -> float | None:
+    """Characters a token over all documents."""
+    sources = overview["tokens"]["sources"].values()
+    tokens = sum(one["tokens"] for one in sources)
+    return sum(one["characters"] for one in sources) / tokens if tokens else None
+
+
+def tokenizer_tables(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The report on the tokenizer as tables, whatever it holds: one for its figures, one for each table inside."""
+    if not found:
+        return []
+    single = [
+        (key.replace("_", " "), _cell(value)) for key, value in found.items() if not isinstance(value, dict | list)
+    ]
+    tables = [{"title": "Figures", "head": ["figure", "value"], "rows": single}] if single else []
+    for key, value in found.items():
+        title = key.replace("_", " ").capitalize()
+        if isinstance(value, dict) and value:
+            inner = list(value.values())
+            if all(isinstance(one, dict) for one in inner):
+                names = list(dict.fromkeys(name for one in inner for name in one))
+                rows: Sequence[Any] = [
+                    (name, *(_cell(one.get(column)) for column in names)) for name, one in value.items()
+                ]
+                tables.append({"title": title, "head": ["", *(name.replace("_", " ") for name in names)], "rows": rows})
+            else:
+                rows = [(name, _cell(one)) for name, one in value.items()]
+                tables.append({"title": title, "head": ["", "value"], "rows": rows})
+        elif isinstance(value, list) and value:
+            if all(isinstance(one, dict) for one in value):
+                names = list(dict.fromkeys(name for one in value for name in one))
+                rows = [tuple(_cell(one.get(column)) for column in names) for one in value]
+                tables.append({"title": title, "head": [name.replace("_", " ") for name in names], "rows": rows})
+            else:
+                tables.append({"title": title, "head": [title], "rows": [(_cell(one),) for one in value]})
+    return tables
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def cost(facts: Facts) -> dict[str, Any]:
+    """CPU time in all, a record, and in money where a price is given."""
+    seconds = sum(row["seconds"] for row in facts.cost)
+    tokens = sum(one["tokens"] for one in facts.overview["tokens"]["sources"].values())
+    framed = facts.overview["records"]["framed"]
+    text = f"{seconds:,.1f} CPU seconds"
+    text += f" ({seconds / 3600:,.1f} hours of one core)" if seconds >= 3600 else ""
+    text += f", {1000 * seconds / framed:.2f} ms a record" if framed else ""
+    text += f"; {tokens / seconds:,.0f} tokens a CPU second." if tokens and seconds else "."
+    price = facts.asked.price
+    if price is not None:
+        money = seconds / 3600 * price
+        text += f" At {price:g} an hour of a core it cost {figure(money)}"
+        text += f", {money / tokens * 1e9:,.2f} for a billion tokens." if tokens else "."
+    return {"text": text, "seconds": seconds, "price": price}
+
+
+def figures(facts: Facts) -> dict[str, Any]:
+    """All charts by name; None for one that has nothing to show."""
+    o = facts.overview
+    found: dict[str, Any] = {"funnel": charts.funnel(o["funnel"], o["records"]["not_sampled"])}
+    most = reasons(facts)[:MOST_REASONS]
+    total = o["records"]["dropped"]
+    if most:
+        hover = [f"{one['reason']}: {one['count']:,} ({one['count'] / total:.1%})" for one in most]
+        found["reasons"] = charts.rows([one["reason"] for one in most], [one["count"] for one in most], hover, "$lost")
+    found |= {f"rule-{place}": charts.rule(rule) for place, rule in enumerate(facts.rules)}
+    for name in ("languages", "sources"):
+        some = list(o[name].items())[:MOST_LANGUAGES]
+        whole = sum(one["characters"] for one in o[name].values()) or 1
+        hover = [
+            f"{key}: {one['characters'] / whole:.2%} of characters, {one['documents']:,} documents" for key, one in some
+        ]
+        if some:
+            shares = [100 * one["characters"] / whole for _, one in some]
+            found[name] = charts.shares([key for key, _ in some], shares, hover)
+    if len(facts.years) > 1 or (facts.years and "unknown" not in facts.years):
+        found["years"] = charts.columns(list(facts.years), list(facts.years.values()))
+    for name, one in facts.lengths.items():
+        if one["histogram"]:
+            found[f"length-{name}"] = charts.bars(one["histogram"], title=f"{name} (log scale)")
+    if facts.hosts:
+        for name in ("documents", "characters"):
+            rows = facts.hosts[f"by_{name}"]
+            hover = [f"{one['host']}: {one['documents']:,} documents, {one['characters']:,} characters" for one in rows]
+            found[f"hosts-{name}"] = charts.rows([one["host"] for one in rows], [one[name] for one in rows], hover)
+    found |= {f"score-{place}": charts.bars(one["histogram"], height=150) for place, one in enumerate(facts.scores)}
+    if facts.clusters and facts.clusters["removed"]:
+        sizes = facts.clusters["sizes"]
+        names = [str(one["from"]) if one["from"] == one["to"] else f"{one['from']:,}–{one['to']:,}" for one in sizes]
+        hover = [
+            f"{one['removed']:,} lost in {one['clusters']:,} clusters of {name}"
+            for one, name in zip(sizes, names, strict=True)
+        ]
+        found["clusters"] = charts.rows(
+            [f"{name} documents" for name in names], [one["removed"] for one in sizes], hover, "$lost"
+        )
+    mixed = mixture(o)
+    if mixed:
+        rows = mixed["rows"][:40]
+        series = {"share asked": [100 * row["share_asked"] for row in rows]}
+        series["share reached"] = [100 * (row["share_reached"] or 0) for row in rows]
+        found["mixture"] = charts.grouped([row["name"] for row in rows], series, ["$accent", "$kept"], " %")
+    ratios = {
+        name: one["characters"] / one["tokens"] for name, one in o["tokens"]["languages"].items() if one["tokens"]
+    }
+    if ratios:
+        some_ratios = list(ratios.items())[:MOST_LANGUAGES]
+        hover = [f"{name}: {value:.2f} characters a token" for name, value in some_ratios]
+        found["fertility"] = charts.rows([name for name, _ in some_ratios], [value for _, value in some_ratios], hover)
+    steps = sorted((row for row in facts.cost if row["seconds"] > 0), key=lambda row: -row["seconds"])[:MOST_REASONS]
+    if steps:
+        hover = [f"{row['name']}: {row['seconds']:,.1f} CPU seconds" for row in steps]
+        found["cost"] = charts.rows([row["name"] for row in steps], [row["seconds"] for row in steps], hover, "$accent")
+    return found

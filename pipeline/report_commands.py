@@ -1,0 +1,49 @@
+"""The command `report`: a run, or two beside each other, as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.app import command, console
+from pipeline.errors import RecipeError
+
+
+@command("report", works=True)
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Another run, to be set beside it.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page to write. [default: DIR/report.html]")
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-cpu-hour", metavar="PRICE", min=0, help="Of one core, for costs in that currency."),
+    ] = None,
+    examples: Annotated[int, typer.Option("--examples", metavar="N", min=0, max=50, help="Documents of a kind.")] = 5,
+) -> None:
+    """Write a run as one HTML page: funnel, drop reasons and rules with real documents, content, duplicates, cost.
+
+    The page stands alone: charts that need no network, nothing that runs but its own two scripts. The texts of dropped
+    documents are cut from the crawl again, where it still lies where the run read it. The same folder gives the same
+    bytes. With a second run: what differs, and the documents that only one of them keeps.
+
+    Examples: corpusmill report runs/demo; corpusmill report runs/demo runs/stricter --out compared.html
+    """
+    from pipeline.look.report import compare, single
+    from pipeline.look.report.facts import Asked
+    from pipeline.show import size_text
+
+    asked = Asked(price, examples)
+    page = single.report(folder, asked) if other is None else compare.report(folder, other, asked)
+    path = out or folder / "report.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, "utf-8")
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be written: {error.strerror}") from error
+    console().print(f"report: {path} ({size_text(path.stat().st_size)})", markup=False, highlight=False)
