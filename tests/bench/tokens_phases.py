@@ -51,13 +51,14 @@ def again(folder: Path) -> dict[str, Any]:
     """CPU seconds of encoding alone and of each phase, in this process, one behind another."""
     from pipeline.engine import do_unit
     from pipeline.phases import PHASES as ALL
-    from pipeline.phases import documents, tokenizer
+    from pipeline.phases import documents
     from pipeline.progress import Reporter
     from pipeline.recipe import read_recipe
+    from pipeline.tokenizers import open_folder
     from pipeline.work import Context
 
     context = Context(folder / "run", folder, read_recipe(folder / "recipe.yaml"))
-    model = tokenizer.opened(context)
+    model = open_folder(context.out)
     parts = [context.out / part.path for part in documents.parts(context)]
     model.encode(next(read_batches(parts[0], ["text"])).column("text").slice(0, 20))  # loads what it needs
     found: dict[str, Any] = {"tokens": 0, "encode": 0.0}
