@@ -18,6 +18,7 @@ from stages.rows import Drop, outcome
 from stages.url.hosts import is_public_suffix, split
 
 KINDS = ("url", "domain", "id")
+_AUTHORITY = r"^\s*(?:(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)?(?P<name>[^/?#\\]*)"
 _LINE = re.compile(r"(url|domain|id)\s+(\S.*)")
 
 
@@ -101,22 +102,14 @@ class Matcher:
         domains, addresses = self._of["domain"], self._of["url"]
         if not domains and not addresses:
             return found
-        hosts: dict[str, int | None] = {}
-        for row, url in enumerate(urls.to_pylist()):
-            if url is None or found[row] >= 0:
-                continue
-            bare = url.partition("://")[2] or url
-            end = re.search(r"[/?#\\]", bare)
-            authority = bare[: end.start()] if end else bare
-            if authority not in hosts:
-                host = split(url)[0]
-                hosts[authority] = self._domain(host) if host not in self._hosts else None
-            number = hosts[authority]
-            if number is None:  # some page of this host is asked for
-                number = addresses.get(canonical_url(url), -1)
-                if number < 0:
-                    number = self._domain(split(url)[0])
-            found[row] = number
+        names = pc.struct_field(pc.extract_regex(urls, _AUTHORITY), "name").dictionary_encode()
+        hosts = [split("//" + name)[0] for name in names.dictionary.to_pylist()]
+        place = names.indices.fill_null(len(hosts)).to_numpy(zero_copy_only=False)
+        by_domain = np.array([*map(self._domain, hosts), -1], np.int32)[place]
+        asked = np.array([*(host in self._hosts for host in hosts), False])[place]
+        found = np.where(found < 0, by_domain, found)
+        for row in np.flatnonzero(asked & ((found < 0) | (found == by_domain))).tolist():
+            found[row] = addresses.get(canonical_url(urls[row].as_py()), found[row])
         return found
 
     def _domain(self, host: str) -> int:

@@ -84,6 +84,7 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
             f"tokenizer: {one['vocabulary']:,} pieces, digest {one['digest']}; texts that do not come back from their "
             f"tokens: {facts['tokens']['not_reversible']}", highlight=False,
         )  # fmt: skip
+        _print_engine(facts, console)
         _print_tokenizer(facts.get("tokenizer_report"), console)
         if facts["tokens"]["prefix"]:
             console.print(
@@ -144,12 +145,19 @@ def _print_hosts(facts: dict[str, Any], console: Console) -> None:
 
 
 def _print_tokenizer(found: dict[str, Any] | None, console: Console) -> None:
-    """What the report on the tokenizer says in single figures."""
-    if found:
-        figures = [
-            f"{name.replace('_', ' ')} {value:g}" for name, value in found.items() if isinstance(value, int | float)
-        ]
-        console.print(f"tokenizer report: {', '.join(figures)}", markup=False, highlight=False) if figures else None
+    """What the report on the tokenizer comes to."""
+    if not found or not found["sample"]["tokens"]:
+        return
+    whole, tokens = found["sample"], found["tokens"]
+    figures = [f"{whole['characters'] / whole['tokens']:.2f} characters a token"]
+    figures += [f"{whole['tokens'] / whole['words']:.2f} tokens a word"] if whole["words"] else []
+    figures += [f"unknown {percent(whole['unknown'], whole['tokens'], 2)}", f"{tokens['used']:,} tokens are used"]
+    figures += [f"{tokens['unreachable']['count']:,} cannot be reached"] if tokens.get("unreachable") else []
+    console.print(
+        f"in a sample of {whole['documents']:,} documents: {', '.join(figures)} "
+        "(`corpusmill tokenizer report` says more)",
+        markup=False, highlight=False,
+    )  # fmt: skip
 
 
 def _print_pins(facts: dict[str, Any], console: Console) -> None:
@@ -210,6 +218,14 @@ def print_mixture(facts: dict[str, Any], console: Console) -> None:
             )  # fmt: skip
 
 
+def _print_engine(facts: dict[str, Any], console: Console) -> None:
+    """By what the tokenizer is run, and why not by what is faster."""
+    if facts["tokenizer"]:
+        engine = facts["tokenizer"]["engine"]
+        why = f"; not by a faster one: {one_line(engine['why'])}" if engine["why"] else ""
+        console.print(f"tokens are made by: {engine['name']}{why}", markup=False, highlight=False)
+
+
 def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
     """What `corpusmill run` says at its end."""
     facts = overview(out)
@@ -223,6 +239,7 @@ def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
             f"damaged: {gap['file']}: {gap['length']:,} bytes from {gap['offset']:,} ({gap['reason']}); "
             "records inside unknown", style="yellow", highlight=False,
         )  # fmt: skip
+    _print_engine(facts, console)
     if facts["mixture"]:
         print_mixture(facts, console)
     console.print(f"run folder: {out}", highlight=False)

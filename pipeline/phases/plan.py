@@ -30,6 +30,8 @@ PLAN = pa.schema([pa.field(name, pa.int32()) for name in ("part", "row", "copy",
 """One row for each document's copy, in order, and one batch for each shard, in the order of the row's `shards`; `part`
 is a place in the list of token parts, which the file's metadata hold, `row` one in that part, `length` its tokens
 without the boundary token."""
+MOST_GROUPS = 10_000
+"""Groups of layout `by_source`, at most: each is three files a split."""
 NAMED = 20
 """Domains too large for a split that are named, at most."""
 
@@ -99,6 +101,11 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         _check_splits(training, {}, {}, {})
     targets = _targets(documents, training, asked, context)
     by_source = recipe.shards.layout == "by_source"
+    if by_source and len(documents.names) > MOST_GROUPS:
+        raise UserError(
+            f"shards.layout by_source: mixture.by makes {len(documents.names):,} groups, and each would have files of "
+            f"its own; at most {MOST_GROUPS:,} may. Group by a column of fewer values, or cut one with `buckets`."
+        )
     copies = training.astype(np.int32)
     if not by_source:
         copies[training] = mixture.copies(

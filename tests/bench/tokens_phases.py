@@ -51,14 +51,14 @@ def again(folder: Path) -> dict[str, Any]:
     """CPU seconds of encoding alone and of each phase, in this process, one behind another."""
     from pipeline.engine import do_unit
     from pipeline.phases import PHASES as ALL
-    from pipeline.phases import documents
+    from pipeline.phases import documents, tokenizer
     from pipeline.progress import Reporter
     from pipeline.recipe import read_recipe
-    from pipeline.tokenizers import open_folder
+    from pipeline.tokenizers.files import opened
     from pipeline.work import Context
 
     context = Context(folder / "run", folder, read_recipe(folder / "recipe.yaml"))
-    model = open_folder(context.out)
+    model = opened(context.out, tokenizer.committed(context).body)
     parts = [context.out / part.path for part in documents.parts(context)]
     model.encode(next(read_batches(parts[0], ["text"])).column("text").slice(0, 20))  # loads what it needs
     found: dict[str, Any] = {"tokens": 0, "encode": 0.0}
@@ -79,9 +79,9 @@ def again(folder: Path) -> dict[str, Any]:
     return found | {"peak": peak_memory()}
 
 
-def main() -> None:
-    """Prints the figures of both tokenizers."""
-    for kind in ("byte_bpe", "unigram"):
+def main(kinds: tuple[str, ...] = ("byte_bpe", "unigram")) -> None:
+    """Prints the figures of these tokenizers."""
+    for kind in kinds:
         with tempfile.TemporaryDirectory() as place:
             prepare(Path(place), kind)
             command = [sys.executable, "-m", "tests.bench.tokens_phases", place]

@@ -149,6 +149,10 @@ def test_labels_are_stored_in_a_sample(page: Page, address: str, folder: Path) -
     first, second = labels.read(folder).values()
     assert (first.label, first.why, first.by) == ("good", f"gut, weil {SCRIPT}", "ann")
     assert (second.label, second.why) == ("bad", "")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/document?sample=5&by=source&at=0")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.goto(f"{address}/document?sample=5&by=source&at=2")
     page.keyboard.press("k")
     page.wait_for_url("**/document?*at=1")
     expect(page.locator("[data-label=bad]")).to_have_attribute("aria-pressed", "true")

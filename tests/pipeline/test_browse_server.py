@@ -121,6 +121,9 @@ def test_filters_give_what_they_say(library: Library) -> None:
     assert texts(search="ميزانية") == [ARABIC]
     assert texts(search="NEEDLE in") == [f"{SCRIPT} needle in a text"]
     assert texts(search="' OR true --") == []
+    assert texts(search="c.mmittee") == []
+    assert texts(search=SCRIPT[:40]) == [f"{SCRIPT} needle in a text"]
+    assert len(texts(search=".\nand 0 more.")) == 1
     short = Filter.of([("column", "characters"), ("low", ""), ("high", str(len(CHINESE)))], known)
     assert [len(text) for text in texts(ranges=short.ranges)] == [len(CHINESE)]
     assert all("word5 " in text for text in texts(ranges=Filter.of([("column", "cluster_size"), ("low", "2"), ("high", "")], known).ranges))  # fmt: skip  # noqa: E501

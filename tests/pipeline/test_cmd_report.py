@@ -214,7 +214,7 @@ def test_report_without_its_packages(runs: tuple[Path, Path, Path], monkeypatch:
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match=r"needs jinja2: pip install 'corpusmill\[look\]'"):
+    with pytest.raises(UserError, match=r"needs jinja2; install it with `pip install 'corpusmill\[look\]'"):
         page.render("run.html", {}, {})
 
 

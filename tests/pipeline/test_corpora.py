@@ -36,8 +36,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpora")
     recipe = write_recipe(folder)
     notes = folder / "crawl" / "notes-0.jsonl"
-    lines = notes.read_text("utf-8").splitlines()
-    twins = [one | {"text": one["text"] + " ."} for one in map(json.loads, lines[:8])]  # equal but for punctuation
+    lines = notes.read_text("utf-8").rstrip("\n").split("\n")
+    records = [json.loads(line) for line in lines if line.startswith('{"text": "') and line.endswith("}")]
+    twins = [one | {"text": one["text"] + " ."} for one in records[:8]]  # equal but for punctuation
     notes.write_text("\n".join([*lines, *map(json.dumps, twins)]) + "\n", "utf-8")
     run_here(recipe, folder / "mixed")
     shutil.copytree(folder / "mixed", folder / "by_source")

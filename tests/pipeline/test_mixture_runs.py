@@ -18,7 +18,8 @@ from small_run import contents, run_here, write_recipe
 
 from pipeline import token_parts
 from pipeline.errors import DamageError, RecipeError, UserError
-from pipeline.look.overview import overview, print_mixture
+from pipeline.look.overview import overview
+from pipeline.look.overviewview import print_mixture
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.verify import verify
 from pipeline.phases import plan
@@ -181,6 +182,16 @@ def test_what_cannot_be_is_said(made: Path, tmp_path: Path, changes: list[str], 
     context = Context(made / "run", made, read_recipe(made / "small.yaml", changes))
     (task,) = plan.tasks(context)
     with pytest.raises(UserError, match=message):
+        plan.work(task, context, tmp_path, Reporter(tmp_path))
+
+
+def test_a_host_has_no_files_of_its_own(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a mixture by host would fill the disk with millions of files."""
+    monkeypatch.setattr(plan, "MOST_GROUPS", 20)
+    recipe = read_recipe(made / "small.yaml", ["mixture.by=[host]", "shards.layout=by_source"])
+    context = Context(made / "run", made, recipe)
+    (task,) = plan.tasks(context)
+    with pytest.raises(UserError, match=r"by_source: mixture.by makes \d+ groups, .* at most 20 may"):
         plan.work(task, context, tmp_path, Reporter(tmp_path))
 
 

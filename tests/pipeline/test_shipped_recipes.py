@@ -38,20 +38,20 @@ class Shipped(NamedTuple):
 
 RECIPES = {
     "fineweb": Shipped(
-        100, (40, 80), ("language.wrong_language", "c4.curly_bracket", "fineweb_quality.repeated_characters"),
+        45, (25, 44), ("c4.curly_bracket", "fineweb_quality.repeated_characters"),
         (("c4", "lines_cut_phrase"),),
     ),
     "c4": Shipped(30, (15, 25), ("c4.curly_bracket", "toxicity.toxic_words"), (("c4", "lines_cut_no_end_mark"),)),
     "refinedweb": Shipped(
-        40, (20, 38), ("url.curated_source",),
+        26, (15, 25), ("url.curated_source",),
         (("refinedweb_lines", "lines_cut_capitals"), ("refinedweb_lines", "lines_cut_one_word")),
     ),
     "chinese-web": Shipped(
         41, (25, 40), ("toxicity_model.toxic",), (("c4", "lines_cut_no_end_mark"),),
         ("inputs.0.path=../tests/data/crawl/web-zh.warc.zst",),
     ),
-    "mixture": Shipped(40, (80, 119), ("c4.curly_bracket",), (("pii", "email"), ("url", PASSED))),
-    "gpt2-corpus": Shipped(60, (30, 59), ("c4.curly_bracket",), (("c4", "characters_cut"),)),
+    "mixture": Shipped(30, (60, 89), ("c4.curly_bracket",), (("url", PASSED), ("secrets", PASSED))),
+    "gpt2-corpus": Shipped(30, (15, 29), ("c4.curly_bracket",), (("c4", "characters_cut"),)),
 }  # fmt: skip
 
 
@@ -68,12 +68,14 @@ def tried(name: str, out: Path) -> None:
         assert steps[stage]["counts"][figure] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fineweb", "c4", "refinedweb", "chinese-web"])
 def test_recipe_runs_and_filters(name: str, tmp_path: Path) -> None:
     """A recipe that we ship must not fail for the user who tries it first, nor throw out all or nothing."""
     tried(name, tmp_path)
 
 
+@pytest.mark.slow
 def test_mixture_takes_each_source_by_its_own_rules(tmp_path: Path) -> None:
     """Else rules for web pages would throw out code and verse, and the shares would not be those asked for."""
     tried("mixture", tmp_path)
@@ -82,7 +84,7 @@ def test_mixture_takes_each_source_by_its_own_rules(tmp_path: Path) -> None:
         code = {row["url"]: row["text"] for row in map(json.loads, file)}
     kept = [row for row in rows if row["source"] == "code"]
     assert len(kept) == RECIPES["mixture"].limit
-    assert sum(row["text"] == code[row["url"]] for row in kept) > 30  # the others had addresses in them
+    assert sum(row["text"] == code[row["url"]] for row in kept) > 20  # the others had addresses in them
     assert all("{" not in row["text"] for row in rows if row["source"] == "web")
     assert any("{" in row["text"] for row in kept)
     tokens: Counter[str] = Counter()
@@ -93,6 +95,7 @@ def test_mixture_takes_each_source_by_its_own_rules(tmp_path: Path) -> None:
     assert shares == pytest.approx({"web": 0.7, "books": 0.2, "code": 0.1}, abs=0.05)
 
 
+@pytest.mark.slow
 def test_gpt2_trains_on_its_corpus(tmp_path: Path) -> None:
     """A configuration that we ship must fit the corpus that its recipe makes."""
     from trainer.config import load_config

@@ -64,7 +64,7 @@ def test_training_ends_behind_the_tokenizer_and_a_run_goes_on(
     said = corpusmill("tokenizer", "report", str(out))
     assert said.returncode == 0, said.stderr
     assert "huggingface, 1,200 tokens" in said.stdout
-    assert "run by compiled" in said.stdout
+    assert "tokens are made by: compiled" in said.stdout
     facts = json.loads(corpusmill("tokenizer", "report", str(out), "--json").stdout)
     assert facts["sample"]["not_reversible"] == 0
     assert sum(one["tokens"] for one in facts["languages"].values()) == facts["sample"]["tokens"]
@@ -87,6 +87,7 @@ def test_training_ends_behind_the_tokenizer_and_a_run_goes_on(
     (shard, *_) = Corpus.open(out).shards("train")
     assert trace.of_token(RunFolder(out), f"{shard.name}:3")["again"]["equal"]
     assert overview(out)["tokenizer"]["engine"] == {"name": "compiled", "why": None}
+    assert "tokens are made by: compiled" in corpusmill("inspect", str(out)).stdout
 
 
 def test_training_does_not_hang_on_how_documents_lie_in_parts(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,8 +199,7 @@ def facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     for name in ("url", "source", "language", "date", "canonical_url", "published"):
         if row.get(name) is not None:
-            value = row[name]
-            shown.append((name, value.isoformat() if hasattr(value, "isoformat") else str(value)))
+            shown.append((name, value_text(row[name])))
     shown.append(("origin", origin_text(row.get("origin"))))
     return shown
 
@@ -222,6 +222,8 @@ def value_text(value: Any) -> str:
         return ", ".join(f"{name} {value_text(one)}" for name, one in value.items() if one) or "-"
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, datetime):
+        return value.isoformat(" ").removesuffix("+00:00").removesuffix(" 00:00:00")
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

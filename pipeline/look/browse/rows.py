@@ -29,7 +29,7 @@ HARD_SECONDS = 30.0
 FIRST_ROWS = 200_000
 """Rows of the files that the first query of a search reads; each later one reads four times as many."""
 MOST_ROWS = 4_000_000
-SEARCH_ROWS = 20_000
+SEARCH_ROWS = 40_000
 """Rows that each query reads where texts are searched: megabytes, not gigabytes, between two looks at the clock."""
 SNIPPET = 280
 KEY = "corpusmill/review/"

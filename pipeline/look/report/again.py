@@ -44,7 +44,10 @@ def texts(run: RunFolder, dropped: Iterable[Mapping[str, Any]], characters: int)
         else:
             waiting[row["source"]].append((record, row))
     if waiting:
-        chain = Chain(run.context)
+        try:
+            chain = Chain(run.context)
+        except UserError:  # a list or model of a stage is gone
+            return found
         for source, rows in waiting.items():
             _through(chain, source, rows, found, characters)
     return found

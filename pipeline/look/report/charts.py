@@ -18,6 +18,8 @@ _RARE = 0.03
 """Where fewer break a rule, set against the longest bar, bars have a logarithmic axis."""
 _REASONS = 12
 """Reasons that are told where the pointer stands."""
+_CHARACTERS = 170
+"""For which the names above the diagram have room, all together."""
 _HEIGHT = 0.9
 """Of the diagram, that all records take."""
 
@@ -26,8 +28,8 @@ def _layout(height: int, **more: Any) -> dict[str, Any]:
     return {"height": height, "margin": {"l": 8, "r": 8, "t": 8, "b": 36}, "showlegend": False} | more
 
 
-def _named(name: str) -> str:
-    return name if len(name) <= SHORT else name[: SHORT - 1] + "…"
+def _named(name: str, most: int = SHORT) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def compact(value: float) -> str:
@@ -73,7 +75,7 @@ def funnel(steps: Sequence[Mapping[str, Any]], not_sampled: int) -> Figure | Non
         "hovertemplate": "%{customdata}<extra></extra>",
     }  # fmt: skip
     marks = [
-        _note(x[place], f"<b>{_named(step['stage'])}</b><br>−{compact(lost[place])}")
+        _note(x[place], f"<b>{_named(step['stage'], _CHARACTERS // width)}</b><br>−{compact(lost[place])}")
         for place, step in enumerate(lossy)
     ]
     marks.append(_note(1.0, f"<b>kept</b><br>{compact(kept)}", "right"))

@@ -201,7 +201,10 @@ def _toxic(
     if not stages:
         return
     label, stage = stages[-1]
-    spans = marks.Spans(run.context, stage)
+    try:
+        spans = marks.Spans(run.context, stage)
+    except UserError:  # its lists are gone
+        return
     rows = [row | {"fate": "kept"} for row in found]
     rows += [row | {"fate": "dropped"} for key, some in facts.dropped.items() if key[0] == label for row in some]
     for row in rows:

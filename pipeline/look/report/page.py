@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.look.extra import look_extra
 from pipeline.look.report.charts import compact
 from pipeline.look.runfolder import origin_text, printable
 from pipeline.show import size_text
@@ -20,13 +20,11 @@ _HERE = "pipeline.look.report"
 
 def render(template: str, values: Mapping[str, Any], charts: Mapping[str, Any]) -> str:
     """The page. Raises UserError where the packages that make it are not installed."""
-    try:
+    with look_extra("a report"):
         import jinja2
         from markupsafe import Markup
 
         plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
-    except ImportError as error:
-        raise UserError(f"a report needs {error.name}: pip install 'corpusmill[look]'") from error
     place = files(_HERE) / "page"
     loader = jinja2.FunctionLoader(lambda name: (place / name).read_text("utf-8"))
     environment = jinja2.Environment(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.look.report import charts, marks
+from pipeline.look.report import charts, marks, vocabulary
 from pipeline.look.report.charts import compact
 from pipeline.look.report.facts import Asked, Facts, gather
 from pipeline.look.report.page import figure, render
+from pipeline.recipe import READ_LABEL
 from pipeline.show import size_text
 
 SECTIONS = (
@@ -20,6 +21,7 @@ SECTIONS = (
 )  # fmt: skip
 MOST_REASONS = 25
 MOST_LANGUAGES = 20
+MOST_GROUPS = 200
 PERSONAL = ("pii", "secrets")
 """Names of stages that replace what is personal, and count it."""
 
@@ -30,10 +32,12 @@ def report(folder: Path, asked: Asked) -> str:
     drawn = figures(facts)
     values = {
         "f": facts, "sections": SECTIONS, "made_by": facts.made_by, "lead": lead(facts), "cards": cards(facts),
-        "slug": slug, "reasons": reasons(facts), "rules": shown_rules(facts), "clusters": shown_clusters(facts),
+        "slug": slug, "reasons": reasons(facts),
+        "textless": textless(facts), "rules": shown_rules(facts), "clusters": shown_clusters(facts),
         "scores": [one | {"chart": f"score-{place}"} for place, one in enumerate(facts.scores)],
         "toxicity": toxicity(facts), "pii": personal(facts), "mixture": mixture(facts.overview),
-        "fertility": fertility(facts.overview), "tokenizer_tables": tokenizer_tables(facts.tokenizer),
+        "fertility": fertility(facts.overview),
+        "used": vocabulary.used(facts.tokenizer), "tokenizer_tables": vocabulary.tables(facts.tokenizer),
         "cost": cost(facts),
     }  # fmt: skip
     return render("run.html", values, drawn)
@@ -102,6 +106,12 @@ def reasons(facts: Facts) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (-one["count"], one["reason"]))
 
 
+def textless(facts: Facts) -> int:
+    """Examples whose text could not be had; what a reader rejects has none."""
+    rows = (row for (stage, _), some in facts.dropped.items() if stage != READ_LABEL for row in some)
+    return sum(row["text"] is None for row in rows)
+
+
 def _against(row: Mapping[str, Any]) -> str:
     text = figure(row["value"]) if row["value"] is not None else ""
     text += f", limit {figure(row['limit'])}" if text and row["limit"] is not None else ""
@@ -161,28 +171,32 @@ def personal(facts: Facts) -> list[tuple[str, str, int]]:
 
 
 def mixture(overview: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The mixture's groups, and a line on how near it came."""
+    """The mixture's groups, largest first, and a line on how near it came.
+
+    In the layout `by_source` nothing is reached yet: what the shards hold stands in its place, as `held`.
+    """
     groups = overview["mixture"]
     if not groups:
         return None
-    asked = sum(one.get("tokens_asked") or 0 for one in groups.values())
-    reached = sum(one.get("tokens_reached") or 0 for one in groups.values())
+    held = overview["layout"] == "by_source"
+    asked = sum(one["tokens_asked"] for one in groups.values()) or 1
+    reached = sum(one["tokens_reached"] for one in groups.values()) or 1
     rows = [
         {
-            "name": name, "tokens": one.get("tokens", 0), "asked": one.get("tokens_asked") or 0,
-            "reached": one.get("tokens_reached"), "epochs": one.get("epochs") or 0.0,
-            "share_asked": one.get("share_asked") or ((one.get("tokens_asked") or 0) / asked if asked else 0.0),
-            "share_reached": None if one.get("tokens_reached") is None else one["tokens_reached"] / max(reached, 1),
+            "name": name, "tokens": one["tokens"], "asked": one["tokens_asked"], "reached": one["tokens_reached"],
+            "share_asked": one["tokens_asked"] / asked, "share_reached": one["tokens_reached"] / reached,
+            "epochs": one["tokens_asked" if held else "tokens_reached"] / max(1, one["tokens"]),
         }
         for name, one in groups.items()
     ]  # fmt: skip
-    off = [abs(row["share_reached"] - row["share_asked"]) for row in rows if row["share_reached"] is not None]
-    text = f"{reached:,} tokens of the training split in {len(rows):,} groups"
-    if off:
-        text += f"; no share is further from what was asked than {100 * max(off):.2f} points."
+    rows.sort(key=lambda row: (-row["asked"], row["name"]))
+    if held:
+        text = f"{reached:,} tokens in {len(rows):,} groups, each document once; the loader weighs them as was asked."
     else:
-        text = f"{len(rows):,} groups; the loader applies their shares while it trains."
-    return {"rows": rows, "text": text}
+        off = max(abs(row["share_reached"] - row["share_asked"]) for row in rows)
+        text = f"{reached:,} tokens of the training split in {len(rows):,} groups; no share is further from what was "
+        text += f"asked than {100 * off:.2f} points."
+    return {"rows": rows[:MOST_GROUPS], "text": text, "held": held, "more": max(0, len(rows) - MOST_GROUPS)}
 
 
 def fertility(overview: Mapping[str, Any]) -> float | None:
@@ -190,43 +204,6 @@ def fertility(overview: Mapping[str, Any]) -> float | None:
     sources = overview["tokens"]["sources"].values()
     tokens = sum(one["tokens"] for one in sources)
     return sum(one["characters"] for one in sources) / tokens if tokens else None
-
-
-def tokenizer_tables(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The report on the tokenizer as tables, whatever it holds: one for its figures, one for each table inside."""
-    if not found:
-        return []
-    single = [
-        (key.replace("_", " "), _cell(value)) for key, value in found.items() if not isinstance(value, dict | list)
-    ]
-    tables = [{"title": "Figures", "head": ["figure", "value"], "rows": single}] if single else []
-    for key, value in found.items():
-        title = key.replace("_", " ").capitalize()
-        if isinstance(value, dict) and value:
-            inner = list(value.values())
-            if all(isinstance(one, dict) for one in inner):
-                names = list(dict.fromkeys(name for one in inner for name in one))
-                rows: Sequence[Any] = [
-                    (name, *(_cell(one.get(column)) for column in names)) for name, one in value.items()
-                ]
-                tables.append({"title": title, "head": ["", *(name.replace("_", " ") for name in names)], "rows": rows})
-            else:
-                rows = [(name, _cell(one)) for name, one in value.items()]
-                tables.append({"title": title, "head": ["", "value"], "rows": rows})
-        elif isinstance(value, list) and value:
-            if all(isinstance(one, dict) for one in value):
-                names = list(dict.fromkeys(name for one in value for name in one))
-                rows = [tuple(_cell(one.get(column)) for column in names) for one in value]
-                tables.append({"title": title, "head": [name.replace("_", " ") for name in names], "rows": rows})
-            else:
-                tables.append({"title": title, "head": [title], "rows": [(_cell(one),) for one in value]})
-    return tables
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def cost(facts: Facts) -> dict[str, Any]:
@@ -290,7 +267,7 @@ def figures(facts: Facts) -> dict[str, Any]:
     if mixed:
         rows = mixed["rows"][:40]
         series = {"share asked": [100 * row["share_asked"] for row in rows]}
-        series["share reached"] = [100 * (row["share_reached"] or 0) for row in rows]
+        series["share held" if mixed["held"] else "share reached"] = [100 * row["share_reached"] for row in rows]
         found["mixture"] = charts.grouped([row["name"] for row in rows], series, ["$accent", "$kept"], " %")
     ratios = {
         name: one["characters"] / one["tokens"] for name, one in o["tokens"]["languages"].items() if one["tokens"]

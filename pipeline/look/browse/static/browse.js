@@ -239,6 +239,10 @@ function alike(id, row, url) {
     box.dir = "auto";
     try {
       segments(box, await ask("difference", `id=${page.id}&other=${id}`));
+      setTimeout(() => { // once it is in the page
+        const first = box.querySelector("ins, del");
+        if (first) box.scrollTop = first.offsetTop - box.offsetTop - 60;
+      });
     } catch (error) {
       box.textContent = error.message;
     }
