@@ -103,10 +103,10 @@ def print_report(facts: dict[str, Any], screen: Console) -> None:
 
     whole, tokens = facts["sample"], facts["tokens"]
     engine = facts["engine"]
-    why = f", not by tiktoken: {engine['why']}" if engine["why"] else ""
+    why = f"; not by a faster one: {engine['why']}" if engine["why"] else ""
     lines = [
         f"tokenizer: {facts['kind']}, {facts['vocabulary']:,} tokens, digest {facts['digest']}",
-        f"run by {engine['name']}{one_line(why)}",
+        f"tokens are made by: {engine['name']}{one_line(why)}",
         f"looked at: {whole['documents']:,} documents, {whole['bytes']:,} bytes of the corpus; texts that do not come "
         f"back from their tokens: {whole['not_reversible']:,}",
     ]

@@ -84,6 +84,7 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
             f"tokenizer: {one['vocabulary']:,} pieces, digest {one['digest']}; texts that do not come back from their "
             f"tokens: {facts['tokens']['not_reversible']}", highlight=False,
         )  # fmt: skip
+        _print_engine(facts, console)
         _print_tokenizer(facts.get("tokenizer_report"), console)
         if facts["tokens"]["prefix"]:
             console.print(
@@ -217,6 +218,14 @@ def print_mixture(facts: dict[str, Any], console: Console) -> None:
             )  # fmt: skip
 
 
+def _print_engine(facts: dict[str, Any], console: Console) -> None:
+    """By what the tokenizer is run, and why not by what is faster."""
+    if facts["tokenizer"]:
+        engine = facts["tokenizer"]["engine"]
+        why = f"; not by a faster one: {one_line(engine['why'])}" if engine["why"] else ""
+        console.print(f"tokens are made by: {engine['name']}{why}", markup=False, highlight=False)
+
+
 def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
     """What `corpusmill run` says at its end."""
     facts = overview(out)
@@ -230,6 +239,7 @@ def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
             f"damaged: {gap['file']}: {gap['length']:,} bytes from {gap['offset']:,} ({gap['reason']}); "
             "records inside unknown", style="yellow", highlight=False,
         )  # fmt: skip
+    _print_engine(facts, console)
     if facts["mixture"]:
         print_mixture(facts, console)
     console.print(f"run folder: {out}", highlight=False)

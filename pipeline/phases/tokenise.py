@@ -6,6 +6,7 @@ The boundary token is not among them: how documents are bounded is decided when 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def _figures(table: pa.Table, by: str) -> dict[str, list[int]]:
     return {name: rows[name] for name in sorted(rows)}
 
 
+@cache  # since version() reads the package's description each time
 def packages(kind: str) -> dict[str, str]:
     """The releases of the packages that decide on tokens."""
     return {package: version(package) for package in PACKAGES[kind]}

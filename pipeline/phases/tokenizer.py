@@ -22,14 +22,14 @@ from pipeline.parts import read_batches
 from pipeline.phases import documents
 from pipeline.progress import Reporter
 from pipeline.recipe import TokenizerTrain
-from pipeline.tokenizers import Options, Tokenizer, files, report, training
+from pipeline.tokenizers import Options, files, report, training
 from pipeline.work import Context, Task, once, unit_key
 
 PACKAGES = ("sentencepiece", "tiktoken", "tokenizers")
 LOOK_BYTES = 16 << 20
 """UTF-8 bytes of the sample that the report is made of."""
 COMPARED_BYTES = 1 << 20
-"""Of these, those on which tiktoken must give the ids of the library that the file is of."""
+"""Of these, those on which a faster engine must give the ids of the library that the file is of."""
 
 
 @once
@@ -73,7 +73,8 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
         tokenizer = files.from_bytes(model)
     sampled = {"documents": chosen.num_rows, "bytes": int(pc.sum(pc.binary_length(chosen.column("text"))).as_py() or 0)}
     looked = chosen.slice(0, _fitting(chosen.column("text"), LOOK_BYTES))
-    choose_engine(tokenizer, looked.column("text"))
+    texts = looked.column("text")
+    tokenizer.choose_engine(texts.slice(0, _fitting(texts, COMPARED_BYTES)).to_pylist())
     figures = report.report(tokenizer, looked)
     body = tokenizer.facts() | {"sample": None if train is None else sampled}
     (folder / "model").write_bytes(model)
@@ -102,15 +103,6 @@ def trained(chosen: pa.Table, settings: TokenizerTrain, *, at_most: bool) -> byt
         character_coverage=settings.character_coverage,
         at_most=at_most,
     )
-
-
-def choose_engine(tokenizer: Tokenizer, texts: pa.ChunkedArray) -> None:
-    """Lets tiktoken run a tokenizer.json where it gives the same ids for the texts, as far as COMPARED_BYTES."""
-    if tokenizer.kind == "huggingface":
-        from pipeline.tokenizers.huggingface import HuggingFace
-
-        assert isinstance(tokenizer, HuggingFace)
-        tokenizer.choose_engine(texts.slice(0, _fitting(texts, COMPARED_BYTES)).to_pylist())
 
 
 def _fitting(texts: pa.ChunkedArray, budget_bytes: int) -> int:

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pyarrow as pa
 import tiktoken
 
 from pipeline.errors import UserError, nearest
+from pipeline.tokenizers import compiled
 from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
 from pipeline.tokenizers.pieces import Pieces
 
@@ -61,6 +62,19 @@ KNOWN = {
 _NO_SPECIAL = "<|never|>"
 """A special token that is never allowed: `encode_to_numpy` must have one to look for, or it looks everywhere."""
 
+PROBES = [
+    "it's IT'S I'LL we'Ve y'all 'twas rock'n'roll \u017fo'\u017f",
+    "  two   spaces\t\ttabs \n\n\n lines\r\n\r\n  end  ",
+    "1 12 123 1234 12345 1,234.56 3\u00b2 \u2460\u2461 \u0661\u0662\u0663 \u0967",
+    "def f(x):\n    return x**2  # \u00e9t\u00e9\n\n\n\tif not x:\n",
+    "\u4e2d\u6587\u3002\u65e5\u672c\u8a9e\u30c6\u30ad\u30b9\u30c8 \ud55c\uad6d\uc5b4 \u0e44\u0e17\u0e22",
+    "\u0939\u093f\u0928\u094d\u0926\u0940 \u0627\u0644\u0639\u0631\u0628\u064a\u0651\u0629",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea e\u0301",
+    "\u00a0\u2003\u3000\u0085\u2028\u180e\ufeff\u00ad\0\x1f\x7f",
+    "<|endoftext|></s> [CLS] http://a.b/c?d=e&f=%20g ... --- ___ \u2026\u2014 \u201cq\u201d",
+    " ", "\n", "a", "", "   a", "a   ", "\n \n a", "a \n  ", "a\n\n  \n", "1 \n 2\t",
+]  # fmt: skip
+"""Texts on which two encoders are compared, beside those of a corpus."""
 _NOTHING = np.zeros(0, np.uint32)
 
 
@@ -114,14 +128,90 @@ class Core:
             return np.concatenate([self._in_halves(text[:middle]), self._in_halves(text[middle:])])
 
 
+class Encoder:
+    """tiktoken's encoder, with the compiled one before it where that is used."""
+
+    def __init__(self, ranks: Mapping[bytes, int], pattern: str, ids: npt.NDArray[np.int64] | None = None) -> None:
+        """As `Core`, whose ValueErrors it passes on."""
+        self.core = Core(ranks, pattern, ids)
+        self._made_of = ranks, pattern, ids
+        self._words: compiled.Words | None = None
+
+    def compile(self) -> bool:
+        """Uses the compiled encoder from now on; False where the pattern is none that it knows."""
+        ranks, pattern, ids = self._made_of
+        cut = compiled.cut_of(pattern)
+        if cut is not None:
+            self._words = compiled.Words(ranks, cut, classes(marks=cut.marks), ids)
+        return cut is not None
+
+    def give_up_compiled(self) -> None:
+        """Goes back to tiktoken alone."""
+        self._words = None
+
+    def encode(self, texts: pa.Array, beyond: list[int] | None = None) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """As `Core.encode`, of a column without nulls."""
+        if self._words is None:
+            return self.core.encode(texts.to_pylist(), beyond)
+        left: list[int] = []
+        flat, lengths = self._words.encode(texts, left)
+        if not left:
+            return flat, lengths
+        further: list[int] = []
+        some = self.core.encode(texts.take(pa.array(left)).to_pylist(), None if beyond is None else further)
+        if beyond is not None:
+            beyond += [left[place] for place in further]
+        return spliced(flat, lengths, left, *some)
+
+
+def spliced(
+    flat: Ids, lengths: npt.NDArray[np.int64], rows: Sequence[int], others: Ids, sizes: npt.NDArray[np.int64]
+) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """Rows of tokens with those at some places put in the place of what is there."""
+    found = np.split(flat, np.cumsum(lengths)[:-1])
+    for row, tokens in zip(rows, np.split(others, np.cumsum(sizes)[:-1]), strict=True):
+        found[row] = tokens
+    return np.concatenate(found), np.fromiter(map(len, found), np.int64, len(found))
+
+
+@functools.cache
+def classes(*, marks: bool) -> npt.NDArray[np.uint8]:
+    """Of each code point its class for `compiled`, as tiktoken's regular expressions have it."""
+    found = np.full(0x110000, compiled.OTHER, np.uint8)
+    words = r"[\p{L}\p{M}]" if marks else r"\p{L}"
+    for pattern, one in ((words, compiled.LETTER), (r"\p{N}", compiled.DIGIT), (r"\s", compiled.BLANK)):
+        members = np.frombuffer(members_of(pattern).encode("utf-32-le"), np.uint32)
+        found[members] = one
+    found[[0x0A, 0x0D]] = compiled.NEWLINE
+    return found
+
+
+LETTERS = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200))))
+"""All characters that Unicode has given out, with a wide margin."""
+
+
+@functools.cache
+def members_of(pattern: str) -> str:
+    """The characters of LETTERS in a class of tiktoken's regular expressions."""
+    taken, _ = Core({bytes([byte]): byte for byte in range(256)}, pattern + "+").encode([LETTERS])
+    return taken.astype(np.uint8).tobytes().decode()
+
+
 class Tiktoken(Tokenizer):
     """A tiktoken rank file, with the pattern and the special tokens that the file does not hold."""
 
     kind = "tiktoken"
     file_name = "tokenizer.tiktoken"
 
-    def __init__(self, data: bytes, name: str = "the tokenizer", options: Options | None = None) -> None:
-        """Raises UserError where the file is damaged, or the options do not fit it."""
+    def __init__(
+        self,
+        data: bytes,
+        name: str = "the tokenizer",
+        options: Options | None = None,
+        engine: dict[str, Any] | None = None,
+    ) -> None:
+        """`engine` is what an earlier `choose_engine` found. Raises UserError where the file is damaged, or the
+        options do not fit it."""
         options = options or Options()
         self._ranks = _ranks(data, name)
         self._pattern, special = _completed(options, self._ranks, name)
@@ -137,10 +227,24 @@ class Tiktoken(Tokenizer):
         self._special = dict(special)
         self.vocabulary = max(top, *special.values()) + 1
         try:
-            self._core = Core(self._ranks, self._pattern)
+            self._encoder = Encoder(self._ranks, self._pattern)
         except ValueError as error:
             what = "is cut short or damaged" if "no token for the byte" in str(error) else "cannot be used"
             raise UserError(f"{name} {what}: {error}") from error
+        self._engine = engine or {"name": "tiktoken", "why": None}
+        if self._engine["name"] == "compiled":
+            self._encoder.compile()
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """`compiled`, or `tiktoken` with the reason."""
+        return self._engine
+
+    def choose_engine(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Goes over to the compiled encoder where it gives tiktoken's ids for all these texts."""
+        why = check_compiled(self._encoder, texts)
+        self._engine = {"name": "tiktoken", "why": why} if why else {"name": "compiled", "why": None}
+        return self._engine
 
     @functools.cached_property
     def digest(self) -> str:
@@ -168,10 +272,23 @@ class Tiktoken(Tokenizer):
         return special.get(token) or self.pieces[token].decode(errors="backslashreplace")
 
     def _encode(self, texts: pa.Array) -> tuple[Ids, npt.NDArray[np.int64]]:
-        return self._core.encode(texts.to_pylist())
+        return self._encoder.encode(texts)
 
     def _decode(self, rows: Sequence[Ids]) -> list[str]:
         return [self.pieces.join(row).decode(errors="replace") for row in rows]
+
+
+def check_compiled(encoder: Encoder, texts: Sequence[str]) -> str | None:
+    """Turns on the compiled encoder, unless it gives other ids than tiktoken for one of these texts: then why not."""
+    if not encoder.compile():
+        return "its pattern is none of those that are compiled"
+    rows = [*PROBES, *texts]
+    flat, lengths = encoder.encode(pa.array(rows, pa.string()))
+    right, sizes = encoder.core.encode(rows)
+    if np.array_equal(flat, right) and np.array_equal(lengths, sizes):
+        return None
+    encoder.give_up_compiled()
+    return "compiled it gives other ids"
 
 
 def _ranks(data: bytes, name: str) -> dict[bytes, int]:

@@ -40,7 +40,7 @@ def from_bytes(
     if _RANK_LINE.match(data[:4096]):
         from pipeline.tokenizers.bpe import Tiktoken
 
-        return Tiktoken(data, name, options)
+        return Tiktoken(data, name, options, engine)
     from pipeline.tokenizers.sentencepiece import SentencePiece
 
     _refuse(options, name, "a SentencePiece model")

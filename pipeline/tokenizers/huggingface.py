@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.tokenizers import translate
 from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
+from pipeline.tokenizers.bpe import check_compiled, spliced
 from pipeline.tokenizers.pieces import Pieces
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a run's processes are its parallelism, and its threads survive no fork
@@ -65,8 +65,10 @@ class HuggingFace(Tokenizer):
         self.vocabulary = max([*self._library.get_vocab(with_added_tokens=True).values()]) + 1
         self._fast: translate.Fast | None = None
         self._engine = engine or {"name": "tokenizers", "why": "not compared with tiktoken yet"}
-        if self._engine["name"] == "tiktoken":
+        if self._engine["name"] in ("compiled", "tiktoken"):
             self._fast = translate.fast(self._json)
+        if self._fast is not None and self._engine["name"] == "compiled":
+            self._fast.encoder.compile()
 
     def _known_special(self, special: set[str]) -> dict[str, int]:
         """The tokens that may have a role: the special ones, others that the user names, and the model's `unk`."""
@@ -83,20 +85,22 @@ class HuggingFace(Tokenizer):
 
     @property
     def engine(self) -> dict[str, Any]:
-        """`tiktoken`, or `tokenizers` with the reason."""
+        """`compiled`, or `tiktoken` or `tokenizers` with the reason."""
         return self._engine
 
-    def choose_engine(self, texts: Iterable[str]) -> dict[str, Any]:
-        """Goes over to tiktoken where it gives the ids of `tokenizers` for all these texts, and keeps to the latter
-        where it cannot; returns the choice, to be noted, so that the next one to open the file need not compare."""
+    def choose_engine(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Goes over to tiktoken where it gives the ids of `tokenizers` for all these texts, and from there to the
+        compiled encoder; returns the choice, to be noted, so that the next one to open the file need not compare."""
         try:
             fast = translate.fast(self._json, self._library)
             translate.check_classes(fast.pattern)
             translate.compare(fast, self._library, texts)
         except translate.NotExpressibleError as reason:
             self._fast, self._engine = None, {"name": "tokenizers", "why": str(reason)}
-        else:
-            self._fast, self._engine = fast, {"name": "tiktoken", "why": None}
+            return self._engine
+        why = check_compiled(fast.encoder, texts)
+        self._fast = fast
+        self._engine = {"name": "tiktoken", "why": why} if why else {"name": "compiled", "why": None}
         return self._engine
 
     @functools.cached_property
@@ -141,21 +145,17 @@ class HuggingFace(Tokenizer):
         return Pieces(found)
 
     def _encode(self, texts: pa.Array) -> tuple[Ids, npt.NDArray[np.int64]]:
-        rows = texts.to_pylist()
         if self._fast is None:
-            return _joined(self._slowly(rows))
+            return _joined(self._slowly(texts.to_pylist()))
         others = self._fast.others(texts)
         beyond: list[int] = []
-        flat, lengths = self._fast.core.encode(rows, beyond)
+        flat, lengths = self._fast.encoder.encode(texts, beyond)
         others[beyond] = True
-        if others.any():  # texts that only the original gets right
-            ends = np.append(0, np.cumsum(lengths))
-            found = [flat[start:end] for start, end in itertools.pairwise(ends)]
-            places = np.flatnonzero(others).tolist()
-            for place, tokens in zip(places, self._slowly([rows[place] for place in places]), strict=True):
-                found[place] = tokens
-            return _joined(found)
-        return flat, lengths
+        places = np.flatnonzero(others)
+        if not len(places):
+            return flat, lengths
+        some = _joined(self._slowly(texts.take(pa.array(places)).to_pylist()))  # which only the original gets right
+        return spliced(flat, lengths, places.tolist(), *some)
 
     def _slowly(self, texts: list[str]) -> list[Ids]:
         """The tokens of each text, from the library that the file is of."""

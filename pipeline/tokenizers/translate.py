@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.tokenizers.bpe import GPT2, Core
+from pipeline.tokenizers.bpe import GPT2, LETTERS, PROBES, Encoder, members_of
 from pipeline.tokenizers.training_bytes import PATTERN
 from stages.text.forms import normalized
 
@@ -44,19 +44,6 @@ _FAST_OURS = (
 _FASTER = {_GPT2: GPT2, _CL100K: _FAST_CL100K, PATTERN: _FAST_OURS}
 """Patterns as they are often written, and written so that they cut the same and never go back."""
 
-_PROBES = [
-    "it's IT'S I'LL we'Ve y'all 'twas rock'n'roll \u017fo'\u017f",
-    "  two   spaces\t\ttabs \n\n\n lines\r\n\r\n  end  ",
-    "1 12 123 1234 12345 1,234.56 3\u00b2 \u2460\u2461 \u0661\u0662\u0663 \u0967",
-    "def f(x):\n    return x**2  # \u00e9t\u00e9\n\n\n\tif not x:\n",
-    "\u4e2d\u6587\u3002\u65e5\u672c\u8a9e\u30c6\u30ad\u30b9\u30c8 \ud55c\uad6d\uc5b4 \u0e44\u0e17\u0e22",
-    "\u0939\u093f\u0928\u094d\u0926\u0940 \u0627\u0644\u0639\u0631\u0628\u064a\u0651\u0629",
-    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea e\u0301",
-    "\u00a0\u2003\u3000\u0085\u2028\u180e\ufeff\u00ad\0\x1f\x7f",
-    "<|endoftext|></s> [CLS] http://a.b/c?d=e&f=%20g ... --- ___ \u2026\u2014 \u201cq\u201d",
-    " ", "\n", "a", "", "   a", "a   ", "\n \n a", "a \n  ", "a\n\n  \n", "1 \n 2\t",
-]  # fmt: skip
-
 
 class NotExpressibleError(Exception):
     """Why tiktoken cannot run this tokenizer."""
@@ -66,7 +53,7 @@ class NotExpressibleError(Exception):
 class Fast:
     """A tokenizer.json as tiktoken runs it."""
 
-    core: Core
+    encoder: Encoder
     pattern: str
     nfc: bool
     """Whether the original normalises to NFC: texts that are not so are left to it."""
@@ -100,11 +87,11 @@ def fast(tokenizer: Mapping[str, Any], library: Any = None) -> Fast:
         raise NotExpressibleError("it has added tokens that are not in the form NFC, to which it normalises")
     ranks, ids = _ranks(model, added, library)
     try:
-        core = Core(ranks, pattern, ids)
+        encoder = Encoder(ranks, pattern, ids)
     except ValueError as error:
         raise NotExpressibleError(f"tiktoken refuses it: {error}") from error
     found = "|".join(re.escape(one) for one in sorted(plain, key=len, reverse=True)) if plain else None
-    return Fast(core, pattern, normal, found)
+    return Fast(encoder, pattern, normal, found)
 
 
 def spelt(vocabulary: Mapping[str, int], added: Mapping[str, int]) -> dict[bytes, int]:
@@ -140,21 +127,19 @@ def _differing(one: str) -> str:
     """The characters that a class holds in one of the two alone."""
     from tokenizers import Regex, pre_tokenizers
 
-    letters = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200))))
-    taken, _ = Core({bytes([byte]): byte for byte in range(256)}, one + "+").encode([letters])
     split = pre_tokenizers.Split(Regex(one + "+"), "removed", invert=True)
-    theirs = "".join(piece for piece, _ in split.pre_tokenize_str(letters))
-    return "".join(sorted(set(taken.astype(np.uint8).tobytes().decode()) ^ set(theirs)))
+    theirs = "".join(piece for piece, _ in split.pre_tokenize_str(LETTERS))
+    return "".join(sorted(set(members_of(one)) ^ set(theirs)))
 
 
 def compare(fast: Fast, library: Any, texts: Iterable[str]) -> None:
     """Raises NotExpressibleError where the ids of a text are others than those of `library`."""
-    rows = [*_PROBES, *texts]
+    rows = [*PROBES, *texts]
     others = fast.others(pa.array(rows, pa.string()))
     rows = [text for text, other in zip(rows, others.tolist(), strict=True) if not other]
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
-        flat, lengths = fast.core.encode(batch)
+        flat, lengths = fast.encoder.core.encode(batch)
         right = [one.ids for one in library.encode_batch_fast(batch, add_special_tokens=False)]
         ends = np.append(0, np.cumsum(lengths))
         for row, ids in enumerate(right):

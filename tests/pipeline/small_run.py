@@ -80,7 +80,9 @@ def a_nursery(folder: Path) -> Iterator[Nursery]:
         nursery.close()
 
 
-def run_here(recipe: Path, out: Path, *changes: str, trial: Trial | None = None) -> dict[str, int]:
+def run_here(
+    recipe: Path, out: Path, *changes: str, trial: Trial | None = None, until: str | None = None
+) -> dict[str, int]:
     """`corpusmill run`, in this process and without its driver: units done by phase, those with none left out."""
     context = Context(out, recipe.parent, read_recipe(recipe, list(changes)), trial or Trial())
     ledger = context.ledger
@@ -90,4 +92,4 @@ def run_here(recipe: Path, out: Path, *changes: str, trial: Trial | None = None)
     (ledger.folder / "context.json").write_text(json.dumps(context.to_json()), "utf-8")
     desk = ledger.folder / "runs" / uuid.uuid4().hex
     desk.mkdir(parents=True)
-    return {phase: units for phase, units in run(Order(context, 1, "local", [], desk)).items() if units}
+    return {phase: units for phase, units in run(Order(context, 1, "local", [], desk, until=until)).items() if units}

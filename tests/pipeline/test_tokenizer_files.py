@@ -18,8 +18,8 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, pro
 from tokenizers import Tokenizer as Library
 
 from pipeline.errors import DamageError, UserError
-from pipeline.tokenizers import Options, Tokenizer, open_file, opened
-from pipeline.tokenizers.bpe import KNOWN, Core, Tiktoken
+from pipeline.tokenizers import Options, Tokenizer, compiled, open_file, opened
+from pipeline.tokenizers.bpe import KNOWN, Core, Encoder, Tiktoken
 from pipeline.tokenizers.files import from_bytes
 from pipeline.tokenizers.huggingface import HuggingFace
 from pipeline.tokenizers.pieces import Pieces
@@ -83,11 +83,14 @@ def libraries() -> dict[str, Library]:
 
 @pytest.fixture(scope="module")
 def tokenizers(libraries: dict[str, Library]) -> dict[str, HuggingFace]:
-    """Each run by tiktoken."""
+    """Each run by the fastest engine that it can be run by."""
     found = {name: HuggingFace(data(library)) for name, library in libraries.items()}
     found["ours"] = HuggingFace(train(documents(), vocabulary=580))
     for name, tokenizer in found.items():
-        assert tokenizer.choose_engine(TEXTS) == {"name": "tiktoken", "why": None}, name
+        right = {"name": "compiled", "why": None}
+        if name in ("gpt2", "digits", "o200k"):
+            right = {"name": "tiktoken", "why": "its pattern is none of those that are compiled"}
+        assert tokenizer.choose_engine(TEXTS) == right
     return found
 
 
@@ -98,14 +101,14 @@ def documents() -> list[tuple[bytes, str, str]]:
 awkward = st.sampled_from([
     *"<|endoftext|> </s> <|never|> \u2581 \0 \n \t \r\n 'S 'LL '\u017f  3\u00b2 \u2167 123456 e\u0301 \u0915\u093f "
     "\ufeff \ufffd \u2003 \u00a0 \u200d \U0001f468\u200d\U0001f469 ... __ //\n".split(" "),
-    "  ", " ", "   \n  ", "\n \n", " 1", "  a",
+    "ab" * 40, "ไทย" * 30, "  ", " ", "   \n  ", "\n \n", " 1", "  a",
 ])  # fmt: skip
 hostile = st.lists(st.lists(st.one_of(st.text(max_size=8), awkward), max_size=8).map("".join), min_size=1, max_size=4)
 
 
 @settings(max_examples=300, deadline=None)
 @given(hostile)
-def test_tiktoken_gives_the_ids_of_hugging_face(
+def test_faster_engines_give_the_ids_of_hugging_face(
     libraries: dict[str, Library], tokenizers: dict[str, HuggingFace], texts: list[str]
 ) -> None:
     """Else a model that was trained with a tokenizer.json would be fed other tokens than its users feed it."""
@@ -137,13 +140,16 @@ def rank_files(libraries: dict[str, Library]) -> list[tuple[tiktoken.Encoding, T
     """Theirs and ours, with each pattern."""
     file, ranks = rank_file(libraries["llama3"])
     end = {"<|endoftext|>": len(ranks)}
-    return [
+    found = [
         (
-            tiktoken.Encoding("x", pat_str=KNOWN[name].pattern, mergeable_ranks=ranks, special_tokens=end),
+            tiktoken.Encoding(name, pat_str=KNOWN[name].pattern, mergeable_ranks=ranks, special_tokens=end),
             from_bytes(file, options=Options(name, end)),
         )
         for name in ("gpt2", "cl100k", "o200k")
     ]
+    for _, ours in found:
+        ours.choose_engine(TEXTS)
+    return found
 
 
 @settings(max_examples=150, deadline=None)
@@ -153,6 +159,7 @@ def test_a_rank_file_gives_the_ids_of_tiktoken(
 ) -> None:
     """Else a corpus for a model of the GPT family would hold other tokens than tiktoken gives."""
     for theirs, ours in rank_files:
+        assert ours.engine["name"] == ("compiled" if theirs.name == "cl100k" else "tiktoken")
         tokens = ours.encode(pa.array(texts, pa.string()))
         assert tokens.to_pylist() == [theirs.encode_ordinary(text) for text in texts]
         assert ours.roundtrip_failures(pa.array(texts, pa.string()), tokens) == 0
@@ -229,7 +236,7 @@ def test_texts_that_only_the_original_gets_right_go_to_it() -> None:
     library = made(PRE["llama3"], normalizers.NFC())
     library.add_tokens(["<tool>", "    "])
     tokenizer = HuggingFace(data(library))
-    assert tokenizer.choose_engine(TEXTS)["name"] == "tiktoken"
+    assert tokenizer.choose_engine(TEXTS)["name"] == "compiled"
     library.encode_special_tokens = True
     texts = ["e\u0301te\u0301", "\u00e9t\u00e9", "a <tool> b", "    if x:", "plain", "", "<|endoftext|>"]
     right = [one.ids for one in library.encode_batch(texts, add_special_tokens=False)]
@@ -354,14 +361,88 @@ def test_a_text_on_which_the_regular_expression_gives_up_is_encoded_all_the_same
     assert isinstance(tokenizer, Tiktoken)
     long = " " * 1_100_000 + "x"
     with pytest.raises(ValueError, match="stack"):
-        tokenizer._core._one(long)
+        tokenizer._encoder.core._one(long)
     texts = pa.array(["a b", long, "c"])
     tokens = tokenizer.encode(texts)
     assert tokenizer.roundtrip_failures(texts, tokens) == 0
     assert tokens[0] == tokenizer.encode(texts.slice(0, 1))[0]
     beyond: list[int] = []
-    tokenizer._core.encode(texts.to_pylist(), beyond)
+    tokenizer._encoder.core.encode(texts.to_pylist(), beyond)
     assert beyond == [1]
+
+
+@pytest.fixture(scope="module")
+def encoders(libraries: dict[str, Library]) -> list[tuple[Core, Encoder]]:
+    """tiktoken's and the compiled one, for each of the forms that a pattern may have."""
+    _, ranks = rank_file(libraries["llama3"])
+    found = []
+    for pattern in (PATTERN, KNOWN["cl100k"].pattern, LLAMA, LLAMA.replace("{1,3}", "")):
+        encoder = Encoder(ranks, pattern)
+        assert encoder.compile()
+        found.append((Core(ranks, pattern), encoder))
+    return found
+
+
+long_words = st.builds(
+    lambda part, times: part * times, st.text("aเ中'1 \n.\u0301sſ", min_size=1, max_size=9), st.integers(1, 60)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.text(max_size=8), awkward, long_words), max_size=8).map("".join), min_size=1))
+def test_compiled_is_tiktoken(encoders: list[tuple[Core, Encoder]], texts: list[str]) -> None:
+    """Else the fast way would give tokens that no library gives, on texts that the sample did not show."""
+    for core, encoder in encoders:
+        beyond: list[int] = []
+        flat, lengths = encoder.encode(pa.array([None, *texts], pa.string()).slice(1), beyond)
+        right, sizes = core.encode(texts)
+        assert flat.tolist() == right.tolist()
+        assert lengths.tolist() == sizes.tolist()
+        assert not beyond
+
+
+def test_words_cut_by_category_are_tiktokens(encoders: list[tuple[Core, Encoder]]) -> None:
+    """Else one letter of a script that Unicode took in lately would be cut otherwise: every character is tried, beside
+    a letter, a digit, a sign and white space."""
+    texts = [
+        "".join(f"a{chr(code)}b 1{chr(code)}'{chr(code)}.{chr(code)} {chr(code)}\n" for code in range(at, at + 256))
+        for at in (*range(0, 0xD800, 256), *range(0xE000, 0x12000, 256), 0x1D400, 0x1F600, 0xE0100)
+    ]
+    for core, encoder in encoders[:2]:
+        flat, _ = encoder.encode(pa.array(texts))
+        assert np.array_equal(flat, core.encode(texts)[0])
+
+
+def test_a_word_without_end_and_a_full_table_change_no_token(
+    encoders: list[tuple[Core, Encoder]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a page of one long word, or a corpus of more words than are kept, would be encoded otherwise."""
+    core, _ = encoders[0]
+    monkeypatch.setattr(compiled, "_WORDS", 4)
+    monkeypatch.setattr(compiled, "_CHUNK", 1000)
+    encoder = Encoder(*encoders[0][1]._made_of)
+    assert encoder.compile()
+    texts = ["ab" * 20_000, "", *("".join(f"w{a}x{b} " for b in range(60)) for a in "abcdefghij"), "c" * 40_000, "end"]
+    for _ in range(2):
+        flat, lengths = encoder.encode(pa.array(texts))
+        right, sizes = core.encode(texts)
+        assert flat.tolist() == right.tolist()
+        assert lengths.tolist() == sizes.tolist()
+
+
+def test_patterns_of_another_form_are_not_compiled() -> None:
+    """Else a pattern that looks alike would be cut by rules that are not its own."""
+    assert compiled.cut_of(PATTERN) == compiled.Cut(marks=True, digits=1, tail=False)
+    assert compiled.cut_of(KNOWN["cl100k"].pattern) == compiled.Cut(marks=False, digits=3, tail=True)
+    for other in (
+        KNOWN["gpt2"].pattern,
+        KNOWN["o200k"].pattern,
+        LLAMA.replace("{1,3}", "{1,2}"),
+        LLAMA.replace(r"\s*[\r\n]+", r"\s*[\r\n]*"),
+        PATTERN.replace(r"[^\s\p{L}\p{M}\p{N}]", r"[^\s\p{L}\p{N}]"),
+        LLAMA + "|x",
+    ):
+        assert compiled.cut_of(other) is None
 
 
 @settings(max_examples=200, deadline=None)
