@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-pipeline install clean
+.PHONY: demo test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-tokens install clean
 
 install: .venv/installed
 
@@ -73,6 +73,17 @@ bench-dedup: install
 
 bench-extract: install
 	$(BIN)/python -m tests.bench.extract
+
+bench-tokens: install
+	$(BIN)/python -m tests.bench.tokens_encode
+	$(BIN)/python -m tests.bench.tokens_phases
+	$(BIN)/python -m tests.bench.tokens_mixture
+
+bench-look: install
+	$(BIN)/python -m tests.bench.look_report
+	$(BIN)/python -m tests.bench.look_browse
+	$(BIN)/python -m tests.bench.corpora
+	$(BIN)/python -m tests.bench.export_formats
 
 bench-fuzz: install
 	$(BIN)/python -m tests.bench.fuzz_extract

@@ -23,7 +23,10 @@ def call(*args: object) -> tuple[int, str]:
 
 def test_all_commands_are_there() -> None:
     """Else a command of the README would be unknown."""
-    assert NAMES == ["clean", "dropped", "inspect", "publish", "run", "stages", "trace", "train", "try", "verify"]
+    assert NAMES == [
+        "browse", "card", "clean", "decode", "dropped", "export", "head", "inspect", "merge", "publish", "remove",
+        "report", "run", "sql", "stages", "trace", "train", "try", "verify",
+    ]  # fmt: skip
     assert Path(pipeline.commands.__file__).exists()
 
 
