@@ -24,7 +24,7 @@ LONGEST = 1 << 14
 _SHORT = 24
 """Bytes of a word up to which looking for the lowest rank costs less than keeping a heap."""
 _KEPT = 64
-"""Bytes of a word up to which its tokens are kept."""
+"""Bytes of a word up to which its tokens are kept, unless it is a token itself."""
 _WORDS = 1 << 18
 """Words whose tokens are kept, beside the vocabulary's own."""
 _CHUNK = 4 << 20
@@ -86,7 +86,7 @@ class Words:
         self._merged = np.zeros(size, np.int32)
         both = np.array(list(pairs), np.uint64).reshape(-1, 2)
         _fill_pairs(both, np.fromiter(pairs.values(), np.int32, len(pairs)), self._pairs, self._merged)
-        own = [piece for piece in ranks if len(piece) <= _KEPT]
+        own = [piece for piece in ranks if len(piece) <= LONGEST]  # a word that is a token is it, merges or not
         self._slots = np.zeros((1 << (2 * (len(own) + _WORDS)).bit_length(), 2), np.uint64)
         """Of each kept word its hash, and one more than the place of its record; 0 where there is none."""
         self._book = np.zeros(sum(3 + (len(piece) + 3) // 4 for piece in own) + 8 * _WORDS, np.int32)

@@ -47,7 +47,7 @@ class HuggingFace(Tokenizer):
         end-of-text token."""
         self.options = options or Options()
         try:
-            self._json: dict[str, Any] = json.loads(data)
+            self._json: dict[str, Any] = dict.fromkeys(_MAY_LACK) | json.loads(data)
             self._added: dict[str, int] = {one["content"]: int(one["id"]) for one in self._json["added_tokens"]}
             special = {one["content"] for one in self._json["added_tokens"] if one["special"]}
             roles = by_role(name, self._known_special(special), self.options.roles)
@@ -184,7 +184,9 @@ class HuggingFace(Tokenizer):
         return list(self._library.decode_batch([np.asarray(row).tolist() for row in rows], skip_special_tokens=True))
 
 
-_DECIDES = ("model", "normalizer", "pre_tokenizer", "decoder", "added_tokens")
+_MAY_LACK = ("normalizer", "pre_tokenizer", "decoder")
+"""What a file may leave out that has none of it."""
+_DECIDES = ("model", "added_tokens", *_MAY_LACK)
 
 
 def _joined(rows: list[Ids]) -> tuple[Ids, npt.NDArray[np.int64]]:

@@ -152,8 +152,8 @@ def compare(fast: Fast, library: Any, texts: Iterable[str]) -> None:
 
 def _pattern(pre: Mapping[str, Any] | None) -> str:
     """The regular expression by which a text is cut into words."""
-    steps = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre or {"type": "no pre-tokenizer"}]
-    last = steps[-1]
+    steps = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre] if pre else []
+    last = steps[-1] if steps else {"type": "none"}
     if last["type"] != "ByteLevel":
         raise NotExpressibleError(f"its pre-tokenizer is {last['type']}, not ByteLevel")
     if any(step.get("add_prefix_space") for step in steps):

@@ -246,6 +246,18 @@ def test_texts_that_only_the_original_gets_right_go_to_it() -> None:
     assert library.token_to_id("<tool>") in tokens.to_pylist()[2]
 
 
+def test_a_file_may_leave_out_what_it_has_none_of() -> None:
+    """Else a tokenizer.json that its own library opens would end the run with a KeyError."""
+    parts = json.loads(data(made(PRE["gpt2"])))
+    bare = {name: value for name, value in parts.items() if name not in ("normalizer", "decoder", "pre_tokenizer")}
+    for one in (bare, bare | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": []}}):
+        tokenizer = HuggingFace(json.dumps(one).encode())
+        engine = tokenizer.choose_engine(TEXTS)
+        assert engine == {"name": "tokenizers", "why": "its pre-tokenizer is none, not ByteLevel"}
+        assert tokenizer.pieces is None
+    assert HuggingFace(json.dumps(bare | {"pre_tokenizer": parts["pre_tokenizer"]}).encode()).choose_engine(TEXTS)
+
+
 def test_nothing_is_added_cut_or_filled_up() -> None:
     """Else each text would begin with [CLS], be cut at 512 tokens, or end in padding."""
     library = made(PRE["gpt2"])
@@ -399,6 +411,14 @@ def test_compiled_is_tiktoken(encoders: list[tuple[Core, Encoder]], texts: list[
         assert flat.tolist() == right.tolist()
         assert lengths.tolist() == sizes.tolist()
         assert not beyond
+
+
+def test_a_long_word_that_is_a_token_is_that_token() -> None:
+    """Else a rank file with a long token that no merges make would be encoded otherwise than tiktoken does."""
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"-" * 100: 256}
+    encoder = Encoder(ranks, KNOWN["cl100k"].pattern)
+    assert encoder.compile()
+    assert encoder.encode(pa.array(["-" * 100]))[0].tolist() == encoder.core.encode(["-" * 100])[0].tolist() == [256]
 
 
 def test_words_cut_by_category_are_tiktokens(encoders: list[tuple[Core, Encoder]]) -> None:
