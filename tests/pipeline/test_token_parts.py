@@ -110,10 +110,10 @@ def test_a_shard_is_the_same_in_any_blocks(tmp_path: Path) -> None:
 
 def test_groups_have_file_names_of_their_own() -> None:
     """Otherwise two sources would write to one file, or a host's name leave the folder."""
-    labels = group_labels(["web", "Web", "en/web", "en_web", "../x", ">=0.6", "x" * 300])
+    labels = group_labels(["web", "Web", "en/web", "en_web", "../x", "..", ">=0.6", "x" * 300])
     assert labels == {
-        "web": "web", "Web": "Web_2", "en/web": "en_web", "en_web": "en_web_2", "../x": ".._x", ">=0.6": "__0.6",
-        "x" * 300: "x" * 80,
+        "web": "web", "Web": "Web_2", "en/web": "en_web", "en_web": "en_web_2", "../x": "_._x", "..": "_.",
+        ">=0.6": "__0.6", "x" * 300: "x" * 80,
     }  # fmt: skip
     assert shard_name("train", 0, 2, labels[">=0.6"]) == "train-__0.6-00000-of-00002"
     assert shard_name("train", 0, 2) == "train-00000-of-00002"
