@@ -302,6 +302,8 @@ class Tokenizer(Model):
 
 Share = Annotated[float, Field(strict=False, ge=0)]
 Epochs = Annotated[float, Field(strict=False, gt=0)]
+MOST_EPOCHS = 100_000
+"""So that a cap in tokens stays a 64-bit number."""
 
 
 class Mixture(Model):
@@ -340,8 +342,10 @@ class Mixture(Model):
     def _number_or_groups(cls, value: Any) -> Any:
         """Said in one sentence, and not in one for each of the two."""
         for limit in value.values() if isinstance(value, dict) else [value]:
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-                raise ValueError("give a number above 0, or one for each group, as in {web: 2, books: 8}")
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= MOST_EPOCHS:
+                raise ValueError(
+                    f"give a number above 0, or one for each group, as in {{web: 2, books: 8}}; at most {MOST_EPOCHS:,}"
+                )
         return value
 
     @field_validator("by")

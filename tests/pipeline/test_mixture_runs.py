@@ -228,6 +228,7 @@ def test_nothing_left_to_train_on_is_said() -> None:
         (["mixture.by=[a]", "mixture.buckets={a: [0.6, 0.3]}"], ["mixture.buckets", "edges of 'a' do not ascend"]),
         (["mixture.max_epochs={wett: 2}"], ["mixture.max_epochs.wett: no input has this source. Did you mean 'wet'?"]),
         (["mixture.max_epochs=often"], ["mixture.max_epochs: give a number above 0, or one for each group"]),
+        (["mixture.max_epochs=1e30"], ["mixture.max_epochs: give a number above 0", "at most 100,000"]),
         (
             ["mixture.temperature=2", "mixture.shares={notes: 0.3, wet: 0.3, docs: 0.4}"],
             ["mixture.temperature: is for"],
