@@ -61,9 +61,8 @@ def shard_name(split: str, number: int, of: int, label: str | None = None) -> st
 
 
 def group_labels(groups: Iterable[str]) -> dict[str, str]:
-    """What stands for each group in file and folder names: all but letters, digits, `.` and `-` as `_`, and a `.` at the
-    beginning, at most 80 characters; a number is added where two would be the same to a file system that ignores case.
-    """
+    """What stands for each group in file and folder names: all but letters, digits, `.` and `-` as `_`, a first `.`
+    too, at most 80 characters; a number is added where two would be the same to a file system that ignores case."""
     labels: dict[str, str] = {}
     taken: set[str] = set()
     for group in groups:
