@@ -22,6 +22,12 @@ PACKAGES = {
     "tiktoken": ("tiktoken",),
 }
 """The distributions whose releases decide on tokens, by kind of tokenizer."""
+_NO_FILE = {
+    b"<!doctype": "a page of HTML",
+    b"<html": "a page of HTML",
+    b"version https://git-lfs": "a pointer of Git LFS",
+}
+"""What a download that failed begins with."""
 _RANK_LINE = re.compile(rb"\s*[A-Za-z0-9+/]+={0,2}[ \t]+\d+\s")
 
 
@@ -31,6 +37,9 @@ def from_bytes(
     """The tokenizer in a file. Raises UserError where it is none, or the options do not fit it."""
     options = options or Options()
     start = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for begins, what in _NO_FILE.items():
+        if start.lower().startswith(begins):
+            raise UserError(f"{name} is {what}, not a tokenizer: download it again")
     if start[:1] == b"{":
         from pipeline.tokenizers.huggingface import HuggingFace
 

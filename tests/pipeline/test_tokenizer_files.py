@@ -314,6 +314,8 @@ def test_files_are_told_by_their_contents_and_damage_is_named(tmp_path: Path, li
     for file, options, problem in (
         (whole[:-40], None, "cut short or damaged"),
         (b'{"a": 1}', None, "it has no `model`"),
+        (b"\n<!DOCTYPE html>\n<html>", None, "is a page of HTML, not a tokenizer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", None, "is a pointer of Git LFS"),
         (json.dumps({str(number): number for number in range(2000)}).encode(), None, "vocab.json alone"),
         (whole.replace(b'"merges"', b'"murges"'), None, "no tokenizer.json that can be read"),
         (whole, Options("gpt2"), "tokenizer.pattern: .* says this itself"),
