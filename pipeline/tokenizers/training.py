@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import sentencepiece
 
 from pipeline.errors import RecipeError, UserError, nearest
@@ -105,11 +106,11 @@ def sample(
     """
     table = matrix(ids)
     lengths = np.asarray(lengths_bytes, np.int64)
-    names = np.asarray(sources.to_pylist() if isinstance(sources, pa.Array | pa.ChunkedArray) else sources, object)
+    names = sources if isinstance(sources, pa.Array | pa.ChunkedArray) else pa.array(sources, pa.string())
     order = ascending(table)
     order = order[np.argsort(keyed_all("tokenizer", seed, rows(table[order])), kind="stable")]
     if weights:
-        known = sorted(set(names.tolist()))
+        known = sorted(names.unique().to_pylist())
         for name, weight in weights.items():
             if name not in known:
                 raise RecipeError(f"tokenizer.train.weights: no document is from '{name}'.{nearest(name, known)}")
@@ -118,7 +119,10 @@ def sample(
         total = sum(weights.values())
         if total <= 0:
             raise RecipeError("tokenizer.train.weights are all 0, which leaves no text to train on")
-        pools = [(order[names[order] == name], int(budget_bytes * weight / total)) for name, weight in weights.items()]
+        pools = [
+            (order[np.asarray(pc.equal(names, name))[order]], int(budget_bytes * weight / total))
+            for name, weight in weights.items()
+        ]
     else:
         pools = [(order, budget_bytes)]
     chosen = np.zeros(len(lengths), bool)
