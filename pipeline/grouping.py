@@ -59,11 +59,6 @@ def groups_of(
     return coded.dictionary.to_pylist(), codes
 
 
-def columns_for(by: Sequence[str]) -> list[str]:
-    """The columns that `groups_of` looks at."""
-    return list(dict.fromkeys("url" if name == HOST else name for name in by))
-
-
 def _names(table: pa.RecordBatch, name: str, edges: Sequence[float] | None) -> pa.Array:
     if name == HOST:
         values = hosts_of(table.column("url"))

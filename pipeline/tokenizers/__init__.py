@@ -8,7 +8,7 @@ tiktoken can run a tokenizer.json), `training` and `training_bytes`, `report`.
 
 from __future__ import annotations
 
-from pipeline.tokenizers.base import Figures, Options, Tokenizer
+from pipeline.tokenizers.base import Options, Tokenizer
 from pipeline.tokenizers.files import open_file, open_folder, opened
 
-__all__ = ["Figures", "Options", "Tokenizer", "open_file", "open_folder", "opened"]
+__all__ = ["Options", "Tokenizer", "open_file", "open_folder", "opened"]

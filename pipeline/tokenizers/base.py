@@ -7,7 +7,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,27 +21,6 @@ from pipeline.tokenizers.pieces import Pieces
 ROLES = ("unk", "bos", "eot", "pad")
 Ids = npt.NDArray[Any]
 """(tokens,) of an integer type."""
-
-
-class Figures(NamedTuple):
-    """What a tokenizer made of some texts."""
-
-    documents: int
-    characters: int
-    """Unicode code points."""
-    tokens: int
-    unknown: int
-    """Tokens that are `unk`: text that the model has no piece and no bytes for."""
-
-    @property
-    def characters_per_token(self) -> float:
-        """More is better; 0 where there is no token."""
-        return self.characters / self.tokens if self.tokens else 0.0
-
-    @property
-    def unknown_share(self) -> float:
-        """Unknown tokens over tokens."""
-        return self.unknown / self.tokens if self.tokens else 0.0
 
 
 @dataclass(frozen=True)
@@ -171,28 +150,6 @@ class Tokenizer(ABC):
     def roundtrip_failures(self, texts: pa.Array | pa.ChunkedArray, tokens: pa.ListArray) -> int:
         """How many of the texts their tokens do not decode to. 0 with a tokenizer that we trained."""
         return int(np.count_nonzero(~self.comes_back(texts, tokens)))
-
-    def figures(
-        self, groups: pa.Array | pa.ChunkedArray, texts: pa.Array | pa.ChunkedArray, tokens: pa.ListArray
-    ) -> dict[str, Figures]:
-        """The figures of each group: `groups` (a source or language column) has an entry for each text; a null
-        one is the group `""`."""
-        unknown = np.zeros(len(tokens), np.int64)
-        lengths = pc.list_value_length(tokens).to_numpy(zero_copy_only=False)
-        if "unk" in self.special:
-            hits = tokens.flatten().to_numpy(zero_copy_only=False) == self.special["unk"]
-            ends = np.append(0, np.cumsum(hits))
-            stops = np.cumsum(lengths)
-            unknown = ends[stops] - ends[stops - lengths]
-        columns = {
-            "group": pc.fill_null(groups.cast(pa.string()), ""),
-            "documents": np.ones(len(tokens), np.int64),
-            "characters": pc.utf8_length(texts.fill_null("")).cast(pa.int64()),
-            "tokens": lengths.astype(np.int64),
-            "unknown": unknown,
-        }
-        table = pa.table(columns).group_by("group").aggregate([(name, "sum") for name in Figures._fields])
-        return {row.pop("group"): Figures(*row.values()) for row in table.sort_by("group").to_pylist()}
 
 
 USUAL = {

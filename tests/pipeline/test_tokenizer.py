@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError, UserError
-from pipeline.tokenizers import Figures, Tokenizer, open_file
+from pipeline.tokenizers import Tokenizer, open_file
 from pipeline.tokenizers.files import from_bytes
+from pipeline.tokenizers.report import report
 from pipeline.tokenizers.training import LINE_BYTES, SPECIAL, _pieces, sample, train
 from stages.hashing import keyed
 
@@ -197,12 +198,13 @@ def test_a_users_model(tmp_path: Path) -> None:
     tokens = tokenizer.encode(texts)
     assert tokenizer.decode(tokens[0].as_py()) == "one two"
     assert tokenizer.roundtrip_failures(texts, tokens) == 2
-    figures = tokenizer.figures(pa.array(["en", "en", None]), texts, tokens)
+    columns = {"source": pa.array(["a", "a", "b"]), "language": pa.array(["en", "en", None]), "text": texts}
+    found = report(tokenizer, pa.table(columns))
     lengths = [len(each) for each in tokens]
-    assert figures["en"] == Figures(2, 15, lengths[0] + lengths[1], 0)
-    assert figures[""] == Figures(1, 5, lengths[2], 1)
-    assert figures[""].unknown_share == 1 / lengths[2]
-    assert figures["en"].characters_per_token == 15 / (lengths[0] + lengths[1])
+    en, b = found["languages"]["en"], found["sources"]["b"]
+    assert found["languages"]["unknown"] == b
+    assert (en["documents"], en["characters"], en["tokens"], en["unknown"]) == (2, 15, lengths[0] + lengths[1], 0)
+    assert (b["documents"], b["characters"], b["tokens"], b["unknown"]) == (1, 5, lengths[2], 1)
 
 
 def test_broken_model_files_are_refused_by_name(tmp_path: Path, models: dict[str, bytes]) -> None:
