@@ -137,6 +137,10 @@ def test_sql_prints_tables_csv_json_and_parquet(
         ("select * from document", "Did you mean 'documents'?"),
         ("drop view documents", "DROP is refused"),
         ("copy documents to 'x.csv'", "COPY is refused"),
+        ("explain analyze copy (select 1) to 'x.csv'", "COPY is refused"),
+        ("/* */ Explain (analyze) copy (select 1) to 'x.csv'", "COPY is refused"),
+        ("explain analyze copy (pivot documents on source using count(*)) to 'x.csv'", "EXPLAIN is refused"),
+        ("copy (pivot documents on source using count(*)) to 'x.csv'", "COPY is refused"),
         ("select 1; select 2", "give one query"),
         ("", "the query is empty"),
         ("selct 1", "syntax error"),
@@ -149,6 +153,14 @@ def test_mistakes_in_a_query_get_messages(done: Path, query: str, words: str) ->
     with pytest.raises(RecipeError) as caught:
         list(asked.run(query)[1])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query", ["explain select 1", "explain analyze from documents", "pivot documents on source using count(*)"]
+)
+def test_what_only_reads_is_answered(done: Path, query: str) -> None:
+    """A user could not see why a query is slow, or would have no PIVOT."""
+    assert list(Asked.of(done, "1GB").run(query)[1])
 
 
 def test_control_characters_of_documents_do_not_reach_a_terminal(done: Path) -> None:
