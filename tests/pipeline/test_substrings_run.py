@@ -266,7 +266,7 @@ def test_extracted_again_with_its_cuts(run: Context) -> None:
     cut = 0
     for path in (run.out / "documents").glob("*.parquet"):
         for row in pq.read_table(path).to_pylist()[::3]:
-            place, _, record = reextract._record(folder, row)
+            place, _, record = reextract.record_of(folder, row)
             (batch, _), *_ = batches([record], row["source"])
             made, _, _ = chain.run(batch, chain.books())
             again = edits.again(run, place, row["origin"], made)
