@@ -111,7 +111,8 @@ def rows(names: Sequence[str], values: Sequence[float], hover: Sequence[str], co
         {
             "type": "bar", "orientation": "h", "x": list(values), "y": list(range(len(names))),
             "marker": {"color": colour}, "text": [compact(value) for value in values], "textposition": "outside",
-            "cliponaxis": False, "customdata": list(map(escaped, hover)), "hovertemplate": "%{customdata}<extra></extra>",
+            "cliponaxis": False, "customdata": list(map(escaped, hover)),
+            "hovertemplate": "%{customdata}<extra></extra>",
         }
     ]  # fmt: skip
     axis = {
