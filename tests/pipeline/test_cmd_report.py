@@ -20,7 +20,7 @@ from small_run import run_here, write_recipe
 
 from pipeline.errors import UserError
 from pipeline.look import content, histogram
-from pipeline.look.report import compare, facts, marks, page, single
+from pipeline.look.report import charts, compare, facts, marks, page, single
 from pipeline.look.runfolder import RunFolder
 from pipeline.recipe import read_recipe
 from pipeline.work import Context
@@ -356,3 +356,10 @@ def test_tables_sort_and_links_open(browser: Any, pages: dict[str, Path]) -> Non
     assert view.locator("#r-gopher-quality-gopher-quality-few-words .doc").first.is_visible()
     assert problems == []
     view.close()
+
+
+def test_names_are_no_markup_in_charts() -> None:
+    """Plotly makes links of names: a host could put one of its own into the report."""
+    drawn = json.dumps(charts.rows(["<a href='http://x'>"], [1], ["<b>h</b>"]))
+    assert "<a" not in drawn
+    assert "<b>" not in drawn

@@ -254,6 +254,7 @@ class Browser:
             given = json.loads(body)
             table, at, label = str(given["table"]), str(given["place"]), str(given["label"])
             why, by = str(given.get("why", "")), str(given.get("by", "")) or self.reviewer
+            (why + by).encode()  # half a surrogate pair is valid in JSON, and cannot be stored
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecipeError(f"this is no label: {error!r}") from error
         if label not in (*labels.LABELS, labels.NONE):

@@ -29,7 +29,13 @@ def _layout(height: int, **more: Any) -> dict[str, Any]:
 
 
 def _named(name: str, most: int = SHORT) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name as Plotly shows it, which takes some markup for markup."""
+    return escaped(name if len(name) <= most else name[: most - 1] + "…")
+
+
+def escaped(text: str) -> str:
+    """A text that Plotly shows as it is: hosts, groups and reasons may hold `<a href=...>`."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def compact(value: float) -> str:
@@ -86,7 +92,7 @@ def funnel(steps: Sequence[Mapping[str, Any]], not_sampled: int) -> Figure | Non
 def _lost_text(step: Mapping[str, Any]) -> str:
     lost = sum(step["dropped"].values())
     reasons = sorted(step["dropped"].items(), key=lambda item: (-item[1], item[0]))
-    lines = [f"{name.split('.', 1)[-1]}  {count:,}" for name, count in reasons[:_REASONS]]
+    lines = [f"{escaped(name.split('.', 1)[-1])}  {count:,}" for name, count in reasons[:_REASONS]]
     lines += [f"and {len(reasons) - _REASONS} more reasons"] if len(reasons) > _REASONS else []
     head = f"<b>{step['stage']}</b> drops {lost:,} of {step['entered']:,} ({lost / step['entered']:.1%})"
     return "<br>".join([head, *lines])
@@ -105,7 +111,8 @@ def rows(names: Sequence[str], values: Sequence[float], hover: Sequence[str], co
         {
             "type": "bar", "orientation": "h", "x": list(values), "y": list(range(len(names))),
             "marker": {"color": colour}, "text": [compact(value) for value in values], "textposition": "outside",
-            "cliponaxis": False, "customdata": list(hover), "hovertemplate": "%{customdata}<extra></extra>",
+            "cliponaxis": False, "customdata": list(map(escaped, hover)),
+            "hovertemplate": "%{customdata}<extra></extra>",
         }
     ]  # fmt: skip
     axis = {
