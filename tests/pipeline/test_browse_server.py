@@ -184,7 +184,7 @@ def test_labels_are_stored_and_found(client: TestClient, folder: Path, library: 
     place = shown.partition("at=")[2]
     headers = {"origin": HOST, "x-corpusmill-token": TOKEN}
     body = {"table": "documents", "place": place, "label": "bad", "why": f"spam {SCRIPT}"}
-    half = client.post("/api/label", json=body | {"why": "\ud800"}, headers=headers)
+    half = client.post("/api/label", content=json.dumps(body | {"why": "\ud800"}), headers=headers)
     assert (half.status_code, labels.read(folder)) == (400, {})
     answer = client.post("/api/label", json=body, headers=headers)
     assert answer.json()["labelled"] == 1
