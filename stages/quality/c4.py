@@ -51,7 +51,7 @@ class C4(WordsStage):
 
     thresholds: Literal["c4", "datatrove"] = "c4"
     """Words a line and sentences a page must have at least: `c4` 5 and 3 (as its code), `datatrove` 3 and 5 (as the
-    paper's text has it)."""
+    paper's first edition has it)."""
     min_line_words: Annotated[int, Ge(0)] | None = None
     """Fewest words of a line, in place of that of `thresholds`."""
     min_sentences: Annotated[int, Ge(0)] | None = None
