@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,9 @@ from stages.url.hosts import is_public_suffix, split
 
 KINDS = ("url", "domain", "id")
 _AUTHORITY = r"^\s*(?:(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)?(?P<name>[^/?#\\]*)"
-_LINE = re.compile(r"(url|domain|id)\s+(\S.*)")
+_SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.\-]*://")
+_LINE = re.compile(r"(url|domain|id)\s+(\S.*)", re.IGNORECASE)
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Request:
         if self.kind == "url":
             if not host or ("." not in host and "://" not in self.value):
                 raise ValueError(f"{self.value!r} is no URL with a host")
-            return canonical_url(self.value)
+            return _page(self.value)
         if "/" in self.value or not host or "." not in host:
             raise ValueError(f"{self.value!r} is no domain, such as example.org")
         if is_public_suffix(host):
@@ -60,15 +64,16 @@ class Request:
 
 def read(data: bytes, name: str) -> list[Request]:
     """The requests of a list: a line each, `url ADDRESS`, `domain NAME` or `id HEX`, or the bare value; `#` begins a
-    comment line. Raises ValueError with the line where one cannot be understood."""
+    comment, at the beginning of a line or behind a blank. Raises ValueError with the line where one cannot be
+    understood."""
     found = []
     for number, raw in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
+        line = _COMMENT.sub("", raw).strip()
+        if not line:
             continue
         match = _LINE.fullmatch(line)
         if match:
-            request = Request(match[1], match[2])
+            request = Request(match[1].lower(), match[2])
         elif re.fullmatch(r"[0-9a-fA-F]{32}", line):
             request = Request("id", line)
         else:
@@ -78,6 +83,15 @@ def read(data: bytes, name: str) -> list[Request]:
         except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}") from error
         found.append(request)
+    return found
+
+
+def _page(url: str) -> str:
+    """The canonical URL, of one without a scheme that of https, its host in ASCII."""
+    found = canonical_url(url if _SCHEME.match(url) else f"https://{url.strip().lstrip('/')}")
+    with suppress(ValueError):
+        host = "" if found.isascii() else urlsplit(found).hostname or ""
+        return found if host.isascii() else found.replace(host, split(found)[0], 1)
     return found
 
 
@@ -109,7 +123,7 @@ class Matcher:
         asked = np.array([*(host in self._hosts for host in hosts), False])[place]
         found = np.where(found < 0, by_domain, found)
         for row in np.flatnonzero(asked & ((found < 0) | (found == by_domain))).tolist():
-            found[row] = addresses.get(canonical_url(urls[row].as_py()), found[row])
+            found[row] = addresses.get(_page(urls[row].as_py()), found[row])
         return found
 
     def _domain(self, host: str) -> int:
@@ -132,12 +146,12 @@ class Takedown(Stage):
     """
 
     name: ClassVar[str] = "takedown"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: ClassVar[tuple[str, ...]] = ("idna", "tldextract", "regex")
 
     lists: tuple[str, ...] = ()
     """Files with a request a line: `url https://example.org/page`, `domain example.org`, `id 3f2a...` (32 hex digits),
-    as `takedown.txt` of `corpusmill remove` has them; `#` begins a comment."""
+    as `takedown.txt` of `corpusmill remove` has them; `#` behind a blank begins a comment."""
 
     def files(self) -> dict[str, str]:
         return {f"lists/{number}": path for number, path in enumerate(self.lists)}
