@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.base import Outcome, Rule, Stage, judged
-from stages.extract.rights import AGENTS, FROM, SIGNALS
+from stages.extract.rights import AGENTS, FROM, NAMES, SIGNALS
 from stages.rows import strings
 
 
@@ -31,11 +31,12 @@ class Rights(Stage):
 
     drop: tuple[str, ...] = ("noai", "tdm")
     """Signals that take a document out: `noai`, `noimageai`, `tdm` (text and data mining reserved, W3C TDMRep),
-    `noindex`, `nofollow`, `noarchive`, `nocache`, `nosnippet`, `noimageindex`, `notranslate`."""
+    `noindex`, `nofollow`, `noarchive`, `nocache`, `nosnippet`, `noimageindex`, `notranslate`, `unavailable_after`."""
     agents: tuple[str, ...] = ()
     """Robots whose signals count beside those for all, such as `gptbot`, `ccbot`; `*`: those of any robot."""
     licenses: tuple[str, ...] = ()
-    """Licences to keep, as `CC-BY-4.0`, `CC0-1.0`, with `*` for anything (`CC-BY-SA-*`), or addresses; empty: any."""
+    """Licences to keep, as `CC-BY-4.0`, `CC0-1.0`, with `*` for anything (`CC-BY-SA-*`), or addresses
+    (`https://example.org/*`); empty: any."""
     keep_unknown: bool = True
     """Keep documents without a licence, or with one that is not trusted, where `licenses` are named."""
     trust: tuple[Literal["json-ld", "meta", "rel", "header", "link"], ...] = ("json-ld", "meta", "rel", "header")
@@ -52,6 +53,11 @@ class Rights(Stage):
                     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
                     hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
                     raise ValueError(f"{setting}: there is no '{name}'. {hint}")
+        for pattern in self.licenses:
+            if "/" not in pattern and not any(fnmatchcase(name, pattern) for name in NAMES):
+                near = difflib.get_close_matches(pattern.upper(), NAMES, n=1, cutoff=0.5)
+                hint = f"Did you mean '{near[0]}'?" if near else "Others go by their addresses."
+                raise ValueError(f"licenses: there is no '{pattern}'. {hint}")
 
     def process(self, batch: pa.RecordBatch) -> Outcome:
         said = [set((robots or "").split(",")) for robots in strings(batch, "robots")]

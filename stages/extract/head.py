@@ -78,9 +78,8 @@ class Head:
                 body = True
 
     def _span(self, event: int, most: int | None = None) -> str:
-        events = self.events
-        start, end = int(events.start[event]), int(events.end[event])
-        return events.html[start : end if most is None else min(end, start + most)].tobytes().decode("utf-8", "replace")
+        start, end = int(self.events.start[event]), int(self.events.end[event])
+        return self.html[start : end if most is None else min(end, start + most)].decode("utf-8", "replace")
 
     def _attributes(self, event: int) -> dict[str, str]:
         return attributes(self._span(event))

@@ -18,28 +18,34 @@ from stages.extract.head import Head, attributes
 
 SIGNALS = (
     "noai", "noimageai", "tdm", "noindex", "nofollow", "noarchive", "nocache", "nosnippet", "noimageindex",
-    "notranslate", "indexifembedded", "unavailable_after",
+    "notranslate", "unavailable_after",
 )  # fmt: skip
 """What robots are told, as far as it takes something away."""
 AGENTS = (
     "adsbot-google", "ai2bot", "amazonbot", "anthropic-ai", "applebot", "applebot-extended", "baiduspider", "bingbot",
     "bytespider", "ccbot", "chatgpt-user", "claude-web", "claudebot", "cohere-ai", "diffbot", "duckduckbot",
-    "facebookbot", "google-extended", "googlebot", "googlebot-image", "googlebot-news", "gptbot", "meta-externalagent",
-    "msnbot", "oai-searchbot", "omgili", "omgilibot", "otherbot", "perplexitybot", "petalbot", "slurp", "teoma",
-    "yandex", "yandexbot", "youbot",
+    "facebookbot", "google-extended", "googlebot", "googlebot-image", "googlebot-news", "gptbot", "img2dataset",
+    "meta-externalagent", "msnbot", "oai-searchbot", "omgili", "omgilibot", "otherbot", "perplexitybot", "petalbot",
+    "slurp", "teoma", "yandex", "yandexbot", "yeti", "youbot",
 )  # fmt: skip
-"""Robots that are told something by name."""
+"""Robots that are told something by name; in a page every other name counts that ends as robots' names do."""
 FROM = ("json-ld", "meta", "rel", "header", "link")
 """Where a licence is stated, most certain first. `link` is a bare link to a licence of Creative Commons: it may be that
 of a picture."""
 
 _FOR_ALL = "robots"
+_TAG_OF_HEADER = "x-robots-tag"
 _TDM = "tdm-reservation"
-_HEADER = re.compile(r'<([^<>]{1,2000})>[^<>]{0,500}?;\s*rel\s*=\s*"?[^"<>]*\blicense\b', re.I)
+_ROBOT = re.compile(r"[\w.-]{0,40}(?:bot|spider|crawler)(?:-[\w-]{1,40})?")
+_BETWEEN = re.compile(r"[^\w:.-]+")  # commas of any script
+_HEADER = re.compile(r"""<([^<>]{1,2000})>[^<>]{0,500}?;\s*rel\s*=\s*(?:"[^"<>]*|'[^'<>]*)?\blicense\b""", re.I)
 _LICENSE = ("dcterms.license", "dc.license", "dc:license", "license")
 _OF_LAW = ("dcterms.rights", "dc.rights", "dc:rights", "rights", "copyright")
 """`meta` that mostly hold whose the page is, and now and then a licence."""
-_OF_PAGE = ("article", "posting", "report", "webpage", "creativework", "website", "blog", "book", "course", "dataset")
+_OF_PAGE = (
+    "article", "posting", "report", "page", "creativework", "website", "blog", "book", "course", "dataset", "recipe",
+    "howto", "thesis", "learningresource",
+)  # fmt: skip
 _CC = re.compile(
     r"creativecommons\.org/(?:licen[sc]es/(?P<kind>by(?:-(?:nc|nd|sa|nc-nd|nc-sa|nd-nc))?|sa|nc|nd|nc-sa|publicdomain)"
     r"|publicdomain/(?P<domain>zero|mark))(?:/(?P<version>\d\.\d))?(?![\w.-])",
@@ -58,6 +64,13 @@ _OTHERS = (
     (re.compile(r"opendatacommons\.org/licenses/odbl", re.I), "ODbL-1.0"),
     (re.compile(r"gnu\.org/(?:licenses|copyleft)/fdl(?:-(\d\.\d))?", re.I), "GFDL"),
 )
+_KINDS = ("BY", "BY-SA", "BY-NC", "BY-NC-SA", "BY-ND", "BY-NC-ND", "SA", "NC", "ND", "NC-SA")
+_VERSIONS = ("", "-1.0", "-2.0", "-2.1", "-2.5", "-3.0", "-4.0")
+NAMES = (
+    *(f"CC-{kind}{version}" for kind in _KINDS for version in _VERSIONS), "CC0-1.0", "CC-PDM-1.0", "CC-PDDC",
+    "Apache-2.0", "MIT", "OGL-UK-1.0", "OGL-UK-2.0", "OGL-UK-3.0", "ODbL-1.0", "GFDL",
+)  # fmt: skip
+"""The licences that have names here."""
 _HOST = b"creativecommons.org/"
 _TAG = 4_000  # bytes of a tag, about
 _VALUE = 80  # bytes of the value of `rel`
@@ -94,16 +107,14 @@ def _lines(headers: str | None) -> list[tuple[str, str]]:
 
 def _robots(page: Head | None, lines: list[tuple[str, str]]) -> str | None:
     found: set[str] = set()
-    for name, values in page.meta.items() if page else ():
-        if name == _FOR_ALL or name in AGENTS:
-            for value in values[:_MOST]:
-                found |= {_for(name, signal) for signal in _signals(value)}
-        elif name == _TDM and any(value.strip() == "1" for value in values):
-            found.add("tdm")
-    for name, value in lines:
-        if name == "x-robots-tag":
+    said = [(name, value) for name, values in page.meta.items() for value in values[:_MOST]] if page else []
+    for name, value in said:
+        if name == _FOR_ALL or name in AGENTS or _ROBOT.fullmatch(name):
+            found |= {_for(name, signal) for signal in _signals(value)}
+    for name, value in said + lines:  # a header may stand in a page, too, as `meta http-equiv`
+        if name == _TAG_OF_HEADER:
             found |= _of_tag(value)
-        elif name == _TDM and value == "1":
+        elif name == _TDM and "1" in _BETWEEN.split(value):
             found.add("tdm")
     return ",".join(sorted(found)) or None
 
@@ -113,7 +124,7 @@ def _for(agent: str, signal: str) -> str:
 
 
 def _signals(value: str) -> Iterator[str]:
-    for part in re.split(r"[,;\s]+", value.lower()[:2000]):
+    for part in _BETWEEN.split(value.lower()[:2000]):
         name = part.partition(":")[0]
         if name == "none":
             yield from ("noindex", "nofollow")
@@ -163,7 +174,10 @@ def _of_json(page: Head) -> list[str]:
         if any(kind in named for kind in _OF_PAGE):
             value = node.get("license")
             for one in value[:_MOST] if isinstance(value, list) else [value]:
-                one = (one.get("url") or one.get("@id")) if isinstance(one, dict) else one
+                if isinstance(one, dict):
+                    name = one.get("name")  # which may be any word, and no address
+                    named_so = name if isinstance(name, str) and _known(name) else None
+                    one = one.get("url") or one.get("@id") or named_so
                 if isinstance(one, str):
                     found.append(one)
     return found
@@ -179,7 +193,9 @@ def _of_meta(page: Head) -> list[str]:
 
 def _of_rel(page: Head) -> list[str]:
     """What links with `rel=license` lead to."""
-    tags = [_tag(page.html, place) for place in _places(page.html, b"license") if _of_relation(page.html, place)]
+    html = page.html
+    places = [place for word in (b"license", b"License", b"LICENSE") for place in _places(html, word)]
+    tags = [_tag(html, place) for place in places if _of_relation(html, place)]
     return [tag["href"] for tag in tags if "license" in tag.get("rel", "").lower().split() and tag.get("href")]
 
 
@@ -238,14 +254,19 @@ def _known(stated: str) -> str | None:
         version = match["version"]
         if match["domain"]:
             return f"{'CC0' if match['domain'].lower() == 'zero' else 'CC-PDM'}-{version or '1.0'}"
-        kind = match["kind"].upper().replace("ND-NC", "NC-ND")
+        kind = _kind(match["kind"])
         return "CC-PDDC" if kind == "PUBLICDOMAIN" else f"CC-{kind}" + (f"-{version}" if version else "")
     for pattern, name in _OTHERS:
         if match := pattern.search(stated):
             return match.expand(name)
     if match := _CC_NAME.search(stated):
-        return "CC-" + match["kind"].upper().replace(" ", "-") + (f"-{match['version']}" if match["version"] else "")
+        return f"CC-{_kind(match['kind'])}" + (f"-{match['version']}" if match["version"] else "")
     return "CC0-1.0" if _CC0.search(stated) else None
+
+
+def _kind(stated: str) -> str:
+    """`BY-NC-SA`, in whatever order and spelling it is written."""
+    return stated.upper().replace(" ", "-").replace("ND-NC", "NC-ND").replace("SA-NC", "NC-SA")
 
 
 def _is_address(stated: str) -> bool:

@@ -58,7 +58,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     packages: ClassVar[tuple[str, ...]] = ("selectolax", "trafilatura", "lxml", "justext", "resiliparse", "regex")
 
     engine: Literal["blocks", "trafilatura", "resiliparse"] = "blocks"

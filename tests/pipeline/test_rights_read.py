@@ -11,9 +11,11 @@ import pytest
 import yaml
 from small_run import run_here
 
+from pipeline.errors import RecipeError
 from pipeline.look.overview import overview
 from pipeline.readers.base import Piece, Tally
 from pipeline.readers.warc import read
+from pipeline.recipe import read_recipe
 from stages.extract.head import Head
 from stages.extract.rights import read as rights_of
 from stages.extract.scan import canonical, scan
@@ -77,6 +79,16 @@ def test_a_recipe_filters_on_them(tmp_path: Path) -> None:
         table.select(["url", "robots", "license", "license_from"]).to_pylist(), key=lambda row: str(row["url"])
     )
     assert [list(row.values())[1:] for row in rows] == [[None, "CC-BY-4.0", "header"], [None, "CC-BY-4.0", "rel"]]
+
+
+def test_rights_stand_behind_extract(tmp_path: Path) -> None:
+    """Else no page would have asked for anything yet, and all would pass without a word."""
+    write(tmp_path)
+    recipe = tmp_path / "own.yaml"
+    stages: list[Any] = [{"rights": {}}, {"extract": {}}]
+    recipe.write_text(yaml.safe_dump({"inputs": [{"source": "a", "path": "a.warc"}], "stages": stages}))
+    with pytest.raises(RecipeError, match=r"stages.rights: it reads what `extract` writes, which has to stand before"):
+        read_recipe(recipe)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the large test data (../shared/data beside the checkout) is not here")

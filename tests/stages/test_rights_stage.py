@@ -38,6 +38,12 @@ def found(html: str, headers: str | None = None) -> Found:
         ('<meta name="robots" content="unavailable_after: 25 Jun 2010 15:00:00 PST">', "unavailable_after"),
         ('<meta name="tdm-reservation" content="1"><meta name="tdm-policy" content="https://a.org/p.json">', "tdm"),
         ('<meta name="tdm-reservation" content="0">', None),
+        ('<meta http-equiv="X-Robots-Tag" content="noai, gptbot: noindex">', "gptbot:noindex,noai"),
+        ('<meta name="robots" content="noindex，noai"><meta name="robots" content="nofollow/noarchive">',
+         "noai,noarchive,nofollow,noindex"),
+        ('<meta name="360Spider" content="noarchive"><meta name="SeznamBot" content="noindex">'
+         '<meta name="robots-text" content="noai"><meta name="googlebot-video" content="noindex">',
+         "360spider:noarchive,googlebot-video:noindex,seznambot:noindex"),
         ('<meta name="description" content="noai noindex">', None),
         ("<p>&lt;meta name=robots content=noai&gt;</p>", None),
         ('<script>document.write(\'<meta name="robots" content="noai">\')</script>', None),
@@ -58,6 +64,7 @@ def test_signals_of_a_page(html: str, robots: str | None) -> None:
         ("x-robots-tag: max-snippet: 20, nosnippet", "nosnippet"),
         ("x-robots-tag: unavailable_after: 25 Jun 2010 15:00:00 PST, noai", "noai,unavailable_after"),
         ("tdm-reservation: 1", "tdm"),
+        ("tdm-reservation: 1, 1", "tdm"),
         ("tdm-reservation: 0\nx-robots-tag: all\nnonsense\n:", None),
         (None, None),
     ],
@@ -86,6 +93,7 @@ def test_page_and_server_add_up() -> None:
         ("https://creativecommons.org/licenses/by/", "CC-BY"),
         ("CC BY-NC 4.0", "CC-BY-NC-4.0"),
         ("Creative Commons BY-SA", "CC-BY-SA"),
+        ("CC BY SA-NC 2.5", "CC-BY-NC-SA-2.5"),
         ("CC0", "CC0-1.0"),
         ("https://www.apache.org/licenses/LICENSE-2.0", "Apache-2.0"),
         ("https://opensource.org/licenses/MIT", "MIT"),
@@ -109,7 +117,8 @@ def test_licences_have_one_name(stated: str, name: str | None) -> None:
     [
         (f'<p>Under <a class="x" rel="license" href="{BY_NC}">CC</a>.', "CC-BY-NC-SA-3.0", "rel"),
         (f'<head><link rel="license" href="{BY}"></head><p>Text.', "CC-BY-4.0", "rel"),
-        (f'<a href="{BY}" rel="nofollow LICENSE noopener">x</a>', "CC-BY-4.0", "link"),
+        (f'<a href="{BY}" rel="nofollow LICENSE noopener">x</a>', "CC-BY-4.0", "rel"),
+        (f'<a href="{BY}?ref=chooser-v1" rel="License noopener">x</a>', "CC-BY-4.0", "rel"),
         (f'<a href="{BY}" rel="nofollow license noopener">x</a>', "CC-BY-4.0", "rel"),
         ('<a rel="license" href="/impressum">x</a>', "https://example.org/impressum", "rel"),
         (f'<meta name="dc.rights" content="{BY}"><a rel="license" href="{BY_NC}">pictures</a>', "CC-BY-4.0", "meta"),
@@ -117,6 +126,9 @@ def test_licences_have_one_name(stated: str, name: str | None) -> None:
         ('<meta name="dcterms.license" content="https://a.org/terms">', "https://a.org/terms", "meta"),
         ('<script type="application/ld+json">{"@type": "NewsArticle", "license": "https://creativecommons.org/licenses/by'
          '\\u002Dnc\\u002Dsa/4.0/legalcode"}</script>', "CC-BY-NC-SA-4.0", "json-ld"),
+        ('<script type="application/ld+json">{"@type": "QAPage", "license": {"name": "CC BY-SA 4.0"}}</script>',
+         "CC-BY-SA-4.0", "json-ld"),
+        ('<script type="application/ld+json">{"@type": "QAPage", "license": {"name": "Terms"}}</script>', None, None),
         ('<script type="application/ld+json">{"@type": "ImageObject", "license": "' + BY + '"}</script>', None, None),
         ('<script type="application/ld+json">{"@type": "WebPage", "license": {"@type": "CreativeWork", "url": "' + BY
          + '"}, "image": {"@type": "ImageObject", "license": "' + BY_NC + '"}}</script>', "CC-BY-4.0", "json-ld"),
@@ -138,6 +150,8 @@ def test_licence_that_the_server_states() -> None:
     link = f'link: <https://a.org/style.css>; rel=preload, <{BY}>; rel="license"'
     assert found("<p>Text.", link)[1:] == ("CC-BY-4.0", "header")
     assert of_headers(link)[1:] == ("CC-BY-4.0", "header")
+    assert of_headers(f"link: <{BY}>; rel=license")[1:] == ("CC-BY-4.0", "header")
+    assert of_headers(f"link: <{BY}>; rel=preload; title=license")[1:] == (None, None)
 
 
 PIECES = st.sampled_from([
@@ -194,6 +208,8 @@ def test_licences_that_are_wanted() -> None:
         ({"drop": ["noia"]}, "drop: there is no 'noia'. Did you mean 'noai'"),
         ({"agents": ["GPTBot"]}, "agents: there is no 'GPTBot'. Did you mean 'gptbot'"),
         ({"trust": ["footer"]}, "trust"),
+        ({"licenses": ["cc-by-4.0"]}, "licenses: there is no 'cc-by-4.0'. Did you mean 'CC-BY-4.0'"),
+        ({"licenses": ["CC-BY-*", "all"]}, "licenses: there is no 'all'. Others go by their addresses"),
     ],
 )
 def test_mistakes_are_named(settings: dict[str, list[str]], message: str) -> None:
