@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter
 
 from stages import kernels
 
@@ -129,6 +130,14 @@ class Stage:
             "unicode": unicodedata.unidata_version,
             "kernels": kernels.digest(),
         }
+
+
+def make(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
+    """The stage with these settings. Raises pydantic.ValidationError: unknown setting, another type, out of range.
+
+    By way of JSON, where pydantic is strict about types and still takes a list for a tuple.
+    """
+    return TypeAdapter(kind).validate_json(json.dumps(settings, default=str), strict=True)
 
 
 def judged(batch: pa.RecordBatch, rules: Sequence[Rule], counts: Mapping[str, int] | None = None) -> Outcome:

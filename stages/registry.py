@@ -7,16 +7,13 @@ import dataclasses
 import difflib
 import inspect
 import itertools
-import json
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
-
 from stages.base import Stage
+from stages.base import make as make
 from stages.bias import Bias
 from stages.classify import Classify
 from stages.decontaminate import Decontaminate
@@ -73,14 +70,6 @@ def find(name: str) -> type[Stage]:
         if not hasattr(found, attribute):
             raise ValueError(f"the stage '{name}' lacks the class attribute `{attribute}`")
     return found
-
-
-def make(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
-    """The stage with these settings. Raises pydantic.ValidationError: unknown setting, another type, out of range.
-
-    By way of JSON, where pydantic is strict about types and still takes a list for a tuple.
-    """
-    return TypeAdapter(kind).validate_json(json.dumps(settings, default=str), strict=True)
 
 
 class Setting(NamedTuple):

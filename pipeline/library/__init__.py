@@ -101,7 +101,10 @@ def _mapped(data: Any, steps: Steps, workers: int | None) -> Any:
     how: dict[str, Any] = {"batched": True, "batch_size": ROWS, "features": features}
     if isinstance(data, Dataset):
         form = data.format
-        made = data.with_format("arrow").map(steps, num_proc=workers, **how)
+        if len(data):
+            made = data.with_format("arrow").map(steps, num_proc=workers, **how)
+        else:  # `map` would leave the columns as they are
+            made = Dataset.from_dict({name: [] for name in features or ()}, features, split=data.split)
         kept = [name for name in form["columns"] if name in made.column_names] + [
             name for name in made.column_names if name not in data.column_names
         ]

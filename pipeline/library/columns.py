@@ -22,11 +22,24 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
-def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its views of strings and bytes as plain ones: Arrow cannot take rows of them."""
-    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    fields = [field.with_type(plain.get(field.type, field.type)) for field in batch.schema]
-    return batch.cast(pa.schema(fields)) if any(field.type in plain for field in batch.schema) else batch
+def takable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch without the layouts that Arrow cannot take rows of: views of strings and bytes, and run ends."""
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_run_end_encoded(field.type):
+            batch = batch.set_column(place, field.name, pc.run_end_decode(batch.column(place)))
+    schema = pa.schema([field.with_type(_plain(field.type)) for field in batch.schema])
+    return batch if schema == batch.schema else batch.cast(schema)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type with plain strings and bytes in place of views, within lists and structs too."""
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
 def text_type(schema: pa.Schema, name: str) -> pa.DataType:

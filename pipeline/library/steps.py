@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from pipeline import bound
 from pipeline.errors import UserError, nearest
-from pipeline.library.columns import fitted, ids, is_bytes, is_text, payload, pieces, text_type, without_views
-from pipeline.resources import digests, load
+from pipeline.library.columns import fitted, ids, is_bytes, is_text, payload, pieces, takable, text_type
+from pipeline.resources import digests, lacking, load
+from pipeline.settings import explain, listed
 from pipeline.verdicts import check_outcome
-from stages.base import Processor, Stage
+from stages.base import Processor, Stage, make
 from stages.quality import statistics
 from stages.schema import READ
 
@@ -32,10 +35,7 @@ class Steps:
     """Stages ready for tables. It travels between processes without what the stages have loaded."""
 
     def __init__(self, stages: Sequence[Stage], text: str, html: str | None, mark: str | None, folder: str) -> None:
-        for stage in stages:
-            if not isinstance(stage, Stage):
-                raise UserError(f"{stage!r} is no stage; give one with its settings, as Emoji(mode='name')")
-        self.stages = tuple(stages)
+        self.stages = tuple(_valid(stage) for stage in stages)
         self.text, self.html, self.mark, self.folder = text, html, mark, folder
         self.facts = [bound.facts_of(stage, digests(stage.files(), Path(folder))) for stage in self.stages]
         """What the outcome depends on: a cache of results must not outlive it."""
@@ -60,6 +60,9 @@ class Steps:
 
     def _check(self, schema: pa.Schema) -> None:
         """Raises UserError where the columns named are not there, or not of the kind that they should be."""
+        if len(set(schema.names)) < len(schema.names):
+            twice = sorted(name for name in set(schema.names) if schema.names.count(name) > 1)
+            raise UserError(f"the table has several columns of one name: {', '.join(twice)}")
         for name, what in ((self.text, "text"), (self.html, "html")):
             if name is not None and name not in schema.names:
                 if what == "text" and (self.html or "payload" in schema.names):
@@ -75,7 +78,7 @@ class Steps:
         """What becomes of one batch."""
         if not self._ready:
             self._ready = [stage.bind(load(stage.files(), Path(self.folder))) for stage in self.stages]
-        given = without_views(given)
+        given = takable(given)
         batch = self._documents(given)
         rows = np.arange(given.num_rows)
         lost: list[tuple[int, dict[str, Any]]] = []
@@ -143,6 +146,8 @@ class Steps:
         gone = np.array(sorted(row for row, _ in lost), np.int64)
         order = np.argsort(np.concatenate([rows, gone]), kind="stable")
         others = given.take(pa.array(gone))
+        if self.mark in made.schema.names:
+            raise UserError(f"mark: a stage writes a column '{self.mark}'; take another name")
         columns = {}
         for field in made.schema:
             kind = given.schema.field(field.name).type if field.name in given.schema.names else None
@@ -155,6 +160,27 @@ class Steps:
         return pa.RecordBatch.from_pydict(columns | {self.mark: pa.array(verdicts, _VERDICT)})
 
 
+def _valid(stage: Stage) -> Stage:
+    """The stage, its settings as a recipe would have them. Raises UserError where a recipe would be refused."""
+    if not isinstance(stage, Stage):
+        raise UserError(f"{stage!r} is no stage; give one with its settings, as Emoji(mode='name')")
+    if problems := lacking(type(stage)):
+        raise UserError("\n".join(problems))
+    if type(stage).__module__.partition(".")[0] != "stages":
+        return stage  # one's own may hold what no recipe can say
+    try:
+        return make(type(stage), dataclasses.asdict(stage))
+    except ValidationError as error:
+        raise UserError(listed(f"stage {stage.name}", explain(error, type(stage)))) from error
+
+
+def _array(name: str, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except pa.ArrowException as error:
+        raise UserError(f"the column '{name}' of the stream holds values of several types: {error}") from error
+
+
 class Rows:
     """The same for lists by column, as streams of Hugging Face have them."""
 
@@ -164,7 +190,7 @@ class Rows:
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """What the stages make of some rows."""
         if self._features is None:
-            table = pa.table({name: pa.array(values) for name, values in columns.items()})
+            table = pa.table({name: _array(name, values) for name, values in columns.items()})
         else:
             table = pa.table(self._features.encode_batch(columns), schema=self._features.arrow_schema)
         made: dict[str, list[Any]] = self._steps(table).to_pydict()

@@ -139,6 +139,18 @@ def test_any_kind_of_text_column_of_any_name(kind: pa.DataType) -> None:
     assert apply(table.schema.empty_table(), Emoji(), text="body").schema == made.schema
 
 
+def test_layouts_that_arrow_takes_no_rows_of() -> None:
+    """Polars hands out lists of views; such a column beside the text must not end in an Arrow error."""
+    views = pa.array([["a"], None, ["b"]], pa.large_list(pa.string_view()))
+    runs = pa.RunEndEncodedArray.from_arrays([1, 3], ["x", "y"])
+    inner = pa.array([{"a": b"x"}] * 3, pa.struct([("a", pa.binary_view())]))
+    table = TABLE.append_column("views", views).append_column("runs", runs).append_column("inner", inner)
+    made = apply(table, Emoji(), mark="why")
+    assert made["views"].to_pylist() == views.to_pylist()
+    assert made["runs"].to_pylist() == ["x", "y", "y"]
+    assert made["inner"].to_pylist() == inner.to_pylist()
+
+
 def test_columns_that_mean_something_else_are_let_alone() -> None:
     """Else a label called `language`, or a date as a text, would end in an error or be lost."""
     table = TABLE.set_column(1, "language", pa.array([0, 1, 2])).append_column("date", pa.array(["now"] * 3))
@@ -195,6 +207,7 @@ def test_datasets_keep_their_features_and_formats() -> None:
     both = apply(datasets.DatasetDict(train=own, test=own), WORDY)
     assert isinstance(both, datasets.DatasetDict)
     assert both["test"].num_rows == 2
+    assert apply(own.select([]), Language()).features == apply(own, Language()).features
 
 
 def test_streams_are_read_as_they_are_asked_for() -> None:
@@ -216,6 +229,9 @@ def test_streams_are_read_as_they_are_asked_for() -> None:
     assert 0 < len(read) <= 2 * columns.ROWS
     own = datasets.Dataset.from_dict({"text": TEXTS}).to_iterable_dataset()
     assert [row["text"] for row in apply(own, WORDY)] == TEXTS[:2]
+    mixed = datasets.IterableDataset.from_generator(lambda: iter([{"text": "a", "n": "x"}, {"text": "b", "n": 1}]))
+    with pytest.raises(UserError, match="the column 'n' of the stream holds values of several types"):
+        list(apply(mixed, WORDY))
 
 
 def test_a_changed_stage_is_not_served_from_the_cache(tmp_path: Path) -> None:
@@ -254,6 +270,13 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(UserError, match=message):
             apply(given, Pii(), **words)  # type: ignore[arg-type]
+    twice = pa.Table.from_arrays([TABLE["text"], TABLE["page"], TABLE["page"]], names=["text", "page", "page"])
+    with pytest.raises(UserError, match="several columns of one name: page"):
+        apply(twice, Pii())
+    with pytest.raises(UserError, match="mark: a stage writes a column 'classifier'"):
+        apply(TABLE, Classify(), mark="classifier")
+    with pytest.raises(UserError, match=r"stage emoji: mode: .*found 'nme'. Did you mean 'name'"):
+        apply(TABLE, Emoji(mode="nme"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="'pii' is no stage"):
         apply(TABLE, "pii")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="there is no file none"):
