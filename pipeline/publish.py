@@ -84,7 +84,7 @@ def _publish(run: RunFolder, place: Place, what: list[str], card: str | None, sc
             place.put(local, NAME)
             if "corpus.json" in paths:
                 place.put(paths["corpus.json"], "corpus.json")
-    return Published(place.address, len(files), sum(paths[name].stat().st_size for name in paths), len(missing))
+    return Published(place.address, len(files), sum(one["bytes"] for one in files.values()), len(missing))
 
 
 def manifest_bytes(name: str, files: dict[str, dict[str, Any]]) -> bytes:
