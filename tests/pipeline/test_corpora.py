@@ -480,7 +480,7 @@ def test_requests_that_name_the_same_documents_are_all_found(
         made / "mixed", requests, tmp_path / "new", date=None, missing_ok=False, with_duplicates=False
     )
     assert done.missing == []
-    asked = json.loads((out / "removed.json").read_text())["asked"]
+    asked = json.loads((tmp_path / "new" / "removed.json").read_text())["asked"]
     assert all(one["documents"] >= 1 for one in asked)
     path.write_text("\n# nothing\n")
     with pytest.raises(RecipeError, match="nothing is asked for"):
