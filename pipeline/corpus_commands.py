@@ -14,6 +14,8 @@ from rich.console import Console
 from pipeline.app import AsJson, command, console, write_out
 from pipeline.errors import RecipeError
 
+MISSING = 20
+"""Requests that name nothing, of which so many are shown."""
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or of a corpus without a ledger.")]
 
 
@@ -141,8 +143,10 @@ def remove(
         f"made: {out}: without {len(done.documents):,} documents, {done.copies:,} copies with {done.tokens:,} tokens; "
         f"{done.shards} shards written anew",
     )
-    for request in done.missing:
+    for request in done.missing[:MISSING]:
         _say(screen, f"not found: {request.line}", "yellow")
+    if len(done.missing) > MISSING:
+        _say(screen, f"and {len(done.missing) - MISSING:,} more, see {out / removal.RECORD}", "yellow")
     if done.duplicates:
         _say(
             screen,

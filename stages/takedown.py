@@ -91,15 +91,15 @@ class Matcher:
         self._of: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
         for number, request in enumerate(self.requests):
             self._of[request.kind][request.key] = number
-        self._ids = pa.array([bytes.fromhex(key) for key in self._of["id"]], pa.binary(16))
+        self._ids = {bytes.fromhex(key): number for key, number in self._of["id"].items()}
         self._hosts = {split(key)[0] for key in self._of["url"]}
 
     def match(self, ids: pa.Array, urls: pa.Array) -> npt.NDArray[np.int32]:
         """(documents,) the number of the first request that names each document, by id, then URL, then domain; -1
         where none does. A domain covers the hosts below it; a URL, all spellings that lead to the same page."""
         found = np.full(len(ids), -1, np.int32)
-        for row in np.flatnonzero(pc.is_in(ids, value_set=self._ids).to_numpy(zero_copy_only=False)).tolist():
-            found[row] = self._of["id"][ids[row].as_py().hex()]
+        if self._ids:  # Arrow's is_in would make its table of a million ids anew for each batch
+            found[:] = [self._ids.get(one, -1) for one in ids.to_pylist()]
         domains, addresses = self._of["domain"], self._of["url"]
         if not domains and not addresses:
             return found
