@@ -70,7 +70,8 @@ def refusal(error: OSError) -> str:
     """What the system refused, and where, as a sentence."""
     if error.errno is None:
         return f"{error}."
-    where = (f" at {error.filename}" if error.filename else "") + _notes(error)
+    name = error.filename2 or error.filename  # of two files it is the second that is written
+    where = (f" at {name}" if name else "") + _notes(error)
     said = os.strerror(error.errno)
     return f"no room to write{where}: {said}." if error.errno in NO_ROOM else f"{said}{where}."
 

@@ -163,6 +163,8 @@ def check_shard(corpus: Corpus, shard: Shard, found: Checked) -> npt.NDArray[np.
     table = shard.path(".docs.parquet")
     try:
         wrong, heads = _check_table(table, ends)
+    except DamageError as error:
+        wrong, heads = f"is no readable table: {error.__cause__}", nothing
     except (pa.ArrowException, OSError, KeyError) as error:
         wrong, heads = f"is no readable table: {error}", nothing
     found.problems += contents + ([(table, wrong)] if wrong else [])

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpora.described import stems
-from pipeline.errors import RecipeError, UserError
+from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import refusal
 from pipeline.ledger import sync
 from pipeline.look.runfolder import RunFolder
@@ -125,10 +125,21 @@ def put_kept(kept: Sequence[tuple[Corpus, Shard, Keep]], folder: Path) -> list[d
         if keep is None:
             facts = put_shard(shard, folder / stem)
         else:
+            check_digests(shard)
             table = shard.path(".docs.parquet")
             facts = write_rows(folder / stem, [corpus.tokens(shard)], _kept_rows(table, keep), pq.read_schema(table))
         made.append({"stem": stem} | ({} if shard.group is None else {"group": shard.group}) | facts)
     return made
+
+
+def check_digests(shard: Shard) -> None:
+    """Raises DamageError where the tokens or rows are not what `corpus.json` says: written anew, with digests of their
+    own, they would pass for whole ever after."""
+    for ending in (".bin", ".docs.parquet"):
+        if file_sha256(shard.path(ending)) != shard.files[ending]["sha256"]:
+            raise DamageError(
+                f"{shard.path(ending)} has other contents than were written; `corpusmill verify` says more"
+            )
 
 
 def _kept_rows(path: Path, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:

@@ -119,9 +119,8 @@ def _split(corpus: Corpus, wanted: str | None) -> str:
 
 
 def _rows(shard: Shard) -> Iterator[dict[str, Any]]:
-    names = pq.read_schema(shard.path(".docs.parquet")).names
-    wanted = ("id", "copy", "source", "url", "language", "prefix_tokens", "token_start", "token_end")
-    for batch in read_batches(shard.path(".docs.parquet"), [name for name in names if name in wanted]):
+    wanted = ("id", "copy", "source", "url", "language", "prefix_tokens", "token_start", "token_end")  # if they exist
+    for batch in read_batches(shard.path(".docs.parquet"), wanted):
         for start in range(0, batch.num_rows, 64):
             yield from batch.slice(start, 64).to_pylist()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -485,6 +486,29 @@ def test_requests_that_name_the_same_documents_are_all_found(
     path.write_text("\n# nothing\n")
     with pytest.raises(RecipeError, match="nothing is asked for"):
         removal.requests_of({}, [path])
+
+
+def test_damage_is_told_and_not_written_on(made: Path, tmp_path: Path) -> None:
+    """Rotten tokens with fresh digests would pass for whole ever after; a spoilt file without a name, nobody mends."""
+    folder = Path(shutil.copytree(made / "mixed-copy", tmp_path / "copy"))
+    shard = Corpus.open(folder).shards("train")[0]
+    ids = [Request("id", Corpus.open(folder).documents(shard, ["id"]).column("id")[0].as_py().hex())]
+    spoil = {
+        ".bin": lambda data: bytes([data[0] ^ 1]) + data[1:],
+        ".docs.parquet": lambda data: data[:-6] + b"\xff" + data[-5:],
+        "corpus.json": lambda data: data.replace(b'"splits"', b'"splitz"'),
+    }
+    for name, change in spoil.items():
+        path = folder / name if name == "corpus.json" else shard.path(name)
+        data = path.read_bytes()
+        path.write_bytes(change(data))
+        with pytest.raises(DamageError, match=re.escape(path.name)):
+            removal.remove(folder, ids, tmp_path / "new", date=None, missing_ok=False, with_duplicates=False)
+        if name != "corpus.json":
+            with pytest.raises(DamageError, match=re.escape(path.name)):
+                merging.merge([made / "mixed", folder], tmp_path / "new", shuffle=True)
+        path.write_bytes(data)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_a_killed_process_left_is_taken_away_by_the_next(tmp_path: Path) -> None:
