@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
-from pipeline.limited import PASSED
-from pipeline.recipe import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, SUBSTRINGS_LABEL
-from pipeline.work import Context
+from pipeline.step_labels import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, PASSED, SUBSTRINGS_LABEL
+
+if TYPE_CHECKING:
+    from pipeline.work import Context
 
 JUDGE_FROM = 1_000
 """Records that must have entered a stage before its drop rate is judged in mid-run, or in a trial run."""

@@ -14,7 +14,8 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 from rich.console import Console
 
-from pipeline.errors import UserError
+from pipeline.errors import RecipeError, UserError
+from pipeline.failures import refusal
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with; 3 the run
@@ -47,6 +48,15 @@ def console(*, stderr: bool = False) -> Console:
     if made.is_terminal:
         return made
     return _Console(stderr=stderr, soft_wrap=True, emoji=False, width=160, color_system=None)
+
+
+def write_out(path: Path, data: str | bytes) -> None:
+    """Writes a file that the user named, and the folder for it. Raises RecipeError where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be written: {error.strerror}") from error
 
 
 class _Unheard:
@@ -130,5 +140,10 @@ def _end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     except BrokenPipeError:
         _discard(sys.stdout)
         code = 128 + signal.SIGPIPE
+    except OSError as error:  # a folder that may not be read, a disk that is full
+        if error.errno is None:
+            raise
+        console(stderr=True).print(f"corpusmill: {refusal(error)}", markup=False, highlight=False)
+        code = 1
     if code:
         raise typer.Exit(code)

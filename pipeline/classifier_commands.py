@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from pipeline.app import AsJson, app, command, console
+from pipeline.app import AsJson, app, command, console, write_out
 from pipeline.errors import RecipeError
 
 group = typer.Typer(
@@ -144,10 +144,7 @@ def train_classifier(
     figures = work.test(model, halves.held_out)
     model = model._replace(facts={**facts, "figures": figures})
     data = dump(model)
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise RecipeError(f"{out} cannot be written: {error.strerror}") from error
+    write_out(out, data)
     if as_json:
         print(json.dumps({"model": str(out), "bytes": len(data), "kind": model.kind, **facts, "figures": figures}))
         return

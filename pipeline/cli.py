@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from pipeline import __version__
 from pipeline.app import AsJson, RecipePath, RunFolder, Set, app, command, console
@@ -60,7 +61,7 @@ def run(
     stall: Annotated[
         float, typer.Option("--stall", metavar="S", help="End a run in which nothing moves for S seconds.")
     ] = 600,
-) -> int | None:
+) -> None:
     """Run a recipe: from its inputs to documents, tokens and shards.
 
     Run it again to go on after a kill, or after changing a setting: only what depends on the change is redone. A
@@ -89,23 +90,16 @@ def run(
         from pipeline.look import estimate  # brings the phases, which here only the working process needs
 
         estimate.dry_run(context, request.workers, screen)
-        return 0
+        return
     try:
         with Display(screen) as display:
             done = driver.run(context, request, display)
-    except driver.Stopped as stopped:
-        console(stderr=True).print(
-            f"corpusmill: stopped by {signal.Signals(stopped.signal).name}. What is committed stays in {target}; "
-            "run the same command to go on.", markup=False, highlight=False,
-        )  # fmt: skip
-        return 128 + stopped.signal
     except UserError as error:
         if trial.given and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
             print_funnel(overview(target), screen)
             error.args = (f"{error}\nThis was a trial over a few records; --set changes a setting for this time.",)
         raise
     print_summary(target, done, screen)
-    return 0
 
 
 def _share(text: str | None) -> float | None:
@@ -164,39 +158,57 @@ def inspect(
     Example: corpusmill inspect runs/demo --contamination
     Example: corpusmill inspect runs/demo --clusters -n 3
     """
-    from pipeline.look import balance, clusterview, overview, overviewview
-    from pipeline.look import clusters as groups
-    from pipeline.look import contamination as items
-    from pipeline.look import rules as look
-    from pipeline.look import scores as spread
-    from pipeline.look import topics as subjects
-    from pipeline.look.runfolder import RunFolder as Run
-
     views = {
-        "--rules": (rules, lambda run: look.overview(run.folder), look.print_rules),
-        "--what-if": (what_if, lambda run: look.what_if(run.folder, what_if or []), look.print_what_if),
-        "--scores": (scores, spread.report, spread.print_report),
-        "--topics": (topics, subjects.report, subjects.print_report),
-        "--bias": (bias, balance.report, balance.print_report),
-        "--contamination": (contamination, items.report, items.print_report),
-        "--clusters": (clusters, lambda run: groups.report(run, most), clusterview.print_report),
-    }
-    chosen = [name for name, (wanted, _, _) in views.items() if wanted]
+        "--rules": rules, "--what-if": what_if, "--scores": scores, "--topics": topics, "--bias": bias,
+        "--contamination": contamination, "--clusters": clusters,
+    }  # fmt: skip
+    chosen = [name for name, wanted in views.items() if wanted]
     if len(chosen) > 1:
         raise RecipeError(f"{' and '.join(chosen)} are views of their own; give one")
-
-    facts: Any
-    report: Any
-    show: Any
-    if chosen:
-        _, report, show = views[chosen[0]]
-        facts = report(Run(folder))
-    else:
-        facts, show = overview.inspection(folder, hosts=hosts), overviewview.print_overview
+    facts, show = _view(chosen[0] if chosen else "", folder, what_if or [], most, hosts=hosts)
     if as_json:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
         show(facts, console())
+
+
+def _view(
+    name: str, folder: Path, what_if: list[str], most: int, *, hosts: bool
+) -> tuple[Any, Callable[[Any, Console], None]]:
+    """What a view of `inspect` shows, and what prints it. Each imports what it needs itself: some bring every stage."""
+    from pipeline.look.runfolder import RunFolder as Run
+
+    if name == "--rules":
+        from pipeline.look import rules
+
+        return rules.overview(folder), rules.print_rules
+    if name == "--what-if":
+        from pipeline.look import rules
+
+        return rules.what_if(folder, what_if), rules.print_what_if
+    if name == "--scores":
+        from pipeline.look import scores
+
+        return scores.report(Run(folder)), scores.print_report
+    if name == "--topics":
+        from pipeline.look import topics
+
+        return topics.report(Run(folder)), topics.print_report
+    if name == "--bias":
+        from pipeline.look import balance
+
+        return balance.report(Run(folder)), balance.print_report
+    if name == "--contamination":
+        from pipeline.look import contamination
+
+        return contamination.report(Run(folder)), contamination.print_report
+    if name == "--clusters":
+        from pipeline.look import clusters, clusterview
+
+        return clusters.report(Run(folder), most), clusterview.print_report
+    from pipeline.look import overview, overviewview
+
+    return overview.inspection(folder, hosts=hosts), overviewview.print_overview
 
 
 @command("stages")

@@ -132,15 +132,18 @@ def publish(
 
     Example: corpusmill publish runs/demo s3://my-bucket/demo
     """
-    from pipeline.corpora import card as cards
-    from pipeline.corpora import cardview
-    from pipeline.corpora.folder import opened
     from pipeline.publish import publish as send
     from pipeline.show import size_text
 
     parts = [name.strip() for name in what.split(",") if name.strip()]
     own = folder / "README.md"  # one that somebody went over is the better card
-    text = own.read_text("utf-8") if own.is_file() else cardview.markdown(cards.facts(opened(folder))) if card else None
+    text = own.read_text("utf-8") if own.is_file() else None
+    if text is None and card:
+        from pipeline.corpora import card as cards
+        from pipeline.corpora import cardview
+        from pipeline.corpora.folder import opened
+
+        text = cardview.markdown(cards.facts(opened(folder)))
     done = send(folder, address, parts, text)
     console().print(
         f"published {done.files} files ({size_text(done.bytes)}) at {done.address}; {done.sent} of them were sent, "

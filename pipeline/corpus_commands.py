@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.app import AsJson, command, console
+from pipeline.app import AsJson, command, console, write_out
 from pipeline.errors import RecipeError
 
+MISSING = 20
+"""Requests that name nothing, of which so many are shown."""
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or of a corpus without a ledger.")]
 
 
@@ -141,8 +143,10 @@ def remove(
         f"made: {out}: without {len(done.documents):,} documents, {done.copies:,} copies with {done.tokens:,} tokens; "
         f"{done.shards} shards written anew",
     )
-    for request in done.missing:
+    for request in done.missing[:MISSING]:
         _say(screen, f"not found: {request.line}", "yellow")
+    if len(done.missing) > MISSING:
+        _say(screen, f"and {len(done.missing) - MISSING:,} more, see {out / removal.RECORD}", "yellow")
     if done.duplicates:
         _say(
             screen,
@@ -238,7 +242,7 @@ def card(
     if out is None:
         print(text, end="")
         return
-    out.write_text(text, "utf-8")
+    write_out(out, text)
     console().print(f"written: {out}", markup=False, highlight=False)
 
 
@@ -253,7 +257,8 @@ def _print_documents(found: Iterator[dict[str, Any]], as_json: bool) -> None:
         span = f"{facts['shard']}:{facts['token_start']}..{facts['token_end']}"
         copy = f", copy {facts['copy']}" if facts["copy"] else ""
         prefix = f", {facts['prefix_tokens']} of prefix" if facts["prefix_tokens"] else ""
-        place = ", ".join(str(facts[name]) for name in ("source", "group", "language") if facts[name])
+        # A group is often the source or the language itself.
+        place = ", ".join(dict.fromkeys(facts[name] for name in ("source", "group", "language") if facts[name]))
         _say(
             screen,
             f"{'' if not number else chr(10)}{span}  {facts['id']}  {facts['tokens']:,} tokens{prefix}{copy}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import UserError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TRACE = 20_000
 """Most characters of a trace, its last ones: with its message a failure must fit into a pipe's buffer of 64 kB."""
 
@@ -60,15 +61,19 @@ def as_user_error(error: BaseException) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.errno is not None:
-        where = f" at {error.filename}" if error.filename else ""
-        where += _notes(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return UserError(
-                f"no room to write{where}: {os.strerror(error.errno)}. "
-                "What is committed stays; make room and run again."
-            )
-        return UserError(f"{os.strerror(error.errno)}{where}. What is committed stays; mend it and run again.")
+        mend = "make room" if error.errno in NO_ROOM else "mend it"
+        return UserError(f"{refusal(error)} What is committed stays; {mend} and run again.")
     return None
+
+
+def refusal(error: OSError) -> str:
+    """What the system refused, and where, as a sentence."""
+    if error.errno is None:
+        return f"{error}."
+    name = error.filename2 or error.filename  # of two files it is the second that is written
+    where = (f" at {name}" if name else "") + _notes(error)
+    said = os.strerror(error.errno)
+    return f"no room to write{where}: {said}." if error.errno in NO_ROOM else f"{said}{where}."
 
 
 def _notes(error: BaseException) -> str:

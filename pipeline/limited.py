@@ -13,13 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import nearest
+from pipeline.step_labels import PASSED
 from stages.base import Outcome, Processor, Stage
 from stages.quality import statistics
 
 SETTING = "sources"
 TEXT = "the sources of the inputs that it is for, as [web]; documents of others pass it as they are (default: all)"
-PASSED = "of_other_sources"
-"""The count of documents that passed a stage because it is not for their source."""
 
 
 def taken_apart(kind: type[Stage], settings: Mapping[str, Any] | None) -> tuple[dict[str, Any], Any]:

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import DamageError
+
 ROWS = 16_384
 """Most rows of a row group."""
 BYTES = 64 << 20
@@ -141,8 +143,13 @@ def _cuts(batch: pa.RecordBatch, rows: int, size: int, most_rows: int, most: int
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The batches of a part, a row group at a time in memory."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=list(columns) if columns else None)
-            yield from table.combine_chunks().to_batches()
+    """The batches of a part, a row group at a time in memory. Raises DamageError where it is no readable table."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=list(columns) if columns else None)
+                yield from table.combine_chunks().to_batches()
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the file's
+        raise DamageError(f"{path} is no readable table: {error}; `corpusmill verify` says what else is not") from error

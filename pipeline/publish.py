@@ -148,7 +148,7 @@ def manifest_files(data: bytes) -> dict[str, dict[str, Any]]:
         facts = json.loads(data)
         if (facts["format"], facts["format_version"]) != (FORMAT, FORMAT_VERSION):
             raise ValueError(f"it is no {FORMAT} of version {FORMAT_VERSION}")
-        if "check" in facts and manifest_bytes(facts["name"], facts["files"]) != data:
+        if manifest_bytes(facts["name"], facts["files"]) != data:
             raise ValueError("its check is not that of its contents")
         return {str(name): {"bytes": int(one["bytes"]), "sha256": str(one["sha256"])}
                 for name, one in facts["files"].items()}  # fmt: skip

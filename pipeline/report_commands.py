@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.app import command, console
-from pipeline.errors import RecipeError
+from pipeline.app import command, console, write_out
 
 
 @command("report", works=True)
@@ -41,9 +40,5 @@ def report(
     asked = Asked(price, examples)
     page = single.report(folder, asked) if other is None else compare.report(folder, other, asked)
     path = out or folder / ("report.html" if other is None else f"report-and-{other.resolve().name}.html")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, "utf-8")
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be written: {error.strerror}") from error
+    write_out(path, page)
     console().print(f"report: {path} ({size_text(path.stat().st_size)})", markup=False, highlight=False)

@@ -174,23 +174,30 @@ class Corpus:
             raise DamageError(f"{path} is not readable JSON: {error}") from error
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise DamageError(f"{path} does not describe a corpusmill corpus")
-        if meta["format_version"] != FORMAT_VERSION:
+        if meta.get("format_version") != FORMAT_VERSION:
             raise UserError(
-                f"{path} has format version {meta['format_version']}; this corpusmill reads {FORMAT_VERSION}. "
+                f"{path} has format version {meta.get('format_version')}; this corpusmill reads {FORMAT_VERSION}. "
                 "Make it again with `corpusmill run`."
             )
         corpus = cls(folder, meta)
-        for split in corpus.splits:
-            for shard in corpus.shards(split):
+        try:
+            corpus._check_sizes()
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DamageError(f"{path} is damaged: {error!r}; `corpusmill verify` says more") from error
+        return corpus
+
+    def _check_sizes(self) -> None:
+        for split in self.splits:
+            for shard in self.shards(split):
                 for ending, facts in shard.files.items():
                     file = shard.path(ending)
                     size = file.stat().st_size if file.exists() else -1
                     if size != facts["bytes"]:
                         found = "is missing" if size < 0 else f"holds {size} bytes"
                         raise DamageError(f"{file} {found}, corpus.json says {facts['bytes']} bytes")
-                if shard.files[".bin"]["bytes"] != shard.tokens * corpus.dtype.itemsize:
+                if shard.files[".bin"]["bytes"] != shard.tokens * self.dtype.itemsize:
                     raise DamageError(f"{shard.path('.bin')}: its size is not its number of tokens × item size")
-        return corpus
+        _ = (self.dtype, self.vocabulary, self.boundary, self.special)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -40,7 +41,7 @@ class Request:
         """As a list holds it."""
         return f"{self.kind} {self.value}"
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What it is compared by: a canonical URL, a domain in ASCII, an id in hex.
 
@@ -99,20 +100,20 @@ class Matcher:
     """Many requests at once, held against whole columns."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
-        self.requests = list(dict.fromkeys(requests))
-        keys = [request.key for request in self.requests]
+        self.requests = once(requests)
+        """Those that mean the same once."""
         self._of: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
-        for number, (request, key) in enumerate(zip(self.requests, keys, strict=True)):
-            self._of[request.kind].setdefault(key, number)
-        self._ids = pa.array([bytes.fromhex(key) for key in self._of["id"]], pa.binary(16))
+        for number, request in enumerate(self.requests):
+            self._of[request.kind][request.key] = number
+        self._ids = {bytes.fromhex(key): number for key, number in self._of["id"].items()}
         self._hosts = {split(key)[0] for key in self._of["url"]}
 
     def match(self, ids: pa.Array, urls: pa.Array) -> npt.NDArray[np.int32]:
         """(documents,) the number of the first request that names each document, by id, then URL, then domain; -1
         where none does. A domain covers the hosts below it; a URL, all spellings that lead to the same page."""
         found = np.full(len(ids), -1, np.int32)
-        for row in np.flatnonzero(pc.is_in(ids, value_set=self._ids).to_numpy(zero_copy_only=False)).tolist():
-            found[row] = self._of["id"][ids[row].as_py().hex()]
+        if self._ids:  # Arrow's is_in would make its table of a million ids anew for each batch
+            found[:] = [self._ids.get(one, -1) for one in ids.to_pylist()]
         domains, addresses = self._of["domain"], self._of["url"]
         if not domains and not addresses:
             return found
@@ -126,13 +127,30 @@ class Matcher:
             found[row] = addresses.get(_page(urls[row].as_py()), found[row])
         return found
 
+    def naming(self, id_: bytes, url: str | None) -> list[int]:
+        """The numbers of all requests that name a document; `match` gives one of them."""
+        keys = {"id": [id_.hex()]}
+        if url is not None and (self._of["url"] or self._of["domain"]):
+            keys |= {"url": [canonical_url(url)], "domain": _above(split(url)[0])}
+        return [self._of[kind][key] for kind, some in keys.items() for key in some if key in self._of[kind]]
+
     def _domain(self, host: str) -> int:
         """The number of the request that covers a host; -1 where none does."""
-        while host:
-            if host in self._of["domain"]:
-                return self._of["domain"][host]
-            host = host.partition(".")[2]
-        return -1
+        return next((self._of["domain"][name] for name in _above(host) if name in self._of["domain"]), -1)
+
+
+def once(requests: Iterable[Request]) -> list[Request]:
+    """Of requests that mean the same, such as two spellings of a URL, the first."""
+    found: dict[tuple[str, str], Request] = {}
+    for request in requests:
+        found.setdefault((request.kind, request.key), request)
+    return list(found.values())
+
+
+def _above(host: str) -> list[str]:
+    """A host and the domains above it."""
+    labels = host.split(".")
+    return [".".join(labels[place:]) for place in range(len(labels))]
 
 
 @dataclass(frozen=True, kw_only=True)

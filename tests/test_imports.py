@@ -66,6 +66,7 @@ def test_what_the_imports_really_load() -> None:
     """The shard format drags no Beam, torch or stage into a trainer; the command line loads no torch and no Beam.
 
     What a run's processes load they all pay for, workers too: Beam only where there is work, SciPy only to join edges.
+    Who only looks into a corpus does not wait for compilers, stages and databases.
     """
     code = "import sys, {module}; print(sorted(m for m in {suspects} if m in sys.modules))"
     for module, suspects in (
@@ -73,6 +74,11 @@ def test_what_the_imports_really_load() -> None:
         ("pipeline.cli", ["apache_beam", "torch", "trainer", "trafilatura"]),
         ("trainer.trace", ["apache_beam", "torch", "stages"]),
         ("pipeline.driver, pipeline.look.overview", ["apache_beam", "scipy.sparse", "pipeline.phases"]),
+        (
+            "pipeline.corpora.showing, pipeline.corpora.folder, pipeline.look.dropped, pipeline.look.sql, "
+            "pipeline.look.verify_copy, pipeline.tokenizers.sentencepiece, pipeline.show",
+            ["numba", "stages.registry", "duckdb", "plotly", "fsspec", "datasets", "torch", "apache_beam"],
+        ),
         ("pipeline.runner", ["apache_beam", "scipy.sparse", "datasketch", "tldextract"]),
     ):
         run = subprocess.run(

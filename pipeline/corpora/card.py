@@ -95,11 +95,13 @@ def _configs(run: RunFolder, parts: list[Path], meta: dict[str, Any] | None) -> 
         named = "documents/*.parquet" if len(kinds) == 1 else named
         configs.append({"config_name": name, "data_files": [{"split": "train", "path": named}]})
     by_source: dict[str, list[str]] = {}
-    for path in parts:
-        for source in _sources_of(path):
+    mixed = False
+    for path in parts if len(kinds) == 1 else ():
+        sources = _sources_of(path)
+        mixed |= len(sources) > 1
+        for source in sources:
             by_source.setdefault(source, []).append(str(path.relative_to(run.folder)))
-    mixed = any(len(_sources_of(path)) > 1 for path in parts)
-    if len(by_source) > 1 and not mixed and len(kinds) == 1:
+    if len(by_source) > 1 and not mixed:
         for source in sorted(by_source):
             configs.append({"config_name": f"source-{source}",
                             "data_files": [{"split": "train", "path": sorted(by_source[source])}]})  # fmt: skip

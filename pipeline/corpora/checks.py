@@ -55,19 +55,24 @@ class Checked:
 
 
 def read_meta(folder: Path) -> Corpus:
-    """The corpus that `corpus.json` describes. Raises ValueError, KeyError, TypeError where it is damaged."""
+    """The corpus that `corpus.json` describes. Raises DamageError where it is damaged, without the file's name."""
     data = (folder / "corpus.json").read_bytes()
-    corpus = Corpus(folder, json.loads(data))
-    meta = corpus.meta
-    if (meta["format"], meta["format_version"]) != (FORMAT, FORMAT_VERSION):
-        raise ValueError(f"it is no {FORMAT} of version {FORMAT_VERSION}")
-    if "check" in meta and data != corpus_bytes(meta):
-        raise ValueError("it has other contents than were written: its check is not theirs")
-    for split in corpus.splits:
-        for shard in corpus.shards(split):
-            for ending in ENDINGS:
-                int(shard.files[ending]["bytes"]), str(shard.files[ending]["sha256"])
-    _ = (corpus.dtype, corpus.vocabulary, corpus.boundary, corpus.special)
+    try:
+        corpus = Corpus(folder, json.loads(data))
+        meta = corpus.meta
+        if (meta["format"], meta["format_version"]) != (FORMAT, FORMAT_VERSION):
+            raise ValueError(f"it is no {FORMAT} of version {FORMAT_VERSION}")
+        if data != corpus_bytes(meta):
+            raise ValueError("it has other contents than were written: its check is not theirs")
+        for split in corpus.splits:
+            for shard in corpus.shards(split):
+                for ending in ENDINGS:
+                    int(shard.files[ending]["bytes"]), str(shard.files[ending]["sha256"])
+                if ".." in shard.stem.relative_to(folder).parts:
+                    raise ValueError(f"the shard {shard.stem} does not lie in its folder")
+        _ = (corpus.dtype, corpus.vocabulary, corpus.boundary, corpus.special)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamageError(f"is not readable: {error}") from error
     return corpus
 
 
@@ -158,6 +163,8 @@ def check_shard(corpus: Corpus, shard: Shard, found: Checked) -> npt.NDArray[np.
     table = shard.path(".docs.parquet")
     try:
         wrong, heads = _check_table(table, ends)
+    except DamageError as error:
+        wrong, heads = f"is no readable table: {error.__cause__}", nothing
     except (pa.ArrowException, OSError, KeyError) as error:
         wrong, heads = f"is no readable table: {error}", nothing
     found.problems += contents + ([(table, wrong)] if wrong else [])
@@ -306,37 +313,3 @@ def _check_mixture(corpus: Corpus) -> Iterator[tuple[Path, str]]:
         yield path, f"does not name the group {other[0]} of the shards"
     elif asked and abs(total - 1) > 1e-6:
         yield path, f"the shares add up to {total:g}"
-
-
-def loose_shards(folder: Path) -> tuple[Corpus, list[Shard]]:
-    """Shards that lie in a folder without `corpus.json`, as far as they speak for themselves: no digests, no
-    vocabulary; the boundary is the token that the documents of the first one share."""
-    stems = sorted({path.name.removesuffix(ending) for path in folder.iterdir() for ending in ENDINGS
-                    if path.name.endswith(ending)})  # fmt: skip
-    shards = []
-    meta: dict[str, Any] = {"dtype": "uint16", "boundary": "eot-last", "tokenizer": {"special": {"eot": -1}}}
-    for stem in stems:
-        try:
-            dtype, lengths = read_index(folder / f"{stem}.idx")
-        except (DamageError, OSError):
-            shards.append(Shard(folder / stem, stem, 0, 0, {}))
-            continue
-        shard = Shard(folder / stem, stem, len(lengths), int(lengths.sum(dtype=np.int64)), {})
-        if meta["tokenizer"]["special"] == {"eot": -1} and len(lengths):
-            meta |= {"dtype": dtype.name}
-            _guess_boundary(meta, shard.path(".bin"), dtype, np.cumsum(lengths, dtype=np.int64))
-        shards.append(shard)
-    meta["vocabulary"] = 65_536 if meta["dtype"] == "uint16" else 2**31
-    return Corpus(folder, meta), shards
-
-
-def _guess_boundary(meta: dict[str, Any], path: Path, dtype: np.dtype[Any], ends: Lengths) -> None:
-    if not path.is_file() or path.stat().st_size != int(ends[-1]) * dtype.itemsize:
-        return
-    tokens = np.memmap(path, dtype, "r")
-    last, first = tokens[ends - 1], tokens[np.append(0, ends[:-1])]
-    (ids_last, count_last), (ids_first, count_first) = (np.unique(one, return_counts=True) for one in (last, first))
-    if count_first.max() > count_last.max():
-        meta |= {"boundary": "bos-first", "tokenizer": {"special": {"bos": int(ids_first[count_first.argmax()])}}}
-    else:
-        meta |= {"tokenizer": {"special": {"eot": int(ids_last[count_last.argmax()])}}}

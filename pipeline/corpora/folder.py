@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
-from pipeline.ledger import Row
+from pipeline.errors import LockedError, UserError
+from pipeline.ledger import Ledger, Row
 from pipeline.lock import FolderLock
 from pipeline.look.runfolder import RunFolder
 from pipeline.shards import Corpus
-from pipeline.tokenizers import Tokenizer
-from pipeline.tokenizers import opened as open_tokenizer
+
+if TYPE_CHECKING:
+    from pipeline.tokenizers import Tokenizer
 
 
 class CopiedFolder(RunFolder):
@@ -70,16 +73,33 @@ def name_of(run: RunFolder) -> str:
 
 
 @contextmanager
-def at_rest(run: RunFolder) -> Iterator[None]:
-    """While this lasts, no run works in the folder. Raises LockedError where one does."""
-    if isinstance(run, CopiedFolder):
+def at_rest(*runs: RunFolder) -> Iterator[None]:
+    """While this lasts, no run works in these folders. Raises LockedError where one does."""
+    with ExitStack() as held:
+        for run in runs:
+            if not isinstance(run, CopiedFolder) and (lock := lock_of(run.ledger, "Come back")):
+                held.enter_context(lock)
         yield
-        return
-    with FolderLock(run.ledger.folder):
-        yield
+
+
+def lock_of(ledger: Ledger, then: str) -> FolderLock | None:
+    """The lock of a run that is only looked at; None where nothing may be written there, so that no run works either.
+
+    Raises LockedError where one does; it says `then` what to do when that has ended.
+    """
+    if not all(os.access(place, os.W_OK | os.X_OK) for place in (ledger.folder, ledger.scratch)):
+        return None
+    try:
+        return FolderLock(ledger.folder)
+    except LockedError as error:
+        raise LockedError(f"{str(error).partition(' Wait for')[0]} {then} when that has ended.") from error
+    except OSError:
+        return None
 
 
 def tokenizer_of(corpus: Corpus) -> Tokenizer:
     """The tokenizer that lies beside the shards. Raises UserError where it is not there, DamageError where another
     one is."""
+    from pipeline.tokenizers import opened as open_tokenizer
+
     return open_tokenizer(corpus.folder, corpus.meta["tokenizer"])

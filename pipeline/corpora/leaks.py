@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.corpora.removal import LIST
 from pipeline.errors import UserError
 from pipeline.parts import read_batches
 from pipeline.prefix import hosts_of
 from pipeline.shards import Corpus
-from pipeline.splits import registered_domain
+from pipeline.splits import TRAIN, registered_domain
 from stages.takedown import Matcher, read
-
-TRAIN = "train"
-LIST = "takedown.txt"
 
 
 @dataclass

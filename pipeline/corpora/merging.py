@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
-from pipeline.corpora import described, equal, leaks, new, reshuffle
+from pipeline.corpora import described, equal, leaks, new, removal, reshuffle
 from pipeline.corpora import folder as folders
 from pipeline.errors import RecipeError, UserError
 from pipeline.look.runfolder import RunFolder
-from pipeline.shards import FORMAT, FORMAT_VERSION, MIXTURE_FILE, Corpus, Shard, file_sha256
+from pipeline.shards import FORMAT, FORMAT_VERSION, Corpus, Shard, file_sha256
+from pipeline.splits import TRAIN
 
 SCRATCH = ".work"
 """In the folder that is being written; gone when it is finished."""
@@ -51,7 +51,7 @@ def merge(
     """Writes the corpora as one in a new folder, splits of one name together, the first corpus first.
 
     Raises RecipeError where they cannot be one, saying what differs; UserError where one trains on what another holds
-    out, or holds what was taken out of another.
+    out, or holds what was taken out of another; LockedError where a run works in one.
     """
     if len(sources) < 2:
         raise RecipeError("give two corpora at least")
@@ -66,7 +66,7 @@ def merge(
             f"{found.text()}. Take them out (`corpusmill remove --domain`), or accept it with --allow-leaks."
         )
     taken_out = leaks.check_takedowns(corpora)
-    with new.new_folder(out) as aside:
+    with folders.at_rest(*runs), new.new_folder(out) as aside:
         places = [(number, corpus, shard) for number, corpus in enumerate(corpora) for split in corpus.splits
                   for shard in corpus.shards(split)]  # fmt: skip
         tables = [shard.path(".docs.parquet") for _, _, shard in places]
@@ -86,7 +86,7 @@ def merge(
         lost = _put_documents(runs, aside, drop=not keep_duplicates)
         new.put_folder(runs[0], "tokenizer", aside)
         if taken_out:
-            (aside / leaks.LIST).write_text("\n".join(taken_out) + "\n", "utf-8")
+            (aside / removal.LIST).write_text("\n".join(taken_out) + "\n", "utf-8")
         shutil.rmtree(aside / SCRATCH, ignore_errors=True)
         meta = _meta(corpora, name or "+".join(corpus.meta["name"] for corpus in corpora), splits, aside)
         if not keep_duplicates:
@@ -113,7 +113,7 @@ def _check_alike(corpora: Sequence[Corpus]) -> None:
             "special tokens": (first.special, other.special),
             "token type": (first.dtype.name, other.dtype.name),
             "boundary": (first.boundary, other.boundary),
-            "layout": (first.meta["layout"], other.meta["layout"]),
+            "layout": (first.layout, other.layout),
             "mixture by": (_by(first), _by(other)),
         }
         wrong = [f"{name} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
@@ -126,9 +126,7 @@ def _check_alike(corpora: Sequence[Corpus]) -> None:
 
 
 def _by(corpus: Corpus) -> list[str]:
-    if corpus.meta["layout"] != "by_source":
-        return []
-    return list(json.loads((corpus.folder / MIXTURE_FILE).read_text("utf-8"))["by"])
+    return list(corpus.mixture()["by"]) if corpus.layout == "by_source" else []
 
 
 def _seed(first: Corpus, given: int | None) -> int:
@@ -184,7 +182,7 @@ def _take_off(
 
 def _meta(corpora: Sequence[Corpus], name: str, splits: described.Splits, aside: Path) -> dict[str, Any]:
     first = corpora[0].meta
-    train = splits.get(leaks.TRAIN, [])
+    train = splits.get(TRAIN, [])
     meta: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -250,7 +248,7 @@ def _mixture(corpora: Sequence[Corpus], now: dict[str, described.Figures]) -> di
 
 def _plan(corpora: Sequence[Corpus]) -> dict[str, Any]:
     """One plan of several: each keeps its budget, or else the tokens that it has."""
-    plans = [json.loads((corpus.folder / MIXTURE_FILE).read_text("utf-8")) for corpus in corpora]
+    plans = [corpus.mixture() for corpus in corpora]
     budgets = [
         plan["tokens"] or sum(one["tokens_asked"] or one["tokens"] for one in plan["groups"].values()) for plan in plans
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import os
 import shutil
@@ -18,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpora.described import stems
-from pipeline.errors import RecipeError, UserError
-from pipeline.failures import as_user_error
+from pipeline.errors import DamageError, RecipeError, UserError
+from pipeline.failures import refusal
 from pipeline.ledger import sync
 from pipeline.look.runfolder import RunFolder
 from pipeline.parts import PartWriter, read_batches
@@ -33,16 +35,21 @@ ROWS = 16_384
 
 
 @contextmanager
-def new_folder(out: Path, option: str = "--out") -> Iterator[Path]:
-    """A folder that takes the name `out` when the block ends well, and is removed when it does not.
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder that takes the name `out` when the block ends well, and is removed when it does not; when the process
+    is killed, by the next one that makes `out`.
 
     Raises RecipeError where `out` is there already and not empty, UserError where the disk refuses.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RecipeError(f"{option} {out} is there already; give a new folder")
+        raise RecipeError(f"--out {out} is there already; give a new folder")
     aside = out.parent / f".{out.name}.{uuid.uuid4().hex}"
+    held: int | None = None
     try:
-        aside.mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _clear_killed(out)
+        aside.mkdir()
+        held = _hold(aside)
         yield aside
         for folder, _, names in os.walk(aside):
             for name in names:
@@ -53,11 +60,34 @@ def new_folder(out: Path, option: str = "--out") -> Iterator[Path]:
         os.rename(aside, out)
         sync(out.parent)
     except OSError as error:
-        known = as_user_error(error)
-        text = str(known or error).partition(" What is committed stays")[0]
-        raise UserError(f"{text} {out} was not made; what was read is as it was.") from error
+        raise UserError(f"{refusal(error)} {out} was not made; what was read is as it was.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _clear_killed(out: Path) -> None:
+    """Removes what processes left that were killed while they made this folder."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.{'[0-9a-f]' * 32}"):
+        held = _hold(left)
+        if held is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """A lock on a folder, which ends with this process; None where another holds it, or the disk knows no locks."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def put(path: Path, target: Path) -> None:
@@ -95,10 +125,21 @@ def put_kept(kept: Sequence[tuple[Corpus, Shard, Keep]], folder: Path) -> list[d
         if keep is None:
             facts = put_shard(shard, folder / stem)
         else:
+            check_digests(shard)
             table = shard.path(".docs.parquet")
             facts = write_rows(folder / stem, [corpus.tokens(shard)], _kept_rows(table, keep), pq.read_schema(table))
         made.append({"stem": stem} | ({} if shard.group is None else {"group": shard.group}) | facts)
     return made
+
+
+def check_digests(shard: Shard) -> None:
+    """Raises DamageError where the tokens or rows are not what `corpus.json` says: written anew, with digests of their
+    own, they would pass for whole ever after."""
+    for ending in (".bin", ".docs.parquet"):
+        if file_sha256(shard.path(ending)) != shard.files[ending]["sha256"]:
+            raise DamageError(
+                f"{shard.path(ending)} has other contents than were written; `corpusmill verify` says more"
+            )
 
 
 def _kept_rows(path: Path, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table]]:

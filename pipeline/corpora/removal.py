@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,8 @@ from pipeline.corpora import folder as folders
 from pipeline.errors import RecipeError, UserError
 from pipeline.look.runfolder import RunFolder
 from pipeline.parts import read_batches
-from pipeline.shards import MIXTURE_FILE, Corpus, Shard, file_sha256
-from stages.takedown import Matcher, Request, read
+from pipeline.shards import Corpus, Shard, file_sha256
+from stages.takedown import Matcher, Request, once, read
 
 RECORD = "removed.json"
 RECORD_FORMAT = ("corpusmill-removal", 1)
@@ -32,7 +33,9 @@ class Removal:
 
     requests: list[Request]
     documents: dict[bytes, dict[str, Any]] = field(default_factory=dict)
-    """Of each id that is taken out: `url`, `source`, `by` (the request's line, or why else), `copies`."""
+    """Of each id that is taken out: `url`, `source`, `by` (the line of a request, or why else), `copies`."""
+    named: Counter[str] = field(default_factory=Counter)
+    """How many of them each request names, by its line."""
     lost: dict[bytes, str] = field(default_factory=dict)
     """Ids that are not in the corpus, but would come back in the next run: duplicates of what is taken out."""
     missing: list[Request] = field(default_factory=list)
@@ -69,8 +72,8 @@ def requests_of(given: Mapping[str, Sequence[str]], lists: Iterable[Path]) -> li
         except ValueError as error:
             raise RecipeError(f"--list {error}") from error
     if not found:
-        raise RecipeError("nothing is asked for; give --url, --domain, --id or --list")
-    return list(dict.fromkeys(found))
+        raise RecipeError("nothing is asked for; give --url, --domain, --id or a --list with requests in it")
+    return once(found)
 
 
 def remove(
@@ -99,8 +102,10 @@ def _find(run: RunFolder, corpus: Corpus, requests: list[Request], *, with_dupli
         for batch in read_batches(path, ["id", "url", "source"]):
             found = matcher.match(batch.column("id"), batch.column("url"))
             for row in np.flatnonzero(found >= 0).tolist():
-                met.add(int(found[row]))
-                _note(removal, batch, row, matcher.requests[found[row]].line)
+                if _note(removal, batch, row, matcher.requests[found[row]].line):
+                    numbers = matcher.naming(batch.column("id")[row].as_py(), batch.column("url")[row].as_py())
+                    met.update(numbers)
+                    removal.named.update(matcher.requests[number].line for number in numbers)
     if with_duplicates and not isinstance(run, folders.CopiedFolder):
         _add_duplicates(run, removal, matcher, met)
         _complete(run, corpus, removal)
@@ -120,9 +125,14 @@ def _tables(run: RunFolder, corpus: Corpus) -> list[Path]:
     return [*shards, *([] if run.removed("documents") else run.parts("documents"))]
 
 
-def _note(removal: Removal, batch: pa.RecordBatch, row: int, by: str) -> None:
+def _note(removal: Removal, batch: pa.RecordBatch, row: int, by: str) -> bool:
+    """Notes a document to be taken out; whether it was not yet."""
+    known = batch.column("id")[row].as_py()
+    if known in removal.documents:
+        return False
     facts = {name: batch.column(name)[row].as_py() for name in ("url", "source")}
-    removal.documents.setdefault(batch.column("id")[row].as_py(), facts | {"by": by, "copies": []})
+    removal.documents[known] = facts | {"by": by, "copies": []}
+    return True
 
 
 def _clusters(run: RunFolder, wanted: pa.Array, sides: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -146,8 +156,11 @@ def _add_duplicates(run: RunFolder, removal: Removal, matcher: Matcher, met: set
     for path in run.parts("duplicates"):
         for batch in read_batches(path, ["loser", "loser_url"]):
             found = matcher.match(batch.column("loser"), batch.column("loser_url"))
-            met.update(int(number) for number in np.unique(found) if number >= 0)
-            members.update(batch.column("loser").filter(pa.array(found >= 0)).to_pylist())
+            hits = batch.filter(pa.array(found >= 0))
+            losers = hits.column("loser").to_pylist()
+            for loser, url in zip(losers, hits.column("loser_url").to_pylist(), strict=True):
+                met.update(matcher.naming(loser, url))
+            members.update(losers)
     while True:
         before = len(members)
         for batch in _clusters(run, pa.array(sorted(members), pa.binary(16)), ("loser", "survivor")):
@@ -206,9 +219,8 @@ def _write(run: RunFolder, corpus: Corpus, removal: Removal, aside: Path, date: 
         gone_now = described.added(removal.gone.get(shard.name, {}) for shard in corpus.shards("train"))
         meta["mixture"] = described.refreshed(meta["mixture"], described.figures(aside, train), gone_now)
     meta["sources"] = _sources(corpus, removal, lost)
-    if MIXTURE_FILE in meta.get("files", {}):
-        plan = json.loads((run.folder / MIXTURE_FILE).read_text("utf-8"))
-        meta["files"] = dict(meta["files"]) | described.write_plan(plan, train, aside)
+    if corpus.layout == "by_source":
+        meta["files"] = dict(meta["files"]) | described.write_plan(corpus.mixture(), train, aside)
     meta["removed"] = {
         "file": RECORD, "documents": len(removal.documents), "copies": removal.copies, "tokens": removal.tokens,
         "of": record["of"],
@@ -269,16 +281,13 @@ def _record(run: RunFolder, removal: Removal, date: str | None) -> dict[str, Any
     """What `removed.json` holds; of a corpus that documents were taken out of before, what was taken then too."""
     earlier = run.folder / RECORD
     path = run.folder / "corpus.json"
-    found: dict[str, int] = {}
-    for facts in removal.documents.values():
-        found[facts["by"]] = found.get(facts["by"], 0) + 1
     return {
         "format": RECORD_FORMAT[0],
         "format_version": RECORD_FORMAT[1],
         **({"date": date} if date else {}),
         "of": {"name": json.loads(path.read_text("utf-8"))["name"], "corpus_sha256": file_sha256(path)},
         "asked": [
-            {"kind": request.kind, "value": request.value, "documents": found.get(request.line, 0)}
+            {"kind": request.kind, "value": request.value, "documents": removal.named[request.line]}
             for request in removal.requests
         ],
         "not_found": [request.line for request in removal.missing],

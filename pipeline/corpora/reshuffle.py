@@ -62,6 +62,7 @@ class Shuffle:
         """Writes the shards into a folder, and returns them by split as `corpus.json` lists them."""
         sets: dict[str, dict[str | None, list[int]]] = {}
         for number, (_, _, shard) in enumerate(self.places):
+            new.check_digests(shard)
             sets.setdefault(shard.split, {}).setdefault(shard.group, []).append(number)
         made: dict[str, list[dict[str, Any]]] = {}
         for split, groups in sets.items():

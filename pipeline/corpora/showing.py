@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DamageError, RecipeError, nearest
 from pipeline.parts import read_batches
 from pipeline.shards import Corpus, Shard
+from pipeline.splits import TRAIN
 from pipeline.tokenizers import Tokenizer
 
 MOST = 100_000
@@ -78,7 +79,8 @@ def place(corpus: Corpus, model: Tokenizer, text: str) -> dict[str, Any]:
     start = int(match["start"])
     end = int(match["end"]) if match["end"] else start + 1
     if not start < end <= shard.tokens:
-        raise RecipeError(f"{text}: {shard.name} has the tokens 0 to {shard.tokens - 1}, and FROM is below TO")
+        has = f"the tokens 0 to {shard.tokens - 1}, and FROM is below TO" if shard.tokens else "no tokens"
+        raise RecipeError(f"{text}: {shard.name} has {has}")
     if end - start > MOST:
         raise RecipeError(f"{text}: {end - start:,} tokens; {MOST:,} at most are shown at once")
     ids = np.asarray(corpus.tokens(shard)[start:end])
@@ -110,16 +112,15 @@ def boundary_token(corpus: Corpus) -> int:
 
 
 def _split(corpus: Corpus, wanted: str | None) -> str:
-    name = wanted or ("train" if "train" in corpus.splits else corpus.splits[0])
+    name = wanted or next((name for name in (TRAIN, *corpus.splits) if name in corpus.splits), TRAIN)
     if name not in corpus.splits:
         raise RecipeError(f"--split {name}: no such split.{nearest(name, corpus.splits)}")
     return name
 
 
 def _rows(shard: Shard) -> Iterator[dict[str, Any]]:
-    names = pq.read_schema(shard.path(".docs.parquet")).names
-    wanted = ("id", "copy", "source", "url", "language", "prefix_tokens", "token_start", "token_end")
-    for batch in read_batches(shard.path(".docs.parquet"), [name for name in names if name in wanted]):
+    wanted = ("id", "copy", "source", "url", "language", "prefix_tokens", "token_start", "token_end")  # if they exist
+    for batch in read_batches(shard.path(".docs.parquet"), wanted):
         for start in range(0, batch.num_rows, 64):
             yield from batch.slice(start, 64).to_pylist()
 

@@ -19,7 +19,7 @@ from pipeline import accounts, ids
 from pipeline.errors import UserError
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.texts import Beginnings, beginnings
-from pipeline.recipe import DEDUP_LABEL
+from pipeline.step_labels import DEDUP_LABEL
 
 LOSERS = 8_000_000
 """Losers that a pass may hold: about half a gigabyte with the table of their clusters."""

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.look.histogram import powers
-from pipeline.look.rules import QUANTILES
+from pipeline.look.histogram import QUANTILES, powers
 from pipeline.look.runfolder import RunFolder
 from pipeline.prefix import hosts_of
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+"""Where tables cut sorted values."""
 BARS = 48
 _WHOLE = 60
 """Whole numbers get a bar each where they span no more than this."""

@@ -15,13 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import RecipeError, UserError, nearest
+from pipeline.look.histogram import QUANTILES
 from pipeline.look.runfolder import RunFolder
 from pipeline.measures import FOLDER, is_limit
 from pipeline.settings import explain
 from stages.base import BROKEN, Stage
 from stages.registry import make
-
-QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

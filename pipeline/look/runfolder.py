@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import token_parts
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Ledger, Row
 from pipeline.parts import read_batches
-from pipeline.work import Context
+
+if TYPE_CHECKING:
+    from pipeline.work import Context
 
 SCORES_NOT = (
     "id", "copy", "source", "url", "date", "origin", "title", "text", "language", "characters", "n_tokens", "tokens",
@@ -82,6 +83,8 @@ class RunFolder:
             )
         for path in self.parts(folder):
             if path.suffix == ".arrow":
+                from pipeline import token_parts  # brings the compiler, which a look at documents does not need
+
                 yield token_parts.opened(path).select(columns)
             if path.suffix != ".parquet":
                 continue
@@ -103,6 +106,8 @@ class RunFolder:
     @cached_property
     def context(self) -> Context:
         """What the run was asked for, so that its stages can be set up again."""
+        from pipeline.work import Context  # brings every stage, half of a short command's time
+
         path = self.ledger.folder / "context.json"
         try:
             found = Context.from_json(json.loads(path.read_text("utf-8")))

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from pipeline.errors import UserError
-from pipeline.look.rules import QUANTILES, short
+from pipeline.look.histogram import QUANTILES
+from pipeline.look.rules import short
 from pipeline.look.runfolder import SCORES_NOT, RunFolder
 from pipeline.look.tables import percent, table
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import accounts
 from pipeline.corpora import checks
-from pipeline.errors import DamageError, LockedError, UserError
+from pipeline.corpora.folder import lock_of
+from pipeline.errors import DamageError, UserError
 from pipeline.ledger import PART_FOLDERS, Ledger, Row, file_digest
-from pipeline.lock import FolderLock
 from pipeline.shards import Corpus
 from pipeline.tokenizers import Options, open_file
 
@@ -65,7 +64,7 @@ def verify(folder: Path) -> Report:
     """
     ledger = Ledger(folder)
     ledger.head()
-    lock = _lock(ledger)
+    lock = lock_of(ledger, "Verify it")  # without it nothing is marked either
     try:
         report = Report(complete=ledger.complete() is not None)
         rows = list(_rows(ledger, report))
@@ -92,18 +91,6 @@ def _mark(ledger: Ledger, broken: list[tuple[Row, list[str]]]) -> bool:
     except OSError:
         return False
     return bool(broken)
-
-
-def _lock(ledger: Ledger) -> FolderLock | None:
-    """The folder's lock, or None where nothing may be written there: then nothing is marked either."""
-    if not all(os.access(place, os.W_OK | os.X_OK) for place in (ledger.folder, ledger.scratch)):
-        return None
-    try:
-        return FolderLock(ledger.folder)
-    except LockedError as error:
-        raise LockedError(str(error).partition(" Wait for")[0] + " Verify it when that has ended.") from error
-    except OSError:
-        return None
 
 
 def _rows(ledger: Ledger, report: Report) -> Iterator[Row]:
@@ -199,8 +186,8 @@ def check_described(folder: Path, report: Report) -> tuple[Corpus | None, checks
     """`corpus.json` and every file that it names, by what they say themselves; None where it cannot be read."""
     try:
         corpus = checks.read_meta(folder)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        report.add("corpus.json", f"is not readable: {error}")
+    except DamageError as error:
+        report.add("corpus.json", str(error))
         return None, None
     found = checks.check_corpus(corpus)
     take_over(found, folder, report)

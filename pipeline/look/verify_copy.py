@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpora import checks
+from pipeline.corpora import checks, loose
 from pipeline.errors import DamageError, UserError
 from pipeline.look.verify import Report, check_described, take_over
 from pipeline.publish import NAME, manifest_files
@@ -52,14 +52,16 @@ def _corpus(folder: Path, report: Report) -> None:
     if corpus is not None:
         _tokenizer(corpus, report, listed=bool(files))
     there = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    for name in sorted(there):
-        if name.startswith("shards/") and name.endswith(checks.ENDINGS) and name not in known and name not in files:
+    for name in sorted(there.keys() - known.keys() - files.keys()):
+        if (corpus or files) and name.startswith("shards/") and name.endswith(checks.ENDINGS):
             report.add(name, "corpus.json does not name it", "removing it")
+        elif files and name.startswith(("documents/", "tokenizer/")):
+            report.add(name, f"{NAME} does not name it", "removing it")
     judged = there.keys() & (known.keys() | files.keys())
     report.parts, report.bytes = len(judged), sum(there[name] for name in judged)
     others = {f"{Path(name).parent}/".removeprefix("./") or name for name in there.keys() - judged
               if name.startswith(("documents/", "tokenizer/"))}  # fmt: skip
-    if others and not files:
+    if others and not (folder / NAME).is_file():
         report.notes.append(f"there is no {NAME}, so no digest is known of the files in {', '.join(sorted(others))}")
 
 
@@ -86,13 +88,13 @@ def _shards(folder: Path, report: Report) -> None:
     if above.is_file():
         try:
             corpus = checks.read_meta(above.parent)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamageError(f"{above} is not readable: {error}") from error
+        except DamageError as error:
+            raise DamageError(f"{above} {error}") from error
         shards = [shard for split in corpus.splits for shard in corpus.shards(split)]
         shards = [shard for shard in shards if shard.stem.parent.resolve() == folder.resolve()]
         report.notes.append(f"held against {above}; `corpusmill verify {above.parent}` checks more")
     else:
-        corpus, shards = checks.loose_shards(folder)
+        corpus, shards = loose.shards_in(folder)
         report.notes.append("there is no corpus.json, so neither digests nor the vocabulary could be judged")
         if reason := checks.numbering([shard.name for shard in shards]):
             report.add(folder.name, reason)

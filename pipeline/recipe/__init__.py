@@ -10,7 +10,8 @@ from pipeline.recipe.check import check, read_recipe, stage_problems
 from pipeline.recipe.dedup import Dedup, Host, Near, RepeatedLines, Substrings
 from pipeline.recipe.inputs import Input
 from pipeline.recipe.tokens import BOUNDARY_ROLES, Mixture, Prefix, Shards, Tokenizer, TokenizerTrain
-from pipeline.recipe.whole import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, READ_LABEL, SUBSTRINGS_LABEL, Band, Recipe
+from pipeline.recipe.whole import Band, Recipe
+from pipeline.step_labels import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, READ_LABEL, SUBSTRINGS_LABEL
 
 __all__ = [
     "BOUNDARY_ROLES",

@@ -12,15 +12,9 @@ from pipeline.recipe.base import Model
 from pipeline.recipe.dedup import Dedup, Host
 from pipeline.recipe.inputs import Input
 from pipeline.recipe.tokens import Mixture, Shards, Tokenizer
+from pipeline.step_labels import DEDUP_LABEL, HOST_LABEL, READ_LABEL, SUBSTRINGS_LABEL
 from stages.base import Stage
 from stages.registry import find, make
-
-READ_LABEL = "read"
-HOST_LABEL = "host"
-DEDUP_LABEL = "dedup"
-SUBSTRINGS_LABEL = "substrings"
-NOT_SAMPLED = "not_sampled"
-"""The reader's count of records that a trial run's sample left out."""
 
 
 class Band(Model):

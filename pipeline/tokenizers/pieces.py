@@ -1,4 +1,4 @@
-"""The bytes of every token of a vocabulary, and whether rows of tokens spell given texts: one compiled pass."""
+"""The bytes of every token of a vocabulary, and whether rows of tokens spell given texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-
-from stages.kernels import njit
 
 
 class Pieces:
@@ -46,34 +44,7 @@ class Pieces:
         places = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
         letters = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
         found = np.zeros(len(texts), np.bool_)
-        _spell(flat, ends, self._bytes, self._starts, letters, places, found)
+        from pipeline.tokenizers.spelling import spell  # brings the compiler, which who only decodes does not need
+
+        spell(flat, ends, self._bytes, self._starts, letters, places, found)
         return found
-
-
-@njit
-def _spell(
-    flat: npt.NDArray[Any],
-    ends: npt.NDArray[np.int32],
-    pieces: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    letters: npt.NDArray[np.uint8],
-    places: npt.NDArray[np.int64],
-    found: npt.NDArray[np.bool_],
-) -> None:
-    for row in range(len(found)):
-        place, stop = places[row], places[row + 1]
-        equal = True
-        for index in range(ends[row], ends[row + 1]):
-            start = starts[flat[index]]
-            size = starts[flat[index] + 1] - start
-            if place + size > stop:
-                equal = False
-                break
-            for offset in range(size):
-                if pieces[start + offset] != letters[place + offset]:
-                    equal = False
-                    break
-            if not equal:
-                break
-            place += size
-        found[row] = equal and place == stop

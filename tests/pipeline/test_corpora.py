@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_run import run_here, write_recipe
 
-from pipeline import publish
+from pipeline import corpus_commands, publish
 from pipeline.corpora import card, cardview, equal, merging, new, removal, showing
 from pipeline.corpora.folder import opened, tokenizer_of
-from pipeline.errors import RecipeError, UserError
+from pipeline.errors import DamageError, LockedError, RecipeError, UserError
+from pipeline.lock import FolderLock
 from pipeline.look import trace
 from pipeline.look.verify_copy import verify_copy
 from pipeline.shards import Corpus, corpus_bytes, index_bytes, read_index
@@ -126,6 +130,23 @@ def test_a_bare_copy_is_checked_by_corpus_json_alone(made: Path, tmp_path: Path,
     assert found == {}
 
 
+def test_damage_to_the_list_of_files_is_not_blamed_on_the_files(made: Path, tmp_path: Path) -> None:
+    """Who is told that whole shards are too many takes them away; a spoilt word `check` must not end all checking."""
+    folder = Path(shutil.copytree(made / "by_source-copy", tmp_path / "copy"))
+    for name in ("published.json", "corpus.json"):
+        data = (folder / name).read_bytes()
+        for place in (data.index(b'"check"') + 2, data.index(b'"sha256"') + 20):
+            (folder / name).write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            assert [damage.file for damage in verify_copy(folder).damage] == [name]
+        (folder / name).write_bytes(data)
+        if name == "published.json":
+            for stray in ("documents/stray.parquet", "tokenizer/stray"):
+                (folder / stray).write_bytes(b"x")
+                assert [damage.file for damage in verify_copy(folder).damage] == [stray]
+                (folder / stray).unlink()
+            (folder / name).unlink()
+
+
 def spoilt(folder: Path, change: Callable[[dict[str, Any], Path], None]) -> dict[str, str]:
     """What verify finds where corpus.json was made to agree with a change."""
     (folder / "published.json").unlink(missing_ok=True)
@@ -164,6 +185,9 @@ def test_what_digests_cannot_tell_is_found_too(made: Path, tmp_path: Path) -> No
         pq.write_table(table.set_column(table.schema.get_field_index("id"), "id", first), path)
         shard["files"][".docs.parquet"] = {"bytes": path.stat().st_size, "sha256": new.file_sha256(path)}
 
+    def outside(meta: dict[str, Any], folder: Path) -> None:
+        meta["splits"]["validation"]["shards"][0]["stem"] = "/elsewhere/train-00000-of-00001"
+
     for number, (change, file, reason) in enumerate(
         (
             (shares, "mixture.json", "in the shards"),
@@ -171,6 +195,7 @@ def test_what_digests_cannot_tell_is_found_too(made: Path, tmp_path: Path) -> No
             (gap, "corpus.json", "without gaps"),
             (leak, "docs.parquet", "in the split"),
             (twice, "docs.parquet", "twice"),
+            (outside, "corpus.json", "/elsewhere"),
         )
     ):
         found = spoilt(Path(shutil.copytree(made / "by_source-copy", tmp_path / str(number))), change)
@@ -207,6 +232,10 @@ def test_shards_by_themselves_speak_for_themselves(made: Path, tmp_path: Path, c
     found = {damage.file: damage.reason for damage in verify_copy(shards).damage}
     assert "boundary token" in found[f"{index.stem}.bin"]
     assert found["validation-00000-of-00001.bin"] == "is missing"
+    lengths = lengths.copy()
+    lengths[:2] += np.array([2**30, -(2**30)], np.int32)
+    index.write_bytes(index_bytes(lengths, dtype))
+    assert "document 1 has no token" in {damage.reason for damage in verify_copy(shards).damage}
     with pytest.raises(UserError, match="nothing that can be verified"):
         verify_copy(tmp_path)
 
@@ -214,7 +243,7 @@ def test_shards_by_themselves_speak_for_themselves(made: Path, tmp_path: Path, c
 # head and decode
 
 
-def test_head_shows_documents_in_the_order_of_training(made: Path) -> None:
+def test_head_shows_documents_in_the_order_of_training(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Else what a user looks at would not be what the model reads first."""
     run = opened(made / "by_source-copy")
     corpus = Corpus.open(run.folder)
@@ -229,6 +258,11 @@ def test_head_shows_documents_in_the_order_of_training(made: Path) -> None:
     rows = [row for shard in first for row in corpus.documents(shard).to_pylist()][:10]
     assert [one["id"] for one in found] == [row["id"].hex() for row in rows]
     assert all(one["text"] == texts[one["id"]] and one["whole"] for one in found)
+    corpus_commands._print_documents(iter(found[:1]), as_json=False)
+    assert "wet, wet" not in capsys.readouterr().out
+    none = Corpus(made, corpus.meta | {"splits": {}})
+    with pytest.raises(RecipeError, match="no such split"):
+        list(showing.head(none, model, None, 1, None, 0))
     short = next(showing.head(corpus, model, "validation", 1, None, 5))
     assert texts[short["id"]].startswith(short["text"])
     assert not short["whole"]
@@ -318,6 +352,14 @@ def test_corpora_that_cannot_be_one_are_told_why(made: Path, tmp_path: Path) -> 
     (other / "corpus.json").write_bytes(corpus_bytes(meta))
     with pytest.raises(RecipeError, match="differ in tokenizer"):
         merging.merge([made / "mixed", other], tmp_path / "out")
+    spoilt_plan = Path(shutil.copytree(made / "by_source-copy", tmp_path / "spoilt"))
+    (spoilt_plan / "mixture.json").write_text("{")
+    with pytest.raises(DamageError, match=r"mixture\.json"):
+        merging.merge([made / "by_source", spoilt_plan], tmp_path / "out")
+    shutil.rmtree(spoilt_plan)
+    lock = FolderLock(opened(made / "mixed").ledger.folder)
+    with lock, pytest.raises(LockedError, match="has ended"):
+        merging.merge([made / "mixed", made / "mixed-copy"], tmp_path / "out")
     meta = json.loads((made / "mixed" / "corpus.json").read_text())
     meta["splits"] = {"train": meta["splits"]["validation"], "validation": meta["splits"]["train"]}
     (other / "corpus.json").write_bytes(corpus_bytes(meta))
@@ -419,6 +461,69 @@ def test_a_request_that_names_nothing_is_an_error(made: Path, tmp_path: Path) ->
     assert files_of(Corpus.open(tmp_path / "new")) == files_of(Corpus.open(made / "mixed"))
     with pytest.raises(RecipeError, match="public suffix"):
         removal.requests_of({"domain": ["co.uk"]}, [])
+
+
+def test_requests_that_name_the_same_documents_are_all_found(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of several people overlap; who is told that a page is not there takes the list for wrong."""
+    corpus = Corpus.open(made / "mixed")
+    row = next(row for row in corpus.documents(corpus.shards("train")[0]).to_pylist() if row["url"])
+    host = row["url"].split("/")[2]
+    path = tmp_path / "list.txt"
+    id_ = row["id"].hex()
+    lines = [row["url"], f"{row['url']}#part", "", f"domain {host}", f"domain {host.upper()}", id_, f"id {id_.upper()}"]
+    path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    requests = removal.requests_of({}, [path])
+    assert [request.kind for request in requests] == ["url", "domain", "id"]
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as of a run that somebody else has made
+    done = removal.remove(
+        made / "mixed", requests, tmp_path / "new", date=None, missing_ok=False, with_duplicates=False
+    )
+    assert done.missing == []
+    asked = json.loads((tmp_path / "new" / "removed.json").read_text())["asked"]
+    assert all(one["documents"] >= 1 for one in asked)
+    path.write_text("\n# nothing\n")
+    with pytest.raises(RecipeError, match="nothing is asked for"):
+        removal.requests_of({}, [path])
+
+
+def test_damage_is_told_and_not_written_on(made: Path, tmp_path: Path) -> None:
+    """Rotten tokens with fresh digests would pass for whole ever after; a spoilt file without a name, nobody mends."""
+    folder = Path(shutil.copytree(made / "mixed-copy", tmp_path / "copy"))
+    shard = Corpus.open(folder).shards("train")[0]
+    ids = [Request("id", Corpus.open(folder).documents(shard, ["id"]).column("id")[0].as_py().hex())]
+    spoil = {
+        ".bin": lambda data: bytes([data[0] ^ 1]) + data[1:],
+        ".docs.parquet": lambda data: data[:-6] + b"\xff" + data[-5:],
+        "corpus.json": lambda data: data.replace(b'"splits"', b'"splitz"'),
+    }
+    for name, change in spoil.items():
+        path = folder / name if name == "corpus.json" else shard.path(name)
+        data = path.read_bytes()
+        path.write_bytes(change(data))
+        with pytest.raises(DamageError, match=re.escape(path.name)):
+            removal.remove(folder, ids, tmp_path / "new", date=None, missing_ok=False, with_duplicates=False)
+        if name != "corpus.json":
+            with pytest.raises(DamageError, match=re.escape(path.name)):
+                merging.merge([made / "mixed", folder], tmp_path / "new", shuffle=True)
+        path.write_bytes(data)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_killed_process_left_is_taken_away_by_the_next(tmp_path: Path) -> None:
+    """Each kill would else leave a hidden copy of the corpus, until the disk is full."""
+    left, held, others = (
+        tmp_path / f".{name}.{digit * 32}" for name, digit in (("out", "a"), ("out", "b"), ("o", "c"))
+    )
+    for folder in (left, held, others):
+        (folder / "shards").mkdir(parents=True)
+    handle = os.open(held, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with new.new_folder(tmp_path / "out") as aside, new.new_folder(tmp_path / "o"):
+        (aside / "file").write_bytes(b"x")
+    os.close(handle)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [held.name, "o", "out"]
 
 
 def test_what_was_taken_out_does_not_come_back_with_the_next_run(made: Path, tmp_path: Path) -> None:
