@@ -100,6 +100,8 @@ def _differences(one: Mapping[Any, Any], other: Mapping[Any, Any], way: str = ""
 def _said(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, dict):  # a section that one recipe alone has: of its settings those that say something
+        value = {key: one for key, one in value.items() if one not in (None, {}, [])}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 300 else text[:299] + "…"
 

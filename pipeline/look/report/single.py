@@ -56,6 +56,8 @@ def lead(facts: Facts) -> str:
         return "No records were read yet."
     share = records["kept"] / records["framed"]
     text = f"Of {records['framed']:,} records read, {records['kept']:,} ({share:.1%}) are kept"
+    if not records["balanced"]:  # the others are on their way
+        text = f"Of {records['framed']:,} records read so far, {records['dropped']:,} are dropped"
     most = sorted(o["funnel"], key=lambda step: -sum(step["dropped"].values()))[:2]
     named = [f"{step['stage']} ({sum(step['dropped'].values()):,})" for step in most if step["dropped"]]
     return text + (f"; most are dropped by {' and '.join(named)}." if named else ".")
