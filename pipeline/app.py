@@ -43,11 +43,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that writes plain, unwrapped lines where it is not a terminal."""
-    made = _Console(stderr=stderr, soft_wrap=True, emoji=False)  # `:100:` in a message is no emoji
+    """A console that writes plain, unwrapped lines where it is not a terminal.
+
+    `:100:` in a message is no emoji, and `[b]` in the name of a file no markup.
+    """
+    made = _Console(stderr=stderr, soft_wrap=True, emoji=False, markup=False)
     if made.is_terminal:
         return made
-    return _Console(stderr=stderr, soft_wrap=True, emoji=False, width=160, color_system=None)
+    return _Console(stderr=stderr, soft_wrap=True, emoji=False, markup=False, width=160, color_system=None)
 
 
 def write_out(path: Path, data: str | bytes) -> None:

@@ -194,13 +194,23 @@ class Ledger:
         try:
             facts = json.loads(path.read_text("utf-8"))
             version = facts["format_version"]
-        except FileNotFoundError as error:
-            raise UserError(f"{self.out} is no run folder: it has no ledger/run.json") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(f"{self.out} is no run folder: {self._why_not()}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DamageError(f"{path} is damaged: {error!r}") from error
         if version != FORMAT_VERSION:
             raise UserError(f"{self.out} has run format {version}; this corpusmill reads {FORMAT_VERSION}")
         return dict(facts)
+
+    def _why_not(self) -> str:
+        if not self.out.is_dir():
+            return "it is a file" if self.out.exists() else "there is no such folder"
+        if any((self.out / name).exists() for name in ("corpus.json", "published.json")):
+            return (
+                "it holds a corpus, but no ledger of the run that made it. `corpusmill card`, `head`, `verify`, `sql` "
+                "and `browse` read a corpus; this is to be asked of the run's own folder"
+            )
+        return "it has no ledger/run.json"
 
     def attempt(self) -> Path:
         """A new folder for the temporary files of one unit's attempt."""

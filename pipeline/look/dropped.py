@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import accounts
 from pipeline.errors import RecipeError, UserError, nearest
@@ -162,7 +163,8 @@ def _cell(row: dict[str, Any], name: str) -> str:
 def _print_block(row: dict[str, Any], console: Console) -> None:
     figure = f"  {row['value']:g}" if row["value"] is not None else ""
     limit = f" (limit {row['limit']:g})" if row["limit"] is not None else ""
-    console.print(f"[bold]{row['id'].hex()}[/]  [yellow]{row['reason']}[/]{figure}{limit}", highlight=False)
+    head = Text.assemble((row["id"].hex(), "bold"), "  ", (row["reason"], "yellow"), figure, limit)
+    console.print(head, highlight=False)
     console.print(f"    {row['source']}: {one_line(row['url']) or 'no URL'}", markup=False, highlight=False)
     console.print(f"    {origin_text(row['origin'])}", markup=False, highlight=False, style="dim")
     if row["survivor"] is not None:

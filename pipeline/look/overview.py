@@ -21,8 +21,13 @@ QUICK = 2_000_000
 
 
 def overview(folder: Path) -> dict[str, Any]:
-    """Everything about a run that its ledger and `corpus.json` say. Raises UserError where there is no run."""
-    ledger = Ledger(folder)
+    """`of_run` of the run in a folder. Raises UserError where there is none."""
+    return of_run(RunFolder(folder))
+
+
+def of_run(run: RunFolder) -> dict[str, Any]:
+    """Everything about a run that its ledger and `corpus.json` say."""
+    folder, ledger = run.folder, run.ledger
     head = ledger.head()
     rows = ledger.rows("clean")
     steps = accounts.funnel(ledger)
@@ -79,8 +84,8 @@ def overview(folder: Path) -> dict[str, Any]:
 def inspection(folder: Path, *, hosts: bool) -> dict[str, Any]:
     """`overview`, and what is counted in the documents' columns: `lengths`, and `hosts` where there are not more than
     QUICK documents, or `hosts` is asked for."""
-    facts = overview(folder)
     run = RunFolder(folder)
+    facts = of_run(run)
     facts["lengths"] = content.lengths(run)
     counted = hosts or facts["records"]["kept"] <= QUICK
     facts["hosts"] = content.hosts(run, HOSTS) if counted else None

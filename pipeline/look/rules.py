@@ -43,16 +43,18 @@ class Column:
 class Rules:
     """The measures of a run folder. Raises UserError where it has none."""
 
-    def __init__(self, folder: Path) -> None:
-        self.run = RunFolder(folder)
-        if self.run.removed(FOLDER):
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        if run.removed(FOLDER):
             raise UserError(
-                f"`corpusmill clean` took the measures out of {folder}; running the recipe again brings them back"
+                f"`corpusmill clean` took the measures out of {run.folder}; running the recipe again brings them back"
             )
         self.paths = self.run.parts(FOLDER)
         self.names = [name for name in pq.read_schema(self.paths[0]).names if name != "id"] if self.paths else []
         if not self.settings():
-            raise UserError(f"no stage of the run in {folder} has limits whose values are kept; --scores shows columns")
+            raise UserError(
+                f"no stage of the run in {run.folder} has limits whose values are kept; --scores shows columns"
+            )
         self.stages: dict[str, Stage] = dict(self.run.context.recipe.chain())
 
     def settings(self) -> dict[str, list[str]]:
@@ -75,7 +77,7 @@ class Rules:
 
 def overview(folder: Path) -> list[dict[str, Any]]:
     """For each limit: how many documents reached it, how their values spread, how many break it, and it alone."""
-    rules = Rules(folder)
+    rules = Rules(RunFolder(folder))
     found = []
     for label, settings in rules.settings().items():
         for setting in settings:
@@ -109,7 +111,7 @@ def what_if(folder: Path, changes: Sequence[str]) -> list[dict[str, Any]]:
 
     Raises RecipeError where there is no such limit or the value is none.
     """
-    rules = Rules(folder)
+    rules = Rules(RunFolder(folder))
     return [_what_if(rules, change) for change in changes]
 
 

@@ -33,6 +33,17 @@ _SPELLED = {
 """Control characters, line ends that terminals do not agree on, and those that turn the direction of what follows."""
 
 
+class _ReadOnce(Ledger):
+    """A ledger that is only read: each of its rows once, however many figures are made of them."""
+
+    def rows(self, phase: str | None = None) -> list[Row]:
+        return [row for row in self._all if phase is None or row.phase == phase]
+
+    @cached_property
+    def _all(self) -> list[Row]:
+        return super().rows()
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run folder that is only read. Raises UserError where there is none."""
@@ -44,8 +55,8 @@ class RunFolder:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The run's ledger."""
-        return Ledger(self.folder)
+        """The run's ledger, to be read: its rows stay as they were when they were first asked for."""
+        return _ReadOnce(self.folder)
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -58,8 +58,9 @@ def _spread(run: RunFolder, name: str, inner: tuple[str, ...]) -> dict[str, Any]
             column = pa.compute.struct_field(column, field)
         listed = pa.types.is_list(column.type)
         column = pa.compute.list_value_length(column) if listed else column
-        kind = pa.float64() if pa.types.is_float64(column.type) else pa.float32()
-        values.append(column.drop_null().cast(pa.int8() if pa.types.is_boolean(column.type) else kind).to_numpy())
+        narrow = pa.types.is_floating(column.type) and not pa.types.is_float64(column.type)
+        kind = pa.int8() if pa.types.is_boolean(column.type) else pa.float32() if narrow else pa.float64()
+        values.append(column.drop_null().cast(kind, safe=False).to_numpy())
     found = np.concatenate(values[1:] or values)
     found = found[~np.isnan(found)]
     spread = np.quantile(found, QUANTILES, method="lower").tolist() if len(found) else []

@@ -34,9 +34,9 @@ def beginnings(run: RunFolder, ids: Collection[bytes], characters: int) -> Begin
     wanted = set(ids)
     folders = ["clean"] if not run.removed("clean") else ["documents"] if not run.removed("documents") else []
     found: dict[bytes, str] = {}
-    for here, texts in _found((path for folder in folders for path in run.parts(folder)), wanted):
-        start = pc.utf8_slice_codeunits(pc.fill_null(texts, ""), 0, characters)
-        for one, text in zip(here.to_pylist(), start.to_pylist(), strict=True):
+    for table in rows_of((path for folder in folders for path in run.parts(folder)), wanted, ["id", "text"]):
+        start = pc.utf8_slice_codeunits(pc.fill_null(table.column("text"), ""), 0, characters)
+        for one, text in zip(table.column("id").to_pylist(), start.to_pylist(), strict=True):
             found.setdefault(one, text)
         if len(found) == len(wanted):
             return Beginnings(found, True)
@@ -51,13 +51,14 @@ def of_documents(run: RunFolder, ids: Collection[bytes]) -> dict[bytes, str]:
     if run.removed("documents"):
         raise UserError(f"`corpusmill clean` took the documents out of {run.folder}; its recipe brings them back")
     found: dict[bytes, str] = {}
-    for here, texts in _found(run.parts("documents"), set(ids)):
-        found.update(zip(here.to_pylist(), (text or "" for text in texts.to_pylist()), strict=True))
+    for table in rows_of(run.parts("documents"), ids, ["id", "text"]):
+        texts = (text or "" for text in table.column("text").to_pylist())
+        found.update(zip(table.column("id").to_pylist(), texts, strict=True))
     return found
 
 
-def _found(paths: Iterable[Path], ids: Collection[bytes]) -> Iterator[tuple[pa.ChunkedArray, pa.ChunkedArray]]:
-    """Ids and texts of the rows that are wanted, a row group at a time; of others no text is read."""
+def rows_of(paths: Iterable[Path], ids: Collection[bytes], columns: list[str]) -> Iterator[pa.Table]:
+    """These columns of the rows with these ids, a row group at a time; of others no more than the ids are read."""
     wanted = pa.array(sorted(ids), pa.binary(16))
     for path in paths if len(wanted) else ():
         with pq.ParquetFile(path) as file:
@@ -65,4 +66,4 @@ def _found(paths: Iterable[Path], ids: Collection[bytes]) -> Iterator[tuple[pa.C
                 here = file.read_row_group(group, columns=["id"]).column("id")
                 rows = np.flatnonzero(pc.is_in(here, value_set=wanted).to_numpy())
                 if len(rows):
-                    yield here.take(rows), file.read_row_group(group, columns=["text"]).column("text").take(rows)
+                    yield file.read_row_group(group, columns=columns).take(rows)

@@ -8,18 +8,23 @@ import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from small_run import run_here, write_recipe
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.errors import UserError
-from pipeline.look import content, histogram
+from pipeline.ledger import Ledger, Row
+from pipeline.look import content, histogram, scores
 from pipeline.look.report import charts, compare, facts, marks, page, single
 from pipeline.look.runfolder import RunFolder
 from pipeline.recipe import read_recipe
@@ -56,9 +61,9 @@ def _hostile_recipe(folder: Path) -> Path:
     ]
     rows += [{"text": HOSTILE + "short", "link": "javascript:window.hacked=5"}, {"text": RUDE * 3}]
     rows += [{"text": RUDE + WORDS * 9, "link": "https://rude.example/kept"}]
-    rows += [{"text": text, "link": "https://other.example/"} for text in OTHERS]
+    rows += [{"text": text, "link": "https://$kept/"} for text in OTHERS]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "crawl" / "evil <script>window.hacked=6<.jsonl").write_text(lines, "utf-8")
+    (folder / "crawl" / "evil [b] <script>window.hacked=6<.jsonl").write_text(lines, "utf-8")
     return path
 
 
@@ -183,6 +188,104 @@ def test_documents_of_one_run_alone(runs: tuple[Path, Path, Path]) -> None:
     assert [row["reason"] for row in found["alone"][0].reasons] == ["gopher_quality.few_words"]
 
 
+def _asked(folder: Path, **changes: Any) -> RunFolder:
+    """A run that was asked for, as far as a comparison of recipes looks at it."""
+    path = write_recipe(folder, **changes)
+    return cast(RunFolder, SimpleNamespace(context=Context(folder, folder, read_recipe(path))))
+
+
+def test_what_recipes_differ_in(tmp_path: Path) -> None:
+    """Else a reader would look for the cause in a default that was written down, or miss that stages changed places."""
+    first = _asked(tmp_path / "a", stages=["emoji", "normalize", {"gopher_quality": {"min_words": 30}}, "normalize"])
+    stages = ["normalize", {"gopher_quality": {"min_words": 40}}, "pii", {"emoji": {"mode": "name"}}]
+    second = _asked(tmp_path / "b", stages=stages)
+    found = [(key, a, b) for key, a, b in compare._recipes(first, second) if not key.startswith("inputs.")]
+    assert found == [
+        ("stages.gopher_quality.min_words", "30", "40"),
+        ("stages.normalize-2", "{}", "–"),
+        ("stages.pii", "–", "{}"),
+        ("order of stages", "emoji, normalize, gopher_quality, normalize-2", "normalize, gopher_quality, pii, emoji"),
+    ]
+    assert compare._recipes(first, first) == []
+    inputs = [{"source": "notes", "path": "crawl/notes-*.jsonl", "format": "jsonl"}]
+    fewer = _asked(tmp_path / "c", inputs=inputs, mixture=None)
+    there = [(key, b) for key, _, b in compare._recipes(first, fewer) if key.startswith("inputs.")]
+    assert [key for key, _ in there] == ["inputs.notes.path", "inputs.wet", "inputs.docs"]
+    assert [b for _, b in there][1:] == ["–", "–"]
+
+
+def test_a_stage_that_nothing_reached() -> None:
+    """Else a comparison would say of a stage of both runs, one of them not there yet, that only one has it."""
+    steps = [{"stage": "read", "entered": 9, "dropped": {"read.a": 9}}, {"stage": "url", "entered": 0, "dropped": {}}]
+    one = cast(facts.Facts, SimpleNamespace(overview={"complete": True, "funnel": steps}))
+    for done in (True, False):
+        other = cast(facts.Facts, SimpleNamespace(overview={"complete": done, "funnel": steps[:1]}))
+        assert [row["alone"] for row in compare._funnel(one, other)] == [False, done]
+    assert [row["alone"] for row in compare._funnel(one, one)] == [False, False]
+
+
+def test_a_run_on_its_way_beside_a_whole_one(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Else all documents of the whole run would be said to be none of the other's records, a trial's figures compared
+    as if it had read everything."""
+    half = Path(shutil.copytree(runs[2], tmp_path / "half"))
+    shutil.rmtree(half / "ledger" / "rows" / "documents")
+    (half / "ledger" / "complete.json").unlink()
+    path = half / "ledger" / "context.json"
+    context = json.loads(path.read_text("utf-8")) | {"trial": {"limit": 7, "sample": None}}
+    path.write_text(json.dumps(context), "utf-8")
+    text = compare.report(runs[1], half, facts.Asked())
+    assert "Not in this report: B has no documents yet." in text
+    assert compare.NOT_READ not in text
+    assert "is a trial run over a part of the inputs (--limit 7)" in text
+
+
+def test_a_corpus_without_its_run(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Else who got a published corpus would be told that it is nothing, not what reads it."""
+    shutil.copy(runs[1] / "corpus.json", tmp_path)
+    for command in ("inspect", "report"):
+        done = CliRunner().invoke(app, [command, str(tmp_path)])
+        assert done.exit_code == 1
+        assert "no run folder: it holds a corpus" in done.output
+        assert "`corpusmill card`" in done.output
+    for name, why in (("nowhere", "there is no such folder"), ("corpus.json", "it is a file")):
+        with pytest.raises(UserError, match=why):
+            RunFolder(tmp_path / name)
+
+
+def test_a_report_without_examples(runs: tuple[Path, Path, Path]) -> None:
+    """Else `--examples 0`, for a page that may be shown to anyone, would end with a traceback."""
+    found = facts.gather(runs[1], facts.Asked(examples=0))
+    assert (found.dropped, found.kept, found.toxic) == ({}, {}, [])
+    assert found.rules
+    assert not any(rule.kept or rule.lost for rule in found.rules)
+    assert not any(
+        row["examples"]
+        for side in compare._alone([RunFolder(run) for run in runs[1:]], 0)["alone"]
+        for row in side.reasons
+    )
+
+
+def test_inspect_shows_names_as_they_are(runs: tuple[Path, Path, Path]) -> None:
+    """Else brackets in the name of a file would be taken for markup and cut out of it."""
+    done = CliRunner().invoke(app, ["inspect", str(runs[1])])
+    assert done.exit_code == 0
+    assert "evil [b] <script>" in done.output
+
+
+def test_the_ledger_is_read_once(runs: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a report of a crawl of many files would read its many thousand manifest rows over and over."""
+    read: list[tuple[str, str]] = []
+    real = Ledger.read_row
+
+    def noted(self: Ledger, phase: str, key: str) -> Row | None:
+        read.append((phase, key))
+        return real(self, phase, key)
+
+    monkeypatch.setattr(Ledger, "read_row", noted)
+    facts.gather(runs[1], facts.Asked())
+    assert len(read) == len(set(read)) > 5
+
+
 def test_parts_that_a_run_has_not_got(pages: dict[str, Path], runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """Else a report of a run without tokens, of half a run or of a cleaned folder would be a traceback."""
     bare = pages["bare"].read_text("utf-8")
@@ -196,6 +299,7 @@ def test_parts_that_a_run_has_not_got(pages: dict[str, Path], runs: tuple[Path, 
     text = single.report(half, facts.Asked())
     assert "The run is not complete" in text
     assert "the run has no documents yet" in text
+    assert "records read so far" in text, "else it would say that none is kept"
     gone = Path(shutil.copytree(runs[1], tmp_path / "gone"))
     from pipeline.look import clean_folder
 
@@ -258,6 +362,17 @@ CHARTS = """[...document.querySelectorAll('[data-chart]')].map(one =>
     [one.dataset.chart, one.dataset.drawn, one.offsetParent !== null, one.querySelectorAll('svg').length])"""
 """Each chart: its name, whether it was drawn, whether it is to be seen, and how many drawings it holds."""
 TEXTS = st.text(st.sampled_from("ab ,.\n漢字的ع\u0301"), max_size=40)
+
+
+def test_columns_of_any_size() -> None:
+    """Else a column of hashes or of bytes, which a stage of one's own may write, would end with a traceback."""
+    column = pa.array([2**63 + 1, None, 20_000_001], pa.uint64())
+    values = facts._numbers(column)
+    assert values[[0, 2]].tolist() == [2.0**63, 20_000_001]
+    assert np.isnan(values[1])
+    run = SimpleNamespace(batches=lambda folder, names: [pa.record_batch([column], names=names)])
+    quantiles = scores._spread(cast(RunFolder, run), "own", ())["quantiles"]
+    assert (quantiles["0.0"], quantiles["1.0"]) == (20_000_001, 2.0**63)
 
 
 @given(TEXTS, TEXTS)
@@ -325,13 +440,13 @@ def _opened(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:
     return view, problems
 
 
-@pytest.mark.parametrize(("name", "width"), [("one", 1600), ("one", 390), ("two", 1600), ("bare", 390)])
-def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: int) -> None:
-    """Else the page might be blank, ask the network, run what a document holds, or overflow a phone."""
-    view, problems = _opened(browser, pages[name], width)
+def _check_page(view: Any, problems: list[str], name: str, width: int) -> None:
+    """That all charts are drawn, nothing of a document runs and nothing is wider than the window."""
     drawn = view.evaluate(CHARTS)
     assert len(drawn) > 5
     assert [chart for chart, done, shown, svgs in drawn if shown and (done != "yes" or not svgs)] == []
+    if name != "two":
+        assert "$kept" in view.locator("[data-chart=hosts-documents]").text_content(), "a colour in place of a host"
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     view.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     view.wait_for_timeout(50)
@@ -341,8 +456,15 @@ def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: in
     view.close()
 
 
+@pytest.mark.parametrize(("name", "width"), [("one", 390), ("two", 1600), ("bare", 390)])
+def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: int) -> None:
+    """Else the page might be blank, ask the network, run what a document holds, or overflow a phone."""
+    _check_page(*_opened(browser, pages[name], width), name, width)
+
+
 def test_tables_sort_and_links_open(browser: Any, pages: dict[str, Path]) -> None:
-    """Else a reader could not find the stage that drops most, nor the records behind a reason."""
+    """Else a reader could not find the stage that drops most, nor the records behind a reason, or see a page that is
+    wrong in a wide window."""
     view, problems = _opened(browser, pages["one"], 1600)
     table = view.locator("#funnel table")
     table.locator("thead th", has_text="dropped").click()
@@ -354,8 +476,7 @@ def test_tables_sort_and_links_open(browser: Any, pages: dict[str, Path]) -> Non
     assert counts[0] > 0
     table.locator("a", has_text="few_words").click()
     assert view.locator("#r-gopher-quality-gopher-quality-few-words .doc").first.is_visible()
-    assert problems == []
-    view.close()
+    _check_page(view, problems, "one", 1600)
 
 
 def test_names_are_no_markup_in_charts() -> None:

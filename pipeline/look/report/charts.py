@@ -46,7 +46,7 @@ def compact(value: float) -> str:
     return f"{value:,.3g}" if value != int(value) else f"{int(value)}"
 
 
-def funnel(steps: Sequence[Mapping[str, Any]], not_sampled: int) -> Figure | None:
+def funnel(steps: Sequence[Mapping[str, Any]]) -> Figure | None:
     """The stages that drop something, as a Sankey diagram: what goes on above, what is dropped below."""
     lossy = [step for step in steps if step["dropped"]]
     if not steps or not steps[0]["entered"] or not lossy:
@@ -63,7 +63,7 @@ def funnel(steps: Sequence[Mapping[str, Any]], not_sampled: int) -> Figure | Non
     y += [min(0.999, 1 - count / total / 2 * _HEIGHT) for count in lost]
     colours = ["$kept"] * width + ["$good"] + ["$lost"] * width
     texts = [_lost_text(step) for step in lossy]
-    notes = [f"<b>{step['stage']}</b>: {step['entered']:,} in, {step['kept']:,} go on" for step in lossy]
+    notes = [f"<b>{escaped(step['stage'])}</b>: {step['entered']:,} in, {step['kept']:,} go on" for step in lossy]
     notes += [f"<b>{kept:,}</b> kept ({kept / total:.1%} of all records)", *texts]
     source, target, value, hover = [], [], [], []
     for place, step in enumerate(lossy):
@@ -94,7 +94,7 @@ def _lost_text(step: Mapping[str, Any]) -> str:
     reasons = sorted(step["dropped"].items(), key=lambda item: (-item[1], item[0]))
     lines = [f"{escaped(name.split('.', 1)[-1])}  {count:,}" for name, count in reasons[:_REASONS]]
     lines += [f"and {len(reasons) - _REASONS} more reasons"] if len(reasons) > _REASONS else []
-    head = f"<b>{step['stage']}</b> drops {lost:,} of {step['entered']:,} ({lost / step['entered']:.1%})"
+    head = f"<b>{escaped(step['stage'])}</b> drops {lost:,} of {step['entered']:,} ({lost / step['entered']:.1%})"
     return "<br>".join([head, *lines])
 
 
@@ -119,7 +119,9 @@ def rows(names: Sequence[str], values: Sequence[float], hover: Sequence[str], co
         "tickvals": list(range(len(names))), "ticktext": [_named(name) for name in names], "autorange": "reversed",
         "automargin": True, "fixedrange": True,
     }  # fmt: skip
-    x_axis = {"fixedrange": True, "range": [0, 1.15 * max(values, default=1)], "nticks": 5, "tickformat": "~s"}
+    most = max(values, default=1)
+    large = most >= 1000  # of small values, 500m would be half of one
+    x_axis = {"fixedrange": True, "range": [0, 1.15 * most], "nticks": 5, "tickformat": "~s" if large else "~g"}
     return {"data": data, "layout": _layout(50 + ROW * len(names), yaxis=axis, xaxis=x_axis, bargap=0.25)}
 
 
@@ -127,7 +129,7 @@ def shares(names: Sequence[str], values: Sequence[float], hover: Sequence[str]) 
     """Bars to the right, in per cent."""
     made = rows(names, values, hover)
     made["data"][0]["text"] = [f"{value:.1f} %" if value >= 0.05 else f"{value:.2f} %" for value in values]
-    made["layout"]["xaxis"] |= {"ticksuffix": " %", "tickformat": "~g"}
+    made["layout"]["xaxis"] |= {"ticksuffix": " %"}
     return made
 
 
@@ -148,8 +150,8 @@ def grouped(
     """Bars to the right, some for each name, with a legend."""
     data = [
         {
-            "type": "bar", "orientation": "h", "name": title, "x": list(values), "y": list(range(len(names))),
-            "marker": {"color": colour}, "hovertemplate": "%{x:,.4~g}" + suffix + f"<extra>{title}</extra>",
+            "type": "bar", "orientation": "h", "name": escaped(title), "x": list(values), "y": list(range(len(names))),
+            "marker": {"color": colour}, "hovertemplate": "%{x:,.4~g}" + suffix + f"<extra>{escaped(title)}</extra>",
         }
         for (title, values), colour in zip(series.items(), colours, strict=True)
     ]  # fmt: skip
@@ -176,10 +178,12 @@ def bars(
     other: float | None = None,
     shift: float = 0.0,
     height: int = 200,
+    axis_of: tuple[float, float] | None = None,
 ) -> Figure:
     """A histogram; what breaks the rule in another colour, the limit as a line, `shift` beside its place. `other` is a
-    second run's limit."""
+    second run's limit, `axis_of` (see `span`) what the axis shows where it is not the bars alone."""
     edges, data = histogram["edges"], []
+    first, last = axis_of or (edges[0], edges[-1])
     ends = [_number(edge) for edge in edges]
     labels = [f"{a} to {b}" for a, b in itertools.pairwise(ends)]
     if edges and _each_whole(edges):
@@ -207,22 +211,23 @@ def bars(
         "title": {"text": title, "font": {"size": 11}},
         "nticks": 6,
     }
+    axis |= {"range": [math.log10(first), math.log10(last)] if log else [first, last]} if axis_of else {}
     if log:  # bars lie side by side on a logarithmic axis where their places are logarithms
         for trace in data:
             trace["x"] = [math.log10(value) for value in middle]
             trace["width"] = [math.log10(b / a) for a, b in itertools.pairwise(edges)]
-        low, high = math.log10(edges[0]), math.log10(edges[-1])
+        low, high = math.log10(first), math.log10(last)
         ticks = [power for power in range(math.floor(low), math.ceil(high) + 1) if low <= power <= high]
         values = [10.0**power for power in ticks]
         if len(ticks) < 3:
             values = [m * 10.0**p for p in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
-            values = [value for value in values if edges[0] <= value <= edges[-1]]
+            values = [value for value in values if first <= value <= last]
         axis |= {"tickvals": [math.log10(value) for value in values], "ticktext": [compact(value) for value in values]}
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     for value, name, shade in ((limit, "limit", "$text"), (other, "other run's limit", "$accent")):
         if value is not None and math.isfinite(value):
-            _mark(value + shift, f"{name} {_number(value)}", shade, edges, log, shapes, notes)
+            _mark(value + shift, f"{name} {_number(value)}", shade, (first, last), log, shapes, notes)
     rare, often = max(histogram["breaking"], default=0), max(histogram["passing"], default=0)
     steep = 0 < rare < _RARE * often
     layout = _layout(
@@ -234,11 +239,20 @@ def bars(
     return {"data": data, "layout": layout}
 
 
+def span(*histograms: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """What the axes of two histograms have to show to be read side by side; None where one is missing, or they are not
+    of one kind."""
+    known = [one for one in histograms if one is not None]
+    if len(known) < 2 or len({one["log"] for one in known}) > 1:
+        return None
+    return min(one["edges"][0] for one in known), max(one["edges"][-1] for one in known)
+
+
 def _mark(
     value: float,
     text: str,
     colour: str,
-    edges: Sequence[float],
+    ends: tuple[float, float],
     log: bool,
     shapes: list[dict[str, Any]],
     notes: list[dict[str, Any]],
@@ -247,12 +261,12 @@ def _mark(
     note: dict[str, Any] = {"yref": "paper", "y": 1, "yanchor": "top", "showarrow": False, "bgcolor": "$card"}
     note |= {"font": {"size": 11, "color": colour}, "text": text}
     note["y"] -= 0.14 * len(notes)
-    if value < edges[0] or value > edges[-1] or (log and value <= 0):
-        right = value > edges[-1]
+    if value < ends[0] or value > ends[1] or (log and value <= 0):
+        right = value > ends[1]
         note |= {"xref": "paper", "x": int(right), "xanchor": "right" if right else "left"}
         note["text"] = f"{text} ▸" if right else f"◂ {text}"
     else:
-        low, place, high = (math.log10(one) if log else one for one in (edges[0], value, edges[-1]))
+        low, place, high = (math.log10(one) if log else one for one in (ends[0], value, ends[1]))
         left = place > low + 0.6 * (high - low)
         note |= {"x": place, "xanchor": "right" if left else "left", "xshift": -3 if left else 3}
         line = {"color": colour, "width": 1.5, "dash": "dash"}
@@ -268,7 +282,8 @@ def rule(facts: RuleFacts, other: RuleFacts | None = None) -> Figure | None:
     shift = (0.5 if facts.setting.startswith("max_") else -0.5) if _each_whole(facts.spread.edges) else 0.0
     places = [None if one is None or one.limit is None else one.limit for one in (facts, other)]
     second = places[1] if places[1] != places[0] else None
-    return bars(vars(facts.spread), places[0], other=second, shift=shift)
+    both = span(*(None if one is None or one.spread is None else vars(one.spread) for one in (facts, other)))
+    return bars(vars(facts.spread), places[0], other=second, shift=shift, axis_of=both)
 
 
 def _each_whole(edges: Sequence[float]) -> bool:

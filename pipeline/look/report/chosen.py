@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import ids
 from pipeline.look.runfolder import RunFolder
+from pipeline.look.texts import rows_of
 
 DROPPED = ("id", "source", "url", "origin", "stage", "reason", "value", "limit", "survivor")
 
@@ -39,7 +39,7 @@ def kept(run: RunFolder, most: int, columns: Iterable[str]) -> dict[tuple[str, s
 
 def _least_of(batches: Iterable[pa.RecordBatch], by: tuple[str, ...], most: int) -> dict[Any, list[dict[str, Any]]]:
     found: dict[Any, list[dict[str, Any]]] = {}
-    for batch in batches:
+    for batch in batches if most else ():
         if not batch.num_rows:
             continue
         keys = [batch.column(name) for name in by]
@@ -58,7 +58,7 @@ def _least_of(batches: Iterable[pa.RecordBatch], by: tuple[str, ...], most: int)
 def largest(run: RunFolder, column: str, most: int) -> list[dict[str, Any]]:
     """The documents with the largest values above 0 of a column; of equal ones those with the least ids."""
     found: list[dict[str, Any]] = []
-    for batch in run.batches("documents", ["id", column]):
+    for batch in run.batches("documents", ["id", column]) if most else ():
         values = pc.fill_null(batch.column(column), 0).to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(values > 0)
         if len(rows) > most:
@@ -79,17 +79,7 @@ def dropped_by_id(run: RunFolder, wanted: Collection[bytes]) -> list[dict[str, A
 
 def about(run: RunFolder, wanted: Collection[bytes]) -> dict[bytes, dict[str, Any]]:
     """Source, URL and language of the documents with these ids that passed the document-local stages."""
-    values = pa.array(sorted(wanted), pa.binary(16))
     folder = "documents" if run.removed("clean") else "clean"
-    found: dict[bytes, dict[str, Any]] = {}
-    if run.removed(folder):
-        return found
-    for path in run.parts(folder):
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                here = file.read_row_group(group, columns=["id"]).column("id")
-                rows = np.flatnonzero(pc.is_in(here, value_set=values).to_numpy())
-                if len(rows):
-                    table = file.read_row_group(group, columns=["id", "source", "url", "language"]).take(rows)
-                    found |= {row["id"]: row for row in table.to_pylist()}
-    return found
+    paths = [] if run.removed(folder) else run.parts(folder)
+    tables = rows_of(paths, wanted, ["id", "source", "url", "language"])
+    return {row["id"]: row for table in tables for row in table.to_pylist()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow.compute as pc
 from pipeline.look.report import charts, chosen
 from pipeline.look.report.facts import CHARACTERS, Asked, Facts, gather_figures
 from pipeline.look.report.page import render
-from pipeline.look.report.single import cards, mixture
+from pipeline.look.report.single import against, cards, mixture
 from pipeline.look.runfolder import RunFolder
 from pipeline.look.texts import beginnings
 
@@ -23,6 +25,7 @@ SECTIONS = (
 )  # fmt: skip
 MOST = 20
 NOT_READ = "not among its records"
+NOT_YET = "not judged yet, or not among its records"
 COLOURS = ("$kept", "$accent")
 
 
@@ -37,8 +40,8 @@ class Alone:
 
 def report(first: Path, second: Path, asked: Asked) -> str:
     """The page. Raises UserError where there is no run, or the packages that make a page are not installed."""
-    facts = [gather_figures(folder, asked) for folder in (first, second)]
     runs = [RunFolder(folder) for folder in (first, second)]
+    facts = [gather_figures(run, asked) for run in runs]
     names = [
         f"{side} · {one.name}" + (f" in {folder.resolve().name}" if facts[0].name == facts[1].name else "")
         for side, one, folder in zip("AB", facts, (first, second), strict=True)
@@ -46,7 +49,7 @@ def report(first: Path, second: Path, asked: Asked) -> str:
     rules, drawn = _rules(*facts)
     values = {
         "runs": facts, "names": names, "sections": SECTIONS, "made_by": facts[1].made_by, "cards": _cards(*facts),
-        "recipes": _differences(_plain(runs[0]), _plain(runs[1])),
+        "recipes": _recipes(*runs),
         "funnel": _funnel(*facts), "reasons": _reasons(*facts),
         "rules": rules, "mixtures": [mixture(one.overview) for one in facts], "cost": _cost(*facts),
         "shares": {what: _shares(what, *facts) for what in ("languages", "sources")},
@@ -55,35 +58,51 @@ def report(first: Path, second: Path, asked: Asked) -> str:
     return render("compare.html", values, drawn | _figures(values, facts, names))
 
 
-def _plain(run: RunFolder) -> dict[str, Any]:
-    recipe: dict[str, Any] = run.context.recipe.model_dump(mode="json")
-    stages = {}
-    for place, one in enumerate(recipe.pop("stages", [])):
-        for name, settings in one.items():
-            stages[name if name not in stages else f"{name} ({place})"] = settings
-    return recipe | {"stages": stages}
+def _recipes(*runs: RunFolder) -> list[tuple[str, str, str]]:
+    """What two recipes differ in: key, value in the first, value in the second. Stages and inputs go by name."""
+    recipes: list[dict[str, Any]] = [run.context.recipe.model_dump(mode="json") for run in runs]
+    chains = [dict(run.context.chain) for run in runs]
+    common = chains[0].keys() & chains[1].keys()
+    for recipe, run, chain in zip(recipes, runs, chains, strict=True):
+        sources = run.context.recipe.sources_of()
+        written = [settings for one in recipe["stages"] for settings in one.values()]
+        # A default in one recipe may be written down in the other; of a stage that one run alone has, little is shown.
+        recipe["stages"] = {
+            label: {"sources": sources.get(label)} | asdict(stage) if label in common else settings or {}
+            for (label, stage), settings in zip(chain.items(), written, strict=True)
+        }
+        seen: Counter[str] = Counter()
+        inputs = {}
+        for one in recipe["inputs"]:
+            seen[one["source"]] += 1
+            inputs[one["source"] if seen[one["source"]] == 1 else f"{one['source']}-{seen[one['source']]}"] = one
+        recipe["inputs"] = inputs
+    found = _differences(recipes[0], recipes[1])
+    orders = [[label for label in chain if label in common] for chain in chains]
+    if orders[0] != orders[1]:
+        found.append(("order of stages", ", ".join(chains[0]), ", ".join(chains[1])))
+    return found
 
 
 def _differences(one: Mapping[Any, Any], other: Mapping[Any, Any], way: str = "") -> list[tuple[str, str, str]]:
-    """The settings in which two recipes differ: key, value in the first, value in the second."""
     found: list[tuple[str, str, str]] = []
     for key in [*one, *(key for key in other if key not in one)]:
         a, b = one.get(key), other.get(key)
         if a == b:
             continue
-        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-            a, b = (dict(enumerate(side)) for side in (a, b))
         if isinstance(a, dict) and isinstance(b, dict):
             found += _differences(a, b, f"{way}{key}.")
         else:
-            found.append((f"{way}{key}", _said(one, key), _said(other, key)))
+            found.append((f"{way}{key}", _said(a), _said(b)))
     return found
 
 
-def _said(side: Mapping[Any, Any], key: object) -> str:
-    if key not in side or side[key] is None:
+def _said(value: Any) -> str:
+    if value is None:
         return "–"
-    text = str(side[key])
+    if isinstance(value, dict):  # a section that one recipe alone has: of its settings those that say something
+        value = {key: one for key, one in value.items() if one not in (None, {}, [])}
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 300 else text[:299] + "…"
 
 
@@ -100,6 +119,7 @@ def _cards(one: Facts, other: Facts) -> list[dict[str, str]]:
 
 def _funnel(one: Facts, other: Facts) -> list[dict[str, Any]]:
     sides = [{step["stage"]: step for step in facts.overview["funnel"]} for facts in (one, other)]
+    done = [facts.overview["complete"] for facts in (one, other)]
     found = []
     for stage in _in_order(list(sides[0]), list(sides[1])):
         steps = [side.get(stage) for side in sides]
@@ -107,7 +127,8 @@ def _funnel(one: Facts, other: Facts) -> list[dict[str, Any]]:
             sum(step["dropped"].values()) / step["entered"] if step and step["entered"] else None for step in steps
         ]
         differ = None if None in rates else rates[1] - rates[0]  # type: ignore[operator]
-        found.append({"stage": stage, "steps": steps, "rates": rates, "differ": differ})
+        alone = any(step is None and whole for step, whole in zip(steps, done, strict=True))
+        found.append({"stage": stage, "steps": steps, "rates": rates, "differ": differ, "alone": alone})
     return found
 
 
@@ -139,8 +160,8 @@ def _rules(one: Facts, other: Facts) -> tuple[list[dict[str, Any]], dict[str, An
             row["charts"].append(f"rule-{name}-{place}")
             if rule is not None:
                 drawn[f"rule-{name}-{place}"] = charts.rule(rule, beside)
-        known = [rule for rule in pair if rule is not None]
-        row["differs"] = len(known) < 2 or (known[0].limit, known[0].broken) != (known[1].limit, known[1].broken)
+        row["alone"] = None in pair
+        row["differs"] = len({None if rule is None else (rule.limit, rule.broken) for rule in pair}) > 1
         found.append(row)
     return sorted(found, key=lambda row: not row["differs"]), drawn
 
@@ -177,11 +198,12 @@ def _figures(values: Mapping[str, Any], sides: list[Facts], names: list[str]) ->
         some = rows[:MOST]
         series = {name: [100 * row["shares"][side] for row in some] for side, name in enumerate(names)}
         found[what] = charts.grouped([row["name"] for row in some], series, COLOURS, " %") if some else None
-    for side, facts in zip("ab", sides, strict=True):
-        for name, spread in facts.lengths.items():
-            if spread["histogram"]:
+    for name in ("characters", "tokens"):
+        spreads = [facts.lengths.get(name, {}).get("histogram") for facts in sides]
+        for side, spread, colour in zip("ab", spreads, COLOURS, strict=True):
+            if spread:
                 found[f"length-{side}-{name}"] = charts.bars(
-                    spread["histogram"], title=f"{name} (log scale)", colour=COLOURS["ab".index(side)]
+                    spread, title=f"{name} (log scale)", colour=colour, axis_of=charts.span(*spreads)
                 )
     steps = sorted(values["cost"], key=lambda row: (-max(row["seconds"]), row["name"]))[:MOST]
     if steps:
@@ -192,10 +214,12 @@ def _figures(values: Mapping[str, Any], sides: list[Facts], names: list[str]) ->
 
 def _alone(runs: list[RunFolder], examples: int) -> dict[str, Any]:
     """What each run keeps alone; None, and why, where that is not known."""
-    for run in runs:
+    for side, run in zip("AB", runs, strict=True):
         for folder in ("documents", "dropped"):
             if run.removed(folder):
-                return {"alone": None, "why": f"`corpusmill clean` took the {folder} out of {run.folder.name}"}
+                return {"alone": None, "why": f"`corpusmill clean` took the {folder} out of {side}"}
+        if not run.of("documents"):
+            return {"alone": None, "why": f"{side} has no documents yet"}
     kept = [_ids(run) for run in runs]
     sides = []
     for run, other, mine, theirs in zip(runs, reversed(runs), kept, reversed(kept), strict=True):
@@ -212,15 +236,15 @@ def _ids(run: RunFolder) -> pa.ChunkedArray:
 
 def _by_reason(run: RunFolder, other: RunFolder, only: pa.ChunkedArray, examples: int) -> Alone:
     """The documents that only `run` keeps, by why `other` does not."""
-    rows = [*other.batches("dropped", ["id", "stage", "reason", "value", "limit"])]
+    columns = ["stage", "reason", "value", "limit", "survivor"]
+    rows = [*other.batches("dropped", ["id", *columns])]
     known = None
     found: dict[tuple[str, str], dict[bytes, dict[str, Any]]] = {}
     counts: dict[tuple[str, str], int] = {}
     if rows:
         table = pa.Table.from_batches(rows)  # looked up at once, for each look-up sets up a table of all of `only`
         table = table.filter(pc.is_in(table.column("id"), value_set=only))
-        first = [(name, "first") for name in ("stage", "reason", "value", "limit")]
-        known = table.group_by("id", use_threads=False).aggregate(first)
+        known = table.group_by("id", use_threads=False).aggregate([(name, "first") for name in columns])
     if known is not None and len(known):
         known = known.rename_columns([name.removesuffix("_first") for name in known.column_names])
         for key in known.group_by(["stage", "reason"], use_threads=False).aggregate([([], "count_all")]).to_pylist():
@@ -232,15 +256,19 @@ def _by_reason(run: RunFolder, other: RunFolder, only: pa.ChunkedArray, examples
             found[key["stage"], key["reason"]] = {row["id"]: row for row in some}
     unread = only if known is None else only.filter(pc.invert(pc.is_in(only, value_set=known.column("id"))))
     if len(unread):
-        counts["", NOT_READ] = len(unread)
-        found["", NOT_READ] = {one.as_py(): {"id": one.as_py()} for one in unread.take(chosen.least(unread, examples))}
+        why = "", NOT_YET if other.ledger.complete() is None else NOT_READ
+        counts[why] = len(unread)
+        found[why] = {one.as_py(): {"id": one.as_py()} for one in unread.take(chosen.least(unread, examples))}
     wanted = {one for some in found.values() for one in some}
     texts = beginnings(run, wanted, CHARACTERS + 1).texts
     about = chosen.about(run, wanted)
     reasons = [
         {
             "stage": key[0], "reason": key[1], "count": counts[key],
-            "examples": [{**row, **about.get(one, {}), "text": texts.get(one)} for one, row in sorted(some.items())],
+            "examples": [
+                {**row, **about.get(one, {}), "text": texts.get(one), "figure": against(row) if key[0] else ""}
+                for one, row in sorted(some.items())
+            ],
         }
         for key, some in found.items()
     ]  # fmt: skip

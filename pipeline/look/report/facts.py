@@ -77,19 +77,18 @@ class Facts:
 
 def gather(folder: Path, asked: Asked) -> Facts:
     """Everything about a run. Raises UserError where there is none."""
-    facts = gather_figures(folder, asked)
     run = RunFolder(folder)
+    facts = gather_figures(run, asked)
     _clusters(run, facts)
     _examples(run, facts)
     return facts
 
 
-def gather_figures(folder: Path, asked: Asked) -> Facts:
-    """What a report says of a run without showing documents. Raises UserError where there is none."""
-    run = RunFolder(folder)
+def gather_figures(run: RunFolder, asked: Asked) -> Facts:
+    """What a report says of a run without showing documents."""
     head = run.ledger.head()
-    facts = Facts(head["name"], asked, overview.overview(folder), made_by=head.get("created_by", ""))
-    recipe = folder / "recipe.yaml"
+    facts = Facts(head["name"], asked, overview.of_run(run), made_by=head.get("created_by", ""))
+    recipe = run.folder / "recipe.yaml"
     if recipe.exists():
         facts.recipe = recipe.read_text("utf-8")
     else:
@@ -101,7 +100,7 @@ def gather_figures(folder: Path, asked: Asked) -> Facts:
     _populations(run, facts)
     _tokenizer(run, facts)
     try:
-        facts.rules = rules(Rules(run.folder), asked.examples)
+        facts.rules = rules(Rules(run), asked.examples)
     except UserError as error:
         facts.missing["rules"] = str(error)
     return facts
@@ -135,7 +134,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _numbers(column: pa.Array) -> Any:
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # the last digits do not matter here
 
 
 def _clusters(run: RunFolder, facts: Facts) -> None:

@@ -56,6 +56,8 @@ def lead(facts: Facts) -> str:
         return "No records were read yet."
     share = records["kept"] / records["framed"]
     text = f"Of {records['framed']:,} records read, {records['kept']:,} ({share:.1%}) are kept"
+    if not records["balanced"]:  # the others are on their way
+        text = f"Of {records['framed']:,} records read so far, {records['dropped']:,} are dropped"
     most = sorted(o["funnel"], key=lambda step: -sum(step["dropped"].values()))[:2]
     named = [f"{step['stage']} ({sum(step['dropped'].values()):,})" for step in most if step["dropped"]]
     return text + (f"; most are dropped by {' and '.join(named)}." if named else ".")
@@ -101,7 +103,7 @@ def reasons(facts: Facts) -> list[dict[str, Any]]:
             rows = facts.dropped.get((step["stage"], reason), [])
             found.append(
                 {"stage": step["stage"], "reason": reason, "count": count, "examples": rows}
-                | {"figures": [_against(row) for row in rows]}
+                | {"figures": [against(row) for row in rows]}
             )
     return sorted(found, key=lambda one: (-one["count"], one["reason"]))
 
@@ -112,7 +114,8 @@ def textless(facts: Facts) -> int:
     return sum(row["text"] is None for row in rows)
 
 
-def _against(row: Mapping[str, Any]) -> str:
+def against(row: Mapping[str, Any]) -> str:
+    """What a dropped record had against it: its figure and the limit, or the document that it lost to."""
     text = figure(row["value"]) if row["value"] is not None else ""
     text += f", limit {figure(row['limit'])}" if text and row["limit"] is not None else ""
     return text + (f"lost to {row['survivor'].hex()}" if row["survivor"] is not None and not text else "")
@@ -226,7 +229,7 @@ def cost(facts: Facts) -> dict[str, Any]:
 def figures(facts: Facts) -> dict[str, Any]:
     """All charts by name; None for one that has nothing to show."""
     o = facts.overview
-    found: dict[str, Any] = {"funnel": charts.funnel(o["funnel"], o["records"]["not_sampled"])}
+    found: dict[str, Any] = {"funnel": charts.funnel(o["funnel"])}
     most = reasons(facts)[:MOST_REASONS]
     total = o["records"]["dropped"]
     if most:

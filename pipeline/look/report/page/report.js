@@ -6,11 +6,11 @@
     const style = getComputedStyle(root);
     return (name) => style.getPropertyValue("--" + name.slice(1)).trim();
   };
-  const filled = (value, colour) => {
-    if (typeof value === "string") return /^\$[a-z-]+$/.test(value) ? colour(value) : value;
-    if (Array.isArray(value)) return value.map((one) => filled(one, colour));
+  const filled = (value, colour, name = "") => { // a host may be called $kept, too
+    if (typeof value === "string") return name.endsWith("color") && value.startsWith("$") ? colour(value) : value;
+    if (Array.isArray(value)) return value.map((one) => filled(one, colour, name));
     if (value && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, filled(one, colour)]));
+      return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, filled(one, colour, key)]));
     }
     return value;
   };
