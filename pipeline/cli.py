@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -60,7 +59,7 @@ def run(
     stall: Annotated[
         float, typer.Option("--stall", metavar="S", help="End a run in which nothing moves for S seconds.")
     ] = 600,
-) -> int | None:
+) -> None:
     """Run a recipe: from its inputs to documents, tokens and shards.
 
     Run it again to go on after a kill, or after changing a setting: only what depends on the change is redone. A
@@ -89,23 +88,16 @@ def run(
         from pipeline.look import estimate  # brings the phases, which here only the working process needs
 
         estimate.dry_run(context, request.workers, screen)
-        return 0
+        return
     try:
         with Display(screen) as display:
             done = driver.run(context, request, display)
-    except driver.Stopped as stopped:
-        console(stderr=True).print(
-            f"corpusmill: stopped by {signal.Signals(stopped.signal).name}. What is committed stays in {target}; "
-            "run the same command to go on.", markup=False, highlight=False,
-        )  # fmt: skip
-        return 128 + stopped.signal
     except UserError as error:
         if trial.given and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
             print_funnel(overview(target), screen)
             error.args = (f"{error}\nThis was a trial over a few records; --set changes a setting for this time.",)
         raise
     print_summary(target, done, screen)
-    return 0
 
 
 def _share(text: str | None) -> float | None:

@@ -52,11 +52,13 @@ REFUSED = {
 KNOWN_RUNNERS = ("local", "FlinkRunner", "PortableRunner", "SparkRunner", "DataflowRunner", "BundleBasedDirectRunner")
 
 
-@dataclass
-class Stopped(Exception):
-    """The run was stopped by a signal; what is committed stays."""
+class Stopped(UserError):
+    """The run was stopped by a signal; the command ends as the shell has it for that."""
 
-    signal: int
+    def __init__(self, number: int, out: Path) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name}. What is committed stays in {out}; run the same command to go on.")
+        self.exit_code = 128 + number
 
 
 @dataclass
@@ -151,7 +153,7 @@ def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nu
         ledger.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the output folder {context.out} cannot be made: {error.strerror}") from error
-    with _signals_raise(), FolderLock(ledger.folder) as lock:
+    with _signals_raise(context.out), FolderLock(ledger.folder) as lock:
         ledger.create(context.recipe.name)
         recipe = yaml.safe_dump(context.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         asked = {context.out / "recipe.yaml": recipe, ledger.folder / "context.json": json.dumps(context.to_json())}
@@ -320,11 +322,11 @@ def _end(process: subprocess.Popen[bytes], group: int) -> None:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
+def _signals_raise(out: Path) -> Iterator[None]:
     """While this lasts, Ctrl-C and SIGTERM raise Stopped."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
+        raise Stopped(number, out)
 
     heeded = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +29,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes. [default: all cores]")
     ] = None,
-) -> int | None:
+) -> None:
     """Run a recipe as far as its tokenizer, and show what that makes of the corpus.
 
     Clean, deduplicate and train; no tokens, no shards. `corpusmill run` on the same folder goes on from there, and
@@ -52,19 +51,11 @@ def train(
     input_files(checked)
     target = (out or Path("runs") / checked.name).resolve()
     screen = console()
-    try:
-        with Display(screen) as display:
-            driver.run(Context(target, recipe.parent.resolve(), checked), request, display)
-    except driver.Stopped as stopped:
-        console(stderr=True).print(
-            f"corpusmill: stopped by {signal.Signals(stopped.signal).name}. What is committed stays in {target}; "
-            "run the same command to go on.", markup=False, highlight=False,
-        )  # fmt: skip
-        return 128 + stopped.signal
+    with Display(screen) as display:
+        driver.run(Context(target, recipe.parent.resolve(), checked), request, display)
     facts = _facts(target)
     print_report(facts, screen)
     screen.print(f"made: {target / facts['file']}", highlight=False)
-    return 0
 
 
 @command("report", group=group)
