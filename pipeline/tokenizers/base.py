@@ -51,11 +51,8 @@ class Tokenizer(ABC):
     special: dict[str, int]
     """Token ids by role: `unk`, `bos`, `eot`, `pad`; a role that the tokenizer lacks is absent."""
     options: Options
-
-    @property
-    def engine(self) -> dict[str, Any]:
-        """Who runs it: `name`, a library or `compiled` (see there), and `why` where that is not the fastest."""
-        return {"name": self.kind, "why": None}
+    engine: dict[str, Any]
+    """Who runs it: `name`, a library or `compiled` (see there), and `why` where that is not the fastest."""
 
     def choose_engine(self, texts: Sequence[str]) -> dict[str, Any]:
         """Goes over to the fastest library that gives the same ids for all these texts; returns `engine`."""
@@ -74,9 +71,9 @@ class Tokenizer(ABC):
     def _encode(self, texts: pa.Array) -> tuple[Ids, npt.NDArray[np.int64]]:
         """Tokens of all texts one behind the other, and how many each has; `texts` has no nulls."""
 
-    @abstractmethod
     def _decode(self, rows: Sequence[Ids]) -> list[str]:
         """The texts of these rows of tokens, where `pieces` is None."""
+        raise NotImplementedError
 
     @functools.cached_property
     def pieces(self) -> Pieces | None:

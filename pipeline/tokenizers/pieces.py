@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.kernels import njit
+from stages.text.column import texts as view_of
 
 
 class Pieces:
@@ -41,12 +42,9 @@ class Pieces:
         flat = tokens.values.to_numpy(zero_copy_only=False)
         if len(flat) and int(flat.max()) >= len(self):
             raise ValueError(f"token ids lie from 0 to {len(self) - 1}, not to {flat.max()}")
-        texts = texts.cast(pa.large_string())
-        _, offsets, data = texts.buffers()
-        places = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
-        letters = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+        view = view_of(texts)
         found = np.zeros(len(texts), np.bool_)
-        _spell(flat, ends, self._bytes, self._starts, letters, places, found)
+        _spell(flat, ends, self._bytes, self._starts, view.data, view.offsets, found)
         return found
 
 
