@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from stages.kernels import njit
 from stages.text.column import texts as view_of
+from stages.text.eight import eight_at, leading
 
 
 class Pieces:
@@ -20,7 +21,8 @@ class Pieces:
         """`pieces` by token id; a special token has none."""
         self._starts = np.zeros(len(pieces) + 1, np.int64)
         np.cumsum([len(piece) for piece in pieces], out=self._starts[1:])
-        self._bytes = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
+        self._bytes = np.frombuffer(b"".join(pieces) + bytes(8), np.uint8)
+        """With eight bytes behind, so that eight can be read where each piece begins."""
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -67,10 +69,11 @@ def _spell(
             if place + size > stop:
                 equal = False
                 break
-            for offset in range(size):
-                if pieces[start + offset] != letters[place + offset]:
-                    equal = False
-                    break
+            if size < 8 and place + 8 <= len(letters):  # nearly always, in a third of the time
+                equal = leading(eight_at(pieces, start) ^ eight_at(letters, place), size) == np.uint64(0)
+            else:
+                for offset in range(size):
+                    equal &= pieces[start + offset] == letters[place + offset]
             if not equal:
                 break
             place += size
