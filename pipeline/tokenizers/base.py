@@ -19,6 +19,8 @@ from pipeline.shards import token_dtype
 from pipeline.tokenizers.pieces import Pieces
 
 ROLES = ("unk", "bos", "eot", "pad")
+MOST = 1 << 24
+"""Token ids lie below it: there are tables by id, and a larger one is a slip or damage."""
 Ids = npt.NDArray[Any]
 """(tokens,) of an integer type."""
 
@@ -158,6 +160,13 @@ USUAL = {
     "unk": ("<unk>", "[UNK]", "<|unk|>", "<|UNK|>"),
 }  # fmt: skip
 """The names that special tokens of a role have in tokenizers that are in use; the first one that is there counts."""
+
+
+def size_of_vocabulary(name: str, largest: int) -> int:
+    """How many tokens there are whose largest id is this one. Raises UserError where that is beyond all reason."""
+    if largest >= MOST:
+        raise UserError(f"{name} has the token id {largest:,}; token ids lie below {MOST:,}")
+    return largest + 1
 
 
 def by_role(name: str, known: Mapping[str, int], wanted: Mapping[str, str]) -> dict[str, int]:

@@ -8,15 +8,17 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import regex
 import tiktoken
 
 from pipeline.errors import UserError, nearest
-from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
+from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role, size_of_vocabulary
 from pipeline.tokenizers.compiled import Words
 from pipeline.tokenizers.pieces import Pieces
 from stages.bpe import cutting
@@ -84,10 +86,14 @@ class Core:
 
     def __init__(self, ranks: Mapping[bytes, int], pattern: str, ids: npt.NDArray[np.int64] | None = None) -> None:
         """`ids` are the tokens by rank; without them they are the ranks. Raises ValueError for a pattern that is no
-        regular expression to tiktoken, and where a single byte has no rank."""
+        regular expression to tiktoken, or at times matches nothing, on which tiktoken panics, and where a single byte
+        has no rank."""
         missing = next((byte for byte in range(256) if bytes([byte]) not in ranks), None)
         if missing is not None:
             raise ValueError(f"it has no token for the byte 0x{missing:02x}")
+        with suppress(regex.error):  # tiktoken knows forms that it does not
+            if any(not found[0] for text in PROBES for found in regex.finditer(pattern, text)):
+                raise ValueError(f"its pattern {pattern!r} takes nothing for a word")
         special = {_NO_SPECIAL: max(ranks.values()) + 1}
         self._core = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=special)
         self._ids = ids
@@ -226,7 +232,7 @@ class Tiktoken(Tokenizer):
                 )
         self.special = by_role(name, special, options.roles)
         self._special = dict(special)
-        self.vocabulary = max(top, *special.values()) + 1
+        self.vocabulary = size_of_vocabulary(name, max(top, *special.values()))
         try:
             self._encoder = Encoder(self._ranks, self._pattern)
         except ValueError as error:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.tokenizers import translate
-from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
+from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role, size_of_vocabulary
 from pipeline.tokenizers.bpe import choose, spliced
 from pipeline.tokenizers.pieces import Pieces
 
@@ -62,7 +62,7 @@ class HuggingFace(Tokenizer):
         self._library.encode_special_tokens = True
         self.special = roles
         self._special = {one["id"] for one in self._json["added_tokens"] if one["special"]}
-        self.vocabulary = max([*self._library.get_vocab(with_added_tokens=True).values()]) + 1
+        self.vocabulary = size_of_vocabulary(name, max(self._library.get_vocab(with_added_tokens=True).values()))
         self._fast: translate.Fast | None = None
         self.engine = engine or {"name": "tokenizers", "why": "not compared with tiktoken yet"}
         if self.engine["name"] in ("compiled", "tiktoken"):
