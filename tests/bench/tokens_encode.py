@@ -126,7 +126,7 @@ def phase(model: Tokenizer, folder: Path, texts: list[str], language: str) -> tu
     out.mkdir(exist_ok=True)
 
     def begin() -> None:
-        files.opened(folder, facts)
+        assert files.opened(folder, facts).pieces is not None  # made once a process, and kept
 
     def work() -> None:
         _, body = tokenise.work(task, context, out, reporter)
