@@ -80,11 +80,17 @@ def _facts(folder: Path) -> dict[str, Any]:
     for name in (FACTS, REPORT):
         try:
             found |= json.loads((folder / name).read_text("utf-8"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{folder} has no tokenizer: there is no {name}. Run its recipe") from error
-        except ValueError as error:
+        except (OSError, ValueError, TypeError) as error:
             raise DamageError(f"{folder / name} cannot be read: {error}; `corpusmill verify` says more") from error
+    if lacking := [name for name in _SHOWN if name not in found]:
+        raise DamageError(f"{folder / REPORT} has no `{lacking[0]}`; `corpusmill verify` says more")
     return found
+
+
+_SHOWN = ("kind", "engine", "vocabulary", "digest", "sample", "sources", "languages", "tokens")
+"""What the two files must hold to be shown."""
 
 
 def print_report(facts: dict[str, Any], screen: Console) -> None:

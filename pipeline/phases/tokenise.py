@@ -63,7 +63,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     tables: list[pa.RecordBatch] = []
     values: list[npt.NDArray[Any]] = []
     broken = heads = 0
-    for batch in read_batches(path):
+    for batch in read_batches(path, [*names, "text"]):
         text = batch.column("text")
         tokens, bare, sizes = prefix.encode(model, batch, task.spec["prefix"])
         broken += model.roundtrip_failures(text, bare)

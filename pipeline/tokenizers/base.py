@@ -19,6 +19,8 @@ from pipeline.shards import token_dtype
 from pipeline.tokenizers.pieces import Pieces
 
 ROLES = ("unk", "bos", "eot", "pad")
+MOST = 1 << 24
+"""Token ids lie below it: there are tables by id, and a larger one is a slip or damage."""
 Ids = npt.NDArray[Any]
 """(tokens,) of an integer type."""
 
@@ -51,11 +53,8 @@ class Tokenizer(ABC):
     special: dict[str, int]
     """Token ids by role: `unk`, `bos`, `eot`, `pad`; a role that the tokenizer lacks is absent."""
     options: Options
-
-    @property
-    def engine(self) -> dict[str, Any]:
-        """Who runs it: `name`, a library or `compiled` (see there), and `why` where that is not the fastest."""
-        return {"name": self.kind, "why": None}
+    engine: dict[str, Any]
+    """Who runs it: `name`, a library or `compiled` (see there), and `why` where that is not the fastest."""
 
     def choose_engine(self, texts: Sequence[str]) -> dict[str, Any]:
         """Goes over to the fastest library that gives the same ids for all these texts; returns `engine`."""
@@ -74,9 +73,9 @@ class Tokenizer(ABC):
     def _encode(self, texts: pa.Array) -> tuple[Ids, npt.NDArray[np.int64]]:
         """Tokens of all texts one behind the other, and how many each has; `texts` has no nulls."""
 
-    @abstractmethod
     def _decode(self, rows: Sequence[Ids]) -> list[str]:
         """The texts of these rows of tokens, where `pieces` is None."""
+        raise NotImplementedError
 
     @functools.cached_property
     def pieces(self) -> Pieces | None:
@@ -161,6 +160,13 @@ USUAL = {
     "unk": ("<unk>", "[UNK]", "<|unk|>", "<|UNK|>"),
 }  # fmt: skip
 """The names that special tokens of a role have in tokenizers that are in use; the first one that is there counts."""
+
+
+def size_of_vocabulary(name: str, largest: int) -> int:
+    """How many tokens there are whose largest id is this one. Raises UserError where that is beyond all reason."""
+    if largest >= MOST:
+        raise UserError(f"{name} has the token id {largest:,}; token ids lie below {MOST:,}")
+    return largest + 1
 
 
 def by_role(name: str, known: Mapping[str, int], wanted: Mapping[str, str]) -> dict[str, int]:

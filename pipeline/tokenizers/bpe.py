@@ -8,17 +8,20 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import regex
 import tiktoken
 
 from pipeline.errors import UserError, nearest
-from pipeline.tokenizers import compiled
-from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
+from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role, size_of_vocabulary
+from pipeline.tokenizers.compiled import Words
 from pipeline.tokenizers.pieces import Pieces
+from stages.bpe import cutting
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 CL100K = (
@@ -83,10 +86,14 @@ class Core:
 
     def __init__(self, ranks: Mapping[bytes, int], pattern: str, ids: npt.NDArray[np.int64] | None = None) -> None:
         """`ids` are the tokens by rank; without them they are the ranks. Raises ValueError for a pattern that is no
-        regular expression to tiktoken, and where a single byte has no rank."""
+        regular expression to tiktoken, or at times matches nothing, on which tiktoken panics, and where a single byte
+        has no rank."""
         missing = next((byte for byte in range(256) if bytes([byte]) not in ranks), None)
         if missing is not None:
             raise ValueError(f"it has no token for the byte 0x{missing:02x}")
+        with suppress(regex.error):  # tiktoken knows forms that it does not
+            if any(not found[0] for text in PROBES for found in regex.finditer(pattern, text)):
+                raise ValueError(f"its pattern {pattern!r} takes nothing for a word")
         special = {_NO_SPECIAL: max(ranks.values()) + 1}
         self._core = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=special)
         self._ids = ids
@@ -135,14 +142,14 @@ class Encoder:
         """As `Core`, whose ValueErrors it passes on."""
         self.core = Core(ranks, pattern, ids)
         self._made_of = ranks, pattern, ids
-        self._words: compiled.Words | None = None
+        self._words: Words | None = None
 
     def compile(self) -> bool:
         """Uses the compiled encoder from now on; False where the pattern is none that it knows."""
         ranks, pattern, ids = self._made_of
-        cut = compiled.cut_of(pattern)
+        cut = cutting.cut_of(pattern)
         if cut is not None:
-            self._words = compiled.Words(ranks, cut, classes(marks=cut.marks), ids)
+            self._words = Words(ranks, cut, classes(marks=cut.marks), ids)
         return cut is not None
 
     def give_up_compiled(self) -> None:
@@ -175,14 +182,14 @@ def spliced(
 
 
 @functools.cache
-def classes(*, marks: bool) -> npt.NDArray[np.uint8]:
-    """Of each code point its class for `compiled`, as tiktoken's regular expressions have it."""
-    found = np.full(0x110000, compiled.OTHER, np.uint8)
+def classes(*, marks: bool) -> cutting.Classes:
+    """Of each code point its class for `cutting`, as tiktoken's regular expressions have it."""
+    found = np.full(0x110000, cutting.OTHER, np.uint8)
     words = r"[\p{L}\p{M}]" if marks else r"\p{L}"
-    for pattern, one in ((words, compiled.LETTER), (r"\p{N}", compiled.DIGIT), (r"\s", compiled.BLANK)):
+    for pattern, one in ((words, cutting.LETTER), (r"\p{N}", cutting.DIGIT), (r"\s", cutting.BLANK)):
         members = np.frombuffer(members_of(pattern).encode("utf-32-le"), np.uint32)
         found[members] = one
-    found[[0x0A, 0x0D]] = compiled.NEWLINE
+    found[[0x0A, 0x0D]] = cutting.NEWLINE
     return found
 
 
@@ -225,26 +232,20 @@ class Tiktoken(Tokenizer):
                 )
         self.special = by_role(name, special, options.roles)
         self._special = dict(special)
-        self.vocabulary = max(top, *special.values()) + 1
+        self.vocabulary = size_of_vocabulary(name, max(top, *special.values()))
         try:
             self._encoder = Encoder(self._ranks, self._pattern)
         except ValueError as error:
             what = "is cut short or damaged" if "no token for the byte" in str(error) else "cannot be used"
             raise UserError(f"{name} {what}: {error}") from error
-        self._engine = engine or {"name": "tiktoken", "why": None}
-        if self._engine["name"] == "compiled":
+        self.engine = engine or {"name": "tiktoken", "why": None}
+        if self.engine["name"] == "compiled":
             self._encoder.compile()
-
-    @property
-    def engine(self) -> dict[str, Any]:
-        """`compiled`, or `tiktoken` with the reason."""
-        return self._engine
 
     def choose_engine(self, texts: Sequence[str]) -> dict[str, Any]:
         """Goes over to the compiled encoder where it gives tiktoken's ids for all these texts."""
-        why = check_compiled(self._encoder, texts)
-        self._engine = {"name": "tiktoken", "why": why} if why else {"name": "compiled", "why": None}
-        return self._engine
+        self.engine = choose(self._encoder, texts)
+        return self.engine
 
     @functools.cached_property
     def digest(self) -> str:
@@ -274,21 +275,19 @@ class Tiktoken(Tokenizer):
     def _encode(self, texts: pa.Array) -> tuple[Ids, npt.NDArray[np.int64]]:
         return self._encoder.encode(texts)
 
-    def _decode(self, rows: Sequence[Ids]) -> list[str]:
-        return [self.pieces.join(row).decode(errors="replace") for row in rows]
 
-
-def check_compiled(encoder: Encoder, texts: Sequence[str]) -> str | None:
-    """Turns on the compiled encoder, unless it gives other ids than tiktoken for one of these texts: then why not."""
+def choose(encoder: Encoder, texts: Sequence[str]) -> dict[str, Any]:
+    """Turns on the compiled encoder, unless it gives other ids than tiktoken for one of these texts: the engine then,
+    as `Tokenizer.engine` has it."""
     if not encoder.compile():
-        return "its pattern is none of those that are compiled"
+        return {"name": "tiktoken", "why": "its pattern is none of those that are compiled"}
     rows = [*PROBES, *texts]
     flat, lengths = encoder.encode(pa.array(rows, pa.string()))
     right, sizes = encoder.core.encode(rows)
     if np.array_equal(flat, right) and np.array_equal(lengths, sizes):
-        return None
+        return {"name": "compiled", "why": None}
     encoder.give_up_compiled()
-    return "compiled it gives other ids"
+    return {"name": "tiktoken", "why": "compiled it gives other ids"}
 
 
 def _ranks(data: bytes, name: str) -> dict[bytes, int]:

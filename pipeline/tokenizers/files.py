@@ -44,7 +44,6 @@ def from_bytes(
         from pipeline.tokenizers.huggingface import HuggingFace
 
         _refuse(options, name, "a tokenizer.json")
-        _check_json(data, name)
         return HuggingFace(data, name, options, engine)
     if _RANK_LINE.match(data[:4096]):
         from pipeline.tokenizers.bpe import Tiktoken
@@ -104,14 +103,3 @@ def _refuse(options: Options, name: str, what: str) -> None:
     for key in ("pattern", "special"):
         if getattr(options, key):
             raise UserError(f"tokenizer.{key}: {name} is {what}, which says this itself; {key} is for tiktoken files")
-
-
-def _check_json(data: bytes, name: str) -> None:
-    """Raises UserError where this is JSON of something else."""
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{name} begins as a tokenizer.json does, but is cut short or damaged ({error})") from error
-    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
-        hint = " A vocab.json alone says neither merges nor how text is cut." if len(found) > 1000 else ""
-        raise UserError(f"{name} is JSON, but no tokenizer.json of Hugging Face: it has no `model`.{hint}")

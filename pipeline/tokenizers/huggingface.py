@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.tokenizers import translate
-from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role
-from pipeline.tokenizers.bpe import check_compiled, spliced
+from pipeline.tokenizers.base import Ids, Options, Tokenizer, by_role, size_of_vocabulary
+from pipeline.tokenizers.bpe import choose, spliced
 from pipeline.tokenizers.pieces import Pieces
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a run's processes are its parallelism, and its threads survive no fork
@@ -47,7 +47,7 @@ class HuggingFace(Tokenizer):
         end-of-text token."""
         self.options = options or Options()
         try:
-            self._json: dict[str, Any] = dict.fromkeys(_MAY_LACK) | json.loads(data)
+            self._json: dict[str, Any] = dict.fromkeys(_MAY_LACK) | _parsed(data, name)
             self._added: dict[str, int] = {one["content"]: int(one["id"]) for one in self._json["added_tokens"]}
             special = {one["content"] for one in self._json["added_tokens"] if one["special"]}
             roles = by_role(name, self._known_special(special), self.options.roles)
@@ -62,12 +62,12 @@ class HuggingFace(Tokenizer):
         self._library.encode_special_tokens = True
         self.special = roles
         self._special = {one["id"] for one in self._json["added_tokens"] if one["special"]}
-        self.vocabulary = max([*self._library.get_vocab(with_added_tokens=True).values()]) + 1
+        self.vocabulary = size_of_vocabulary(name, max(self._library.get_vocab(with_added_tokens=True).values()))
         self._fast: translate.Fast | None = None
-        self._engine = engine or {"name": "tokenizers", "why": "not compared with tiktoken yet"}
-        if self._engine["name"] in ("compiled", "tiktoken"):
+        self.engine = engine or {"name": "tokenizers", "why": "not compared with tiktoken yet"}
+        if self.engine["name"] in ("compiled", "tiktoken"):
             self._fast = translate.fast(self._json)
-        if self._fast is not None and self._engine["name"] == "compiled":
+        if self._fast is not None and self.engine["name"] == "compiled":
             self._fast.encoder.compile()
 
     def _known_special(self, special: set[str]) -> dict[str, int]:
@@ -83,11 +83,6 @@ class HuggingFace(Tokenizer):
             known["<unk>"] = known[unknown] = int(vocabulary[unknown])
         return known
 
-    @property
-    def engine(self) -> dict[str, Any]:
-        """`compiled`, or `tiktoken` or `tokenizers` with the reason."""
-        return self._engine
-
     def choose_engine(self, texts: Sequence[str]) -> dict[str, Any]:
         """Goes over to tiktoken where it gives the ids of `tokenizers` for all these texts, and from there to the
         compiled encoder; returns the choice, to be noted, so that the next one to open the file need not compare."""
@@ -96,12 +91,10 @@ class HuggingFace(Tokenizer):
             translate.check_classes(fast.pattern)
             translate.compare(fast, self._library, texts)
         except translate.NotExpressibleError as reason:
-            self._fast, self._engine = None, {"name": "tokenizers", "why": str(reason)}
-            return self._engine
-        why = check_compiled(fast.encoder, texts)
-        self._fast = fast
-        self._engine = {"name": "tiktoken", "why": why} if why else {"name": "compiled", "why": None}
-        return self._engine
+            self._fast, self.engine = None, {"name": "tokenizers", "why": str(reason)}
+            return self.engine
+        self._fast, self.engine = fast, choose(fast.encoder, texts)
+        return self.engine
 
     @functools.cached_property
     def digest(self) -> str:
@@ -114,7 +107,7 @@ class HuggingFace(Tokenizer):
     def piece(self, token: int) -> str:
         """Its text where tokens are bytes, else as the file writes it."""
         written: str | None = self._library.id_to_token(token)
-        if self.pieces is None or written is None or token in self._added.values():
+        if self.pieces is None or written is None or token in self._special:
             return written if written is not None else ""
         return self.pieces[token].decode(errors="backslashreplace")
 
@@ -187,6 +180,18 @@ class HuggingFace(Tokenizer):
 _MAY_LACK = ("normalizer", "pre_tokenizer", "decoder")
 """What a file may leave out that has none of it."""
 _DECIDES = ("model", "added_tokens", *_MAY_LACK)
+
+
+def _parsed(data: bytes, name: str) -> dict[str, Any]:
+    """What the file holds. Raises UserError where it is cut short, or JSON of something else."""
+    try:
+        found: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{name} begins as a tokenizer.json does, but is cut short or damaged ({error})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        hint = " A vocab.json alone says neither merges nor how text is cut." if len(found) > 1000 else ""
+        raise UserError(f"{name} is JSON, but no tokenizer.json of Hugging Face: it has no `model`.{hint}")
+    return found
 
 
 def _joined(rows: list[Ids]) -> tuple[Ids, npt.NDArray[np.int64]]:

@@ -17,7 +17,8 @@ class Pieces:
         """`pieces` by token id; a special token has none."""
         self._starts = np.zeros(len(pieces) + 1, np.int64)
         np.cumsum([len(piece) for piece in pieces], out=self._starts[1:])
-        self._bytes = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
+        self._bytes = np.frombuffer(b"".join(pieces) + bytes(8), np.uint8)
+        """With eight bytes behind, so that eight can be read where each piece begins."""
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -39,12 +40,11 @@ class Pieces:
         flat = tokens.values.to_numpy(zero_copy_only=False)
         if len(flat) and int(flat.max()) >= len(self):
             raise ValueError(f"token ids lie from 0 to {len(self) - 1}, not to {flat.max()}")
-        texts = texts.cast(pa.large_string())
-        _, offsets, data = texts.buffers()
-        places = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
-        letters = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-        found = np.zeros(len(texts), np.bool_)
-        from pipeline.tokenizers.spelling import spell  # brings the compiler, which who only decodes does not need
+        # These bring the compiler, which who only decodes does not need.
+        from pipeline.tokenizers.spelling import spell
+        from stages.text.column import texts as view_of
 
-        spell(flat, ends, self._bytes, self._starts, letters, places, found)
+        view = view_of(texts)
+        found = np.zeros(len(texts), np.bool_)
+        spell(flat, ends, self._bytes, self._starts, view.data, view.offsets, found)
         return found

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import sentencepiece
 
 from pipeline.errors import UserError, nearest
@@ -34,6 +33,7 @@ class SentencePiece(Tokenizer):
     def __init__(self, model: bytes, name: str = "the tokenizer", options: Options | None = None) -> None:
         """Raises UserError where `model` is none, or has no end-of-text token; `name` is what messages say."""
         self.options = options or Options()
+        self.engine = {"name": self.kind, "why": None}
         try:
             if not model:
                 raise RuntimeError("the file is empty")
@@ -116,8 +116,10 @@ class SentencePiece(Tokenizer):
         data: list[bytes] = texts.cast(pa.binary()).to_pylist()  # bytes save SentencePiece's binding a conversion
         encoded = list(self._model.encode(data, return_type="numpy", num_threads=1))
         if self._spells_space:
-            for row in np.flatnonzero(pc.match_substring(texts, SPACE).to_numpy(zero_copy_only=False)).tolist():
-                encoded[row] = self._around_spaces(data[row])
+            mark = SPACE.encode()
+            for row, text in enumerate(data):
+                if mark in text:
+                    encoded[row] = self._around_spaces(text)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         return np.concatenate([np.zeros(0, np.int32), *encoded]), lengths
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.kernels import njit
+from stages.text.eight import eight_at, leading
 
 
 @njit
@@ -29,10 +30,11 @@ def spell(
             if place + size > stop:
                 equal = False
                 break
-            for offset in range(size):
-                if pieces[start + offset] != letters[place + offset]:
-                    equal = False
-                    break
+            if size < 8 and place + 8 <= len(letters):  # nearly always, in a third of the time
+                equal = leading(eight_at(pieces, start) ^ eight_at(letters, place), size) == np.uint64(0)
+            else:
+                for offset in range(size):
+                    equal &= pieces[start + offset] == letters[place + offset]
             if not equal:
                 break
             place += size

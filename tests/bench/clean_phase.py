@@ -16,7 +16,7 @@ DEMO = ROOT / "configs" / "demo.yaml"
 def corpusmill(*arguments: str) -> str:
     """What a command prints."""
     command = [sys.executable, "-m", "pipeline.cli", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
 def bare_extraction() -> tuple[int, float]:

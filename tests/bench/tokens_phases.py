@@ -2,14 +2,14 @@
 
 `python -m tests.bench.tokens_phases` runs a recipe without stages over the shared texts, repeated four times (some 50 M
 tokens), with a byte-level BPE that tiktoken runs and with SentencePiece unigram, and does the three phases again in a
-process of its own: CPU of each as a whole, the commit of its files included, and of `encode` over the same documents.
+process of its own: CPU of each as a whole, the commit of its files included, and of `encode` over the same documents,
+all of whose words it has met before in both.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -60,14 +60,15 @@ def again(folder: Path) -> dict[str, Any]:
     context = Context(folder / "run", folder, read_recipe(folder / "recipe.yaml"))
     model = opened(context.out, tokenizer.committed(context).body)
     parts = [context.out / part.path for part in documents.parts(context)]
-    model.encode(next(read_batches(parts[0], ["text"])).column("text").slice(0, 20))  # loads what it needs
-    found: dict[str, Any] = {"tokens": 0, "encode": 0.0}
-    for path in parts:
-        for batch in read_batches(path, ["text"]):
-            begun = time.process_time()
-            tokens = model.encode(batch.column("text"))
-            found["encode"] += time.process_time() - begun
-            found["tokens"] += len(tokens.flatten())
+    found: dict[str, Any] = {}
+    for _ in range(2):  # the second time its table of words is what phase tokenise, too, will find
+        found |= {"tokens": 0, "encode": 0.0}
+        for path in parts:
+            for batch in read_batches(path, ["text"]):
+                begun = time.process_time()
+                tokens = model.encode(batch.column("text"))
+                found["encode"] += time.process_time() - begun
+                found["tokens"] += len(tokens.flatten())
     for name in PHASES:
         tasks = ALL[name].tasks(context)
         context.ledger.keep_only(name, [])
@@ -85,7 +86,7 @@ def main(kinds: tuple[str, ...] = ("byte_bpe", "unigram")) -> None:
         with tempfile.TemporaryDirectory() as place:
             prepare(Path(place), kind)
             command = [sys.executable, "-m", "tests.bench.tokens_phases", place]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
         whole = sum(found[name] for name in PHASES)
         print(

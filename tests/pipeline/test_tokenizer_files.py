@@ -25,6 +25,7 @@ from pipeline.tokenizers.huggingface import HuggingFace
 from pipeline.tokenizers.pieces import Pieces
 from pipeline.tokenizers.training_bytes import PATTERN, train
 from pipeline.tokenizers.translate import NotExpressibleError, check_classes, fast
+from stages.bpe import cutting
 
 TEXTS = [
     "It's the survivor of a cluster that comes first in a total order; y'all'll see. 12,345.67 of 2024!\n\n",
@@ -324,6 +325,10 @@ def test_files_are_told_by_their_contents_and_damage_is_named(tmp_path: Path, li
         (ranks, Options("gtp2", end.special), "no pattern 'gtp2'. Did you mean 'gpt2'"),
         (ranks, Options("(", end.special), "cannot be used: .*parenthesis"),
         (ranks, Options("gpt2", {"<|endoftext|>": 7}), "is given the id 7, which .* has for another token"),
+        (ranks, Options("", end.special), "cannot be used: its pattern '' takes nothing for a word"),
+        (ranks, Options(r"\w*", end.special), "takes nothing for a word"),
+        (ranks, Options("gpt2", {"<|endoftext|>": 1 << 30}), "token id 1,073,741,824; token ids lie below 16,777,216"),
+        (whole.replace(b'"vocab":{', b'"vocab":{"zz":1073741824,'), None, "token id 1,073,741,824"),
         (b"".join(lines[:200]), end, "no token for the byte 0xc8"),
         (ranks[:-3] + b"x\n", end, f"damaged: line {len(lines)} is no token"),
         (ranks + lines[0], end, "repeats a token or a rank"),
@@ -454,8 +459,8 @@ def test_a_word_without_end_and_a_full_table_change_no_token(
 
 def test_patterns_of_another_form_are_not_compiled() -> None:
     """Else a pattern that looks alike would be cut by rules that are not its own."""
-    assert compiled.cut_of(PATTERN) == compiled.Cut(marks=True, digits=1, tail=False)
-    assert compiled.cut_of(KNOWN["cl100k"].pattern) == compiled.Cut(marks=False, digits=3, tail=True)
+    assert cutting.cut_of(PATTERN) == cutting.Cut(marks=True, digits=1, tail=False)
+    assert cutting.cut_of(KNOWN["cl100k"].pattern) == cutting.Cut(marks=False, digits=3, tail=True)
     for other in (
         KNOWN["gpt2"].pattern,
         KNOWN["o200k"].pattern,
@@ -464,7 +469,7 @@ def test_patterns_of_another_form_are_not_compiled() -> None:
         PATTERN.replace(r"[^\s\p{L}\p{M}\p{N}]", r"[^\s\p{L}\p{N}]"),
         LLAMA + "|x",
     ):
-        assert compiled.cut_of(other) is None
+        assert cutting.cut_of(other) is None
 
 
 @settings(max_examples=200, deadline=None)

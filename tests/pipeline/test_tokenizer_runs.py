@@ -14,6 +14,8 @@ from test_tokenizer_files import PRE, data, made, rank_file
 from tokenizers import Tokenizer as Library
 from tokenizers import normalizers
 
+from pipeline import tokenizer_commands
+from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Ledger
 from pipeline.look import trace
 from pipeline.look.overview import overview
@@ -88,6 +90,18 @@ def test_training_ends_behind_the_tokenizer_and_a_run_goes_on(
     assert trace.of_token(RunFolder(out), f"{shard.name}:3")["again"]["equal"]
     assert overview(out)["tokenizer"]["engine"] == {"name": "compiled", "why": None}
     assert "tokens are made by: compiled" in corpusmill("inspect", str(out)).stdout
+
+
+def test_a_folder_without_a_report_is_named(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Else whoever names the recipe instead of the folder, or has a damaged one, is shown a traceback."""
+    recipe, made_once = trained
+    with pytest.raises(UserError, match=r"small\.yaml has no tokenizer: there is no tokenizer/facts\.json"):
+        tokenizer_commands._facts(recipe)
+    shutil.copytree(made_once / "tokenizer", tmp_path / "tokenizer")
+    for text in ("{}", "[1]", '{"sample"'):
+        (tmp_path / "tokenizer" / "report.json").write_text(text)
+        with pytest.raises(DamageError, match=r"report\.json .*`corpusmill verify` says more"):
+            tokenizer_commands._facts(tmp_path)
 
 
 def test_training_does_not_hang_on_how_documents_lie_in_parts(trained: tuple[Path, Path], tmp_path: Path) -> None:
