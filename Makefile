@@ -41,8 +41,9 @@ else
 	-$(BIN)/pip install --quiet --disable-pip-version-check --target .peers --no-deps -r tests/peers/readers.txt && touch $@
 endif
 
+# Three at once, also on two cores: they wait for processes of theirs a good part of the time.
 test: install peers
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/pytest -q -n 3 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

@@ -82,10 +82,11 @@ def run_units(
         pipeline = beam.Pipeline(runner=FnApiRunner(environment) if local else runner, options=PipelineOptions(flags))
         (
             pipeline
-            | "units" >> beam.Create([task.key for task in tasks])
+            # To spread units over workers costs Beam a grouping: not for one.
+            | "units" >> beam.Create([task.key for task in tasks], reshuffle=not local or workers > 1)
             | "work"
             >> beam.ParDo(Work(str(job_file), claiming=local, watching=local)).with_output_types(pa.RecordBatch)
-            | "add up" >> beam.CombineGlobally(add_up)
+            | "add up" >> beam.CombineGlobally(add_up).without_defaults()
             | "note" >> beam.Map(note, str(sums))
         )
         pipeline.run().wait_until_finish()

@@ -1,6 +1,6 @@
 """A finished run of the demo recipe that tests look into, made once a session, and the command line to call.
 
-The tests may run in several processes at once (`pytest -n 2`): what is dear is made by one and shared by all.
+The tests may run in several processes at once (`pytest -n 3`): what is dear is made by one and shared by all.
 """
 
 from __future__ import annotations
