@@ -24,8 +24,6 @@ MAX_EPOCHS = 4.0
 new ones are (Muennighoff et al. 2023, Scaling Data-Constrained Language Models, section 6)."""
 _STEPS = 2**32  # weights by temperature are whole numbers, so that no two machines round a share apart
 
-Counts = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Wish:

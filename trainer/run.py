@@ -67,7 +67,14 @@ def checked(config: TrainConfig) -> Splits:
             "raise model.vocabulary or leave it out"
         )
     for key, split in (("data.split", config.data.split), ("data.validation", config.data.validation)):
-        if split is not None and sum(shard.tokens for shard in corpus.shards(split)) < 2:
+        if split is None:
+            continue
+        if split not in corpus.splits:
+            without = "; with null nothing is evaluated" if key == "data.validation" else ""
+            raise RecipeError(
+                f"{key}: {corpus.folder} has no split '{split}'; it has {', '.join(corpus.splits)}{without}"
+            )
+        if sum(shard.tokens for shard in corpus.shards(split)) < 2:
             raise RecipeError(
                 f"{key}: split '{split}' of {corpus.folder} is empty; make the corpus larger or name another"
             )

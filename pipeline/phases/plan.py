@@ -112,6 +112,11 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             documents.ids[training], documents.tokens[training], documents.group[training], list(targets.values()),
             recipe.seed,
         )  # fmt: skip
+    if not context.trial.given and not copies.any():
+        raise UserError(
+            f"mixture.max_epochs {asked.max_epochs} is less than one document of any group, so none is left to train "
+            "on; raise it"
+        )
     shards: list[dict[str, Any]] = []
     schema = PLAN.with_metadata({"parts": json.dumps(task.spec["paths"])})
     with pa.OSFile(str(folder / "plan"), "wb") as file, pa.ipc.new_file(file, schema) as out:

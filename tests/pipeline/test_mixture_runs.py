@@ -174,6 +174,7 @@ def test_splits_of_any_name(made: Path, tmp_path: Path) -> None:
         (["mixture.by=[langauge]"], "mixture.by: 'langauge' is no column .* Did you mean 'language'"),
         (["mixture.by=[language]", "mixture.shares={xx: 1.0, '*': 0}"], "mixture.shares: there is no group 'xx'"),
         (["shards.splits={test: 0.000001}"], r"shards.splits.test 1e-06 took no document: .* no test split"),
+        (["mixture.max_epochs=0.00001"], r"mixture.max_epochs 1e-05 is less than one document of any group"),
         (["mixture.tokens=9000000"], r"9,000,000 tokens cannot be reached with max_epochs 4: all groups hold"),
     ],
 )
