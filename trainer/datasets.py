@@ -34,7 +34,6 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from pipeline.errors import UserError
 from pipeline.shards import Corpus
-from trainer.config import DataConfig
 from trainer.data import Batch, Source
 from trainer.mixture import weights_of
 from trainer.order import History, Order, Start, Weights
@@ -67,7 +66,7 @@ class PackedDataset(Dataset[Item]):
         if weights is None:
             packed = _one_group(packed)
         else:
-            shares = weights_of(DataConfig(corpus=Path(folder), split=split, weights=dict(weights)), corpus, packed)
+            shares = weights_of(weights, corpus, packed, split)
             assert shares is not None
             events.append(Weights(data_step=1, weights=shares))
         self._source = Source(corpus, packed, prefix_loss)
@@ -188,10 +187,7 @@ class StreamingDataset(IterableDataset[Item]):
         return {"data_step": data_step, "origin": origin, "events": events, "plan": self._source.plan.fingerprint}
 
     def _shares(self, weights: Mapping[str, float] | None) -> dict[str, float] | None:
-        asked = DataConfig(
-            corpus=self._corpus.folder, split=self._split, weights=None if weights is None else dict(weights)
-        )
-        return weights_of(asked, self._corpus, self._source.plan)
+        return weights_of(weights, self._corpus, self._source.plan, self._split)
 
 
 class DocumentDataset(Dataset[Item]):

@@ -85,7 +85,7 @@ def checked(config: TrainConfig) -> Splits:
             f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
             "make global_batch or sequence_length smaller, or the corpus larger"
         )
-    weights = weights_of(config.data, corpus, source.plan)
+    weights = weights_of(config.data.weights, corpus, source.plan, config.data.split)
     if not config.data.prefix_loss:
         for shard in corpus.shards(config.data.split):
             if "prefix_tokens" not in corpus.columns(shard):
