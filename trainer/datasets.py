@@ -98,9 +98,10 @@ class StreamingDataset(IterableDataset[Item]):
     a loop without workers, or with torchdata's StatefulDataLoader, `state_dict` says where the loop is. Workers of
     torch's own DataLoader run ahead of the loop: there use `state_after(batch["data_step"])`.
 
-    `weights` are shares of tokens by group, for shards by source; None: those of `mixture.json`. `rank` and
-    `world_size` default to those of torch.distributed, else of the environment (RANK, WORLD_SIZE), else 0 and 1. It
-    ends after `steps` batches; None: never. Raises UserError where corpus and settings do not fit each other.
+    `weights` are shares of tokens by group, for shards by source; None: of the training split those of `mixture.json`,
+    while another is read as it is. `rank` and `world_size` default to those of torch.distributed, else of the
+    environment (RANK, WORLD_SIZE), else 0 and 1. It ends after `steps` batches; None: never. Raises UserError where
+    corpus and settings do not fit each other.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class StreamingDataset(IterableDataset[Item]):
         rank_, size = _place()
         self.rank = rank_ if rank is None else rank
         self.world_size = size if world_size is None else world_size
-        if global_batch % self.world_size or not 0 <= self.rank < self.world_size:
+        if global_batch < 1 or global_batch % self.world_size or not 0 <= self.rank < self.world_size:
             raise UserError(
                 f"a global_batch of {global_batch} cannot be divided among {self.world_size} ranks "
                 f"(this is rank {self.rank})"

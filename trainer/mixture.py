@@ -15,8 +15,10 @@ from trainer.packing import Plan
 
 
 def weights_of(weights: Mapping[str, float] | None, corpus: Corpus, plan: Plan, split: str) -> dict[str, float] | None:
-    """The shares of tokens, by group, that weights of any scale ask for in the plan of a split, or `mixture.json` where
-    there are none; they add up to 1. None in layout `mixed`.
+    """The shares of tokens, by group, that weights of any scale ask for in the plan of a split; they add up to 1.
+    Without weights those of `mixture.json`, which is of training: another split is read as it is.
+
+    None where nothing is weighed, as in layout `mixed`.
 
     Raises RecipeError where they do not fit the corpus.
     """
@@ -26,6 +28,8 @@ def weights_of(weights: Mapping[str, float] | None, corpus: Corpus, plan: Plan, 
                 f"data.weights: the mixture of {corpus.folder} is in its shards (layout mixed). To weigh at train time "
                 "set shards.layout: by_source in its recipe and run it again; only its last phase is redone"
             )
+        return None
+    if weights is None and split != "train":
         return None
     here = {group.name or "": group for group in plan.groups}
     mixture = corpus.mixture()["groups"]
@@ -42,7 +46,9 @@ def weights_of(weights: Mapping[str, float] | None, corpus: Corpus, plan: Plan, 
             raise RecipeError(f"{key}: {corpus.folder} has no group '{name}'.{nearest(name, known)}")
     missing = sorted(here.keys() - asked.keys())
     if missing:
-        raise RecipeError(f"{key} gives no weight for {', '.join(missing)}; give every group one (0 leaves it out)")
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        named = ", ".join(missing[:5]) + more
+        raise RecipeError(f"{key} gives no weight for {named}; give every group one (0 leaves it out)")
     empty = [name for name in asked if asked[name] and (name not in here or not here[name].sequences)]
     if empty:
         raise RecipeError(
