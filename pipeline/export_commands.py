@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.app import command, console
-
-if TYPE_CHECKING:
-    from pipeline.export.exporting import Part
-    from pipeline.shards import Corpus
 
 
 class Format(StrEnum):
@@ -61,21 +58,17 @@ def export(
         return
     if out is None:
         raise RecipeError(f"--to {to.value} needs --out, a new folder")
-    left: list[int] = []
-
-    def sequences(corpus: Corpus, part: Part, folder: Path) -> None:
-        left.append(mds.write_sequences(corpus, part, folder, sequence_length or 0))
-
     writers = {
-        Format.MDS: sequences if sequence_length else mds.write,
+        Format.MDS: partial(mds.write_sequences, length=sequence_length) if sequence_length else mds.write,
         Format.DATATROVE: datatrove.write,
         Format.HUGGINGFACE: huggingface.write,
         Format.JSONL: jsonl.write,
     }
     parts = exporting.export(corpus, out, split, writers[to], huggingface.card if to is Format.HUGGINGFACE else None)
-    screen = console()
+    screen, left = console(), 0
     for part in parts:
         documents, tokens = (sum(getattr(shard, name) for shard in part.shards) for name in ("documents", "tokens"))
         screen.print(f"made: {out / part.folder}: {documents:,} documents, {tokens:,} tokens", highlight=False)
+        left += tokens % (sequence_length or 1)
     if sequence_length:
-        screen.print(f"{sum(left):,} tokens at the ends make no whole sample and are left out", highlight=False)
+        screen.print(f"{left:,} tokens at the ends make no whole sample and are left out", highlight=False)

@@ -1,7 +1,7 @@
 """How many copies of each document the training split takes.
 
 Sampling is exact to the document: 2.37 epochs of a group are two copies of every document and a third
-of those that come first by sample hash, up to the token target.
+of those that come first by sample hash, up to the token target; and so is the budget of all groups together.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ MAX_EPOCHS = 4.0
 """The cap of a group that `max_epochs` by group leaves out: up to four epochs, repeated tokens are worth nearly what
 new ones are (Muennighoff et al. 2023, Scaling Data-Constrained Language Models, section 6)."""
 _STEPS = 2**32  # weights by temperature are whole numbers, so that no two machines round a share apart
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -219,8 +217,10 @@ def copies(
     """(documents,) how often each document is taken, 0 where it is left out.
 
     `tokens` are the documents' lengths, `groups` the places of their groups in `asked`. A group's target is met by full
-    copies of all its documents and a prefix in sample-hash order that reaches the rest, so it is overshot by less than
-    one document; where the overshoot would break the cap, it is undershot by less than one.
+    copies of all its documents and a prefix in sample-hash order of the rest. Its last document is the one in which the
+    target lies: taken, it overshoots, left out, it undershoots. It is left out where it would break the cap; of the
+    others as many are taken as reach what all targets come to, drawn by hash with the part of each that its group asks
+    for (were all of them taken, thousands of groups of a few documents would be twice the budget).
     """
     whole = np.array([target.available for target in asked], np.int64)
     goal = np.array([target.asked for target in asked], np.int64)
@@ -238,6 +238,14 @@ def copies(
         reached = np.cumsum(length)
         first = np.searchsorted(group, np.arange(len(asked)))  # where each group begins
         reached -= np.append(0, reached)[first][group]
-        taken = (reached - length < rest[group]) & (full[group] * whole[group] + reached <= cap[group])
-        found[some[taken]] += 1
+        found[some[reached <= rest[group]]] += 1
+        part = np.minimum(rest[group] - reached + length, length)  # of a document, so much is asked
+        last = np.flatnonzero((part > 0) & (part < length))
+        wanted = int(part[last].sum())
+        last = last[full[group[last]] * whole[group[last]] + reached[last] <= cap[group[last]]]
+        theirs = table[order[last]]
+        high, low = halves(theirs)
+        drawn = keyed_all("sample", seed, (b"last" + row for row in rows(theirs)))
+        last = last[np.lexsort((low, high, drawn * (length[last] / part[last])))]
+        found[some[last[np.cumsum(length[last]) - length[last] < wanted]]] += 1
     return found

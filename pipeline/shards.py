@@ -187,17 +187,18 @@ class Corpus:
         return corpus
 
     def _check_sizes(self) -> None:
-        for split in self.splits:
-            for shard in self.shards(split):
-                for ending, facts in shard.files.items():
-                    file = shard.path(ending)
-                    size = file.stat().st_size if file.exists() else -1
-                    if size != facts["bytes"]:
-                        found = "is missing" if size < 0 else f"holds {size} bytes"
-                        raise DamageError(f"{file} {found}, corpus.json says {facts['bytes']} bytes")
-                if shard.files[".bin"]["bytes"] != shard.tokens * self.dtype.itemsize:
-                    raise DamageError(f"{shard.path('.bin')}: its size is not its number of tokens × item size")
-        _ = (self.dtype, self.vocabulary, self.boundary, self.special)
+        """Raises DamageError where a file is not of the size that `corpus.json` gives, another error where it gives
+        none."""
+        _ = self.dtype, self.vocabulary, self.special, self.boundary, self.layout
+        for shard in (shard for split in self.splits for shard in self.shards(split)):
+            for ending, facts in shard.files.items():
+                file = shard.path(ending)
+                size = file.stat().st_size if file.exists() else -1
+                if size != facts["bytes"]:
+                    found = "is missing" if size < 0 else f"holds {size} bytes"
+                    raise DamageError(f"{file} {found}, corpus.json says {facts['bytes']} bytes")
+            if shard.files[".bin"]["bytes"] != shard.tokens * self.dtype.itemsize:
+                raise DamageError(f"{shard.path('.bin')}: its size is not its number of tokens × item size")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -231,13 +232,14 @@ class Corpus:
         Raises DamageError where it is missing, unreadable or not the one that `corpus.json` names.
         """
         path = self.folder / MIXTURE_FILE
+        again = "The recipe run again into this folder writes it anew; of a copy, copy it again."
         try:
             data = path.read_bytes()
             found = json.loads(data)
         except (OSError, ValueError) as error:
-            raise DamageError(f"{path} cannot be read: {error}") from error
-        if hashlib.sha256(data).hexdigest() != self.meta["files"][MIXTURE_FILE]:
-            raise DamageError(f"{path}: its SHA-256 is not the one in corpus.json")
+            raise DamageError(f"{path} cannot be read: {error}. {again}") from error
+        if hashlib.sha256(data).hexdigest() != self.meta.get("files", {}).get(MIXTURE_FILE):
+            raise DamageError(f"{path}: its SHA-256 is not the one in corpus.json. {again}")
         if (found["format"], found["format_version"]) != (MIXTURE_FORMAT, MIXTURE_FORMAT_VERSION):
             raise UserError(f"{path} is no {MIXTURE_FORMAT} of version {MIXTURE_FORMAT_VERSION}")
         return dict(found)

@@ -23,7 +23,7 @@ VERSIONS = {
     "documents": 4,
     "tokenizer": 3,
     "tokenise": 5,
-    "plan": 3,
+    "plan": 4,
     "shard": 4,
 }
 """To be raised when a phase gives other results for equal inputs, or when its tables or the body of its manifest rows

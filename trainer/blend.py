@@ -64,14 +64,22 @@ class Blend:
     def split(self, samples: Ints) -> tuple[Ints, Ints]:
         """(group, number in its group) of samples; both of the same shape."""
         group, number = np.empty_like(samples), np.empty_like(samples)
-        for leaf, path in _leaves(self.parts, self.key):
-            here, at = np.arange(samples.size), samples.reshape(-1)
-            for left, whole, offset, goes_left in path:
-                before = (at * left + offset) // whole
-                chosen = (((at + 1) * left + offset) // whole > before) == goes_left
-                at = (before if goes_left else at - before)[chosen]
-                here = here[chosen]
-            group.reshape(-1)[here], number.reshape(-1)[here] = leaf, at
+
+        def below(leaves: Leaves, depth: int, here: Ints, at: Ints) -> None:
+            if not len(here):  # so that thousands of groups cost no more than those that have a sample
+                return
+            leaf, path = leaves[0]
+            if depth == len(path):
+                group.reshape(-1)[here], number.reshape(-1)[here] = leaf, at
+                return
+            left, whole, offset, _ = path[depth]
+            before = (at * left + offset) // whole
+            goes_left = ((at + 1) * left + offset) // whole > before
+            middle = len(leaves) // 2
+            below(leaves[:middle], depth + 1, here[goes_left], before[goes_left])
+            below(leaves[middle:], depth + 1, here[~goes_left], (at - before)[~goes_left])
+
+        below(_leaves(self.parts, self.key), 0, np.arange(samples.size), samples.reshape(-1))
         return group, number
 
     def samples(self, group: int, numbers: Ints) -> Ints:
@@ -88,9 +96,12 @@ class Blend:
 Path = tuple[tuple[int, int, int, bool], ...]
 """From the root to a leaf: parts of the left half, parts of the node, offset, whether the leaf is in the left half."""
 
+Leaves = tuple[tuple[int, Path], ...]
+"""Groups, and their paths: those of a node stand together, in the order of the groups."""
+
 
 @lru_cache(maxsize=64)
-def _leaves(weights: tuple[int, ...], key: str) -> tuple[tuple[int, Path], ...]:
+def _leaves(weights: tuple[int, ...], key: str) -> Leaves:
     """Every group with a part above 0, and its path."""
 
     def below(groups: list[int], path: Path) -> list[tuple[int, Path]]:

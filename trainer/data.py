@@ -81,7 +81,7 @@ class Source:
     plan: Plan
     prefix_loss: bool = True
     """Whether the tokens of a document's metadata prefix are targets. They are always read."""
-    _numbers: dict[str, list[tuple[int, int]]] = field(default_factory=dict, repr=False)
+    _numbers: dict[str, list[tuple[int, int]]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _tokens(self) -> list[npt.NDArray[Any]]:

@@ -34,7 +34,6 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from pipeline.errors import UserError
 from pipeline.shards import Corpus
-from trainer.config import DataConfig
 from trainer.data import Batch, Source
 from trainer.mixture import weights_of
 from trainer.order import History, Order, Start, Weights
@@ -67,7 +66,7 @@ class PackedDataset(Dataset[Item]):
         if weights is None:
             packed = _one_group(packed)
         else:
-            shares = weights_of(DataConfig(corpus=Path(folder), split=split, weights=dict(weights)), corpus, packed)
+            shares = weights_of(weights, corpus, packed, split)
             assert shares is not None
             events.append(Weights(data_step=1, weights=shares))
         self._source = Source(corpus, packed, prefix_loss)
@@ -99,9 +98,10 @@ class StreamingDataset(IterableDataset[Item]):
     a loop without workers, or with torchdata's StatefulDataLoader, `state_dict` says where the loop is. Workers of
     torch's own DataLoader run ahead of the loop: there use `state_after(batch["data_step"])`.
 
-    `weights` are shares of tokens by group, for shards by source; None: those of `mixture.json`. `rank` and
-    `world_size` default to those of torch.distributed, else of the environment (RANK, WORLD_SIZE), else 0 and 1. It
-    ends after `steps` batches; None: never. Raises UserError where corpus and settings do not fit each other.
+    `weights` are shares of tokens by group, for shards by source; None: of the training split those of `mixture.json`,
+    while another is read as it is. `rank` and `world_size` default to those of torch.distributed, else of the
+    environment (RANK, WORLD_SIZE), else 0 and 1. It ends after `steps` batches; None: never. Raises UserError where
+    corpus and settings do not fit each other.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class StreamingDataset(IterableDataset[Item]):
         rank_, size = _place()
         self.rank = rank_ if rank is None else rank
         self.world_size = size if world_size is None else world_size
-        if global_batch % self.world_size or not 0 <= self.rank < self.world_size:
+        if global_batch < 1 or global_batch % self.world_size or not 0 <= self.rank < self.world_size:
             raise UserError(
                 f"a global_batch of {global_batch} cannot be divided among {self.world_size} ranks "
                 f"(this is rank {self.rank})"
@@ -188,10 +188,7 @@ class StreamingDataset(IterableDataset[Item]):
         return {"data_step": data_step, "origin": origin, "events": events, "plan": self._source.plan.fingerprint}
 
     def _shares(self, weights: Mapping[str, float] | None) -> dict[str, float] | None:
-        asked = DataConfig(
-            corpus=self._corpus.folder, split=self._split, weights=None if weights is None else dict(weights)
-        )
-        return weights_of(asked, self._corpus, self._source.plan)
+        return weights_of(weights, self._corpus, self._source.plan, self._split)
 
 
 class DocumentDataset(Dataset[Item]):

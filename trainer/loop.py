@@ -65,7 +65,7 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
 
     with checkpoint.locked(config.checkpoint.folder):
         at = go_on(config, corpus, splits.weights, model, optimizer, say) or start(config, splits.weights)
-        check_epochs(order, at.history, config.steps, caps(config.data, corpus, source.plan))
+        check_epochs(order, at.history, config.steps, caps(config.data.max_epochs, corpus, source.plan))
         attempt, _ = at.history.data_step(at.step + 1)
         with (
             closing(MetricsLog(config.log_file, attempt, at.step)) as log,

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RecipeError, nearest
 from pipeline.shards import Corpus
-from trainer.config import DataConfig
 from trainer.order import History, Order
 from trainer.packing import Plan
 
 
-def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float] | None:
-    """The shares of tokens, by group, that a configuration asks for; they add up to 1. None in layout `mixed`.
+def weights_of(weights: Mapping[str, float] | None, corpus: Corpus, plan: Plan, split: str) -> dict[str, float] | None:
+    """The shares of tokens, by group, that weights of any scale ask for in the plan of a split; they add up to 1.
+    Without weights those of `mixture.json`, which is of training: another split is read as it is.
+
+    None where nothing is weighed, as in layout `mixed`.
 
     Raises RecipeError where they do not fit the corpus.
     """
     if corpus.layout != "by_source":
-        if data.weights is not None:
+        if weights is not None:
             raise RecipeError(
                 f"data.weights: the mixture of {corpus.folder} is in its shards (layout mixed). To weigh at train time "
                 "set shards.layout: by_source in its recipe and run it again; only its last phase is redone"
             )
         return None
+    if weights is None and split != "train":
+        return None
     here = {group.name or "": group for group in plan.groups}
     mixture = corpus.mixture()["groups"]
     known = sorted(mixture.keys() | here.keys())
-    if data.weights is None:
+    if weights is None:
         key = f"{corpus.folder}/mixture.json"
         asked = {name: float(facts["share"]) for name, facts in mixture.items()}
     else:
-        key, asked = "data.weights", dict(data.weights)
-    for name in asked:
+        key, asked = "data.weights", dict(weights)
+    for name, weight in asked.items():
+        if not 0 <= weight < math.inf:
+            raise RecipeError(f"{key}: the weight of '{name}' is {weight}; give it 0 or more")
         if name not in known:
             raise RecipeError(f"{key}: {corpus.folder} has no group '{name}'.{nearest(name, known)}")
     missing = sorted(here.keys() - asked.keys())
     if missing:
-        raise RecipeError(f"{key} gives no weight for {', '.join(missing)}; give every group one (0 leaves it out)")
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        named = ", ".join(missing[:5]) + more
+        raise RecipeError(f"{key} gives no weight for {named}; give every group one (0 leaves it out)")
     empty = [name for name in asked if asked[name] and (name not in here or not here[name].sequences)]
     if empty:
         raise RecipeError(
-            f"{key}: group '{empty[0]}' has no documents in split '{data.split}' of {corpus.folder}; give it 0"
+            f"{key}: group '{empty[0]}' has no documents in split '{split}' of {corpus.folder}; give it 0"
         )
     total = sum(asked.values())
     if not total:
@@ -49,10 +60,11 @@ def weights_of(data: DataConfig, corpus: Corpus, plan: Plan) -> dict[str, float]
     return {name: asked[name] / total for name in sorted(here)}
 
 
-def caps(data: DataConfig, corpus: Corpus, plan: Plan) -> list[float | None]:
-    """How many epochs of each group may be read, in the order of the plan's groups; None: no limit."""
-    if data.max_epochs is not None or corpus.layout != "by_source":
-        return [data.max_epochs] * len(plan.groups)
+def caps(max_epochs: float | None, corpus: Corpus, plan: Plan) -> list[float | None]:
+    """How many epochs of each group may be read, in the order of the plan's groups: `max_epochs`, or as `mixture.json`
+    has it; None: no limit."""
+    if max_epochs is not None or corpus.layout != "by_source":
+        return [max_epochs] * len(plan.groups)
     mixture = corpus.mixture()["groups"]
     return [mixture.get(group.name or "", {}).get("max_epochs") for group in plan.groups]
 

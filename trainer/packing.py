@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import UserError
 from pipeline.shards import Corpus, Shard
 
 VERSION = 1
@@ -172,8 +173,10 @@ def _best_fit(lengths: list[int], capacity: int) -> list[int]:
 def plan(corpus: Corpus, split: str, sequence_length: int) -> Plan:
     """The plan of a split, from the files beside its shards where they are there and whole.
 
-    Raises UserError where the corpus has no such split, DamageError where an index is damaged.
+    Raises UserError where the corpus has no such split or the length is below 2, DamageError where an index is damaged.
     """
+    if sequence_length < 2:
+        raise UserError(f"a sequence_length of {sequence_length} leaves nothing to predict; give 2 or more")
     windows = tuple(_window(corpus, shard, sequence_length) for shard in corpus.shards(split))
     sizes = [window.pieces.sequences for window in windows]
     return Plan(sequence_length, windows, np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(sizes, np.int64))]))

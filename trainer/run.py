@@ -67,7 +67,14 @@ def checked(config: TrainConfig) -> Splits:
             "raise model.vocabulary or leave it out"
         )
     for key, split in (("data.split", config.data.split), ("data.validation", config.data.validation)):
-        if split is not None and sum(shard.tokens for shard in corpus.shards(split)) < 2:
+        if split is None:
+            continue
+        if split not in corpus.splits:
+            without = "; with null nothing is evaluated" if key == "data.validation" else ""
+            raise RecipeError(
+                f"{key}: {corpus.folder} has no split '{split}'; it has {', '.join(corpus.splits)}{without}"
+            )
+        if sum(shard.tokens for shard in corpus.shards(split)) < 2:
             raise RecipeError(
                 f"{key}: split '{split}' of {corpus.folder} is empty; make the corpus larger or name another"
             )
@@ -78,7 +85,7 @@ def checked(config: TrainConfig) -> Splits:
             f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
             "make global_batch or sequence_length smaller, or the corpus larger"
         )
-    weights = weights_of(config.data, corpus, source.plan)
+    weights = weights_of(config.data.weights, corpus, source.plan, config.data.split)
     if not config.data.prefix_loss:
         for shard in corpus.shards(config.data.split):
             if "prefix_tokens" not in corpus.columns(shard):

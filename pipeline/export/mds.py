@@ -29,14 +29,12 @@ def write(corpus: Corpus, part: Part, folder: Path) -> None:
     _write(folder, {"tokens": f"ndarray:{corpus.dtype.name}"} | texts, _documents(corpus, part))
 
 
-def write_sequences(corpus: Corpus, part: Part, folder: Path, length: int) -> int:
+def write_sequences(corpus: Corpus, part: Part, folder: Path, length: int) -> None:
     """Writes samples of `length` tokens, cut from the documents one behind the other; the column is `tokens`.
 
-    This is what llm-foundry trains on, which pads nothing. Returns how many tokens at the end make no sample.
+    This is what llm-foundry trains on, which pads nothing. The tokens at the end that make no sample are left out.
     """
-    left: list[int] = []
-    _write(folder, {"tokens": f"ndarray:{corpus.dtype.name}"}, _sequences(corpus, part, length, left))
-    return left[0]
+    _write(folder, {"tokens": f"ndarray:{corpus.dtype.name}"}, _sequences(corpus, part, length))
 
 
 def _documents(corpus: Corpus, part: Part) -> Iterator[dict[str, bytes]]:
@@ -51,7 +49,7 @@ def _documents(corpus: Corpus, part: Part) -> Iterator[dict[str, bytes]]:
                     yield {"tokens": _array(tokens)} | {name: text.encode() for name, text in texts.items()}
 
 
-def _sequences(corpus: Corpus, part: Part, length: int, left: list[int]) -> Iterator[dict[str, bytes]]:
+def _sequences(corpus: Corpus, part: Part, length: int) -> Iterator[dict[str, bytes]]:
     rest = np.zeros(0, corpus.dtype)
     for shard in part.shards:
         for block in blocks(corpus, shard, []):
@@ -60,7 +58,6 @@ def _sequences(corpus: Corpus, part: Part, length: int, left: list[int]) -> Iter
             for first in range(0, behind, length):
                 yield {"tokens": _array(tokens[first : first + length])}
             rest = tokens[behind:]
-    left.append(len(rest))
 
 
 def _array(tokens: npt.NDArray[Any]) -> bytes:

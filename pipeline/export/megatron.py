@@ -18,15 +18,14 @@ def arguments(corpus: Corpus, split: str | None) -> list[str]:
     option is `--data-path`.
     """
     weighed: dict[str, list[str]] = {}
-    shares = {name: facts["share"] for name, facts in corpus.mixture()["groups"].items()} \
-        if corpus.layout == "by_source" else {}  # fmt: skip
+    groups = corpus.mixture()["groups"] if corpus.layout == "by_source" else {}
     for part in parts(corpus, split):
         tokens = sum(shard.tokens for shard in part.shards)
+        # shares are those of training; another split is read as it is
+        share = groups[part.group]["share"] if groups and part.split == "train" else None
         for shard in part.shards:
-            # shares are those of training; another split is read as it is
-            by_share = part.group is not None and part.split == "train"
-            weight = f"{shares[part.group] * shard.tokens / tokens:.6g}" if by_share else str(shard.tokens)
-            if shard.tokens and float(weight):
+            weight = str(shard.tokens) if share is None else f"{share * shard.tokens / tokens:.6g}"
+            if float(weight):
                 weighed.setdefault(part.split, []).append(f"{weight} {shlex.quote(str(shard.stem.resolve()))}")
     if split or list(weighed) == ["train"]:
         return [f"--data-path {' '.join(shards)}" for shards in weighed.values()]

@@ -245,6 +245,8 @@ def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
     console.print(f"run folder: {out}", highlight=False)
     made = "corpus.json" if facts["splits"] else "documents"
     console.print(f"made: {out / made}", highlight=False)
+    if facts["splits"]:  # the line itself names every shard
+        console.print(f"Megatron-LM's blend line: `corpusmill export {out} --to megatron`", highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -112,6 +112,11 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
             documents.ids[training], documents.tokens[training], documents.group[training], list(targets.values()),
             recipe.seed,
         )  # fmt: skip
+    if not context.trial.given and not (copies.any() and any(one.asked for one in targets.values())):
+        raise UserError(
+            f"mixture.max_epochs {asked.max_epochs} is less than one document of any group, so none is left to train "
+            "on; raise it"
+        )
     shards: list[dict[str, Any]] = []
     schema = PLAN.with_metadata({"parts": json.dumps(task.spec["paths"])})
     with pa.OSFile(str(folder / "plan"), "wb") as file, pa.ipc.new_file(file, schema) as out:
@@ -249,6 +254,11 @@ def _targets(
     sums = np.bincount(documents.group[training], documents.tokens[training], len(documents.names)).astype(np.int64)
     available = dict(zip(documents.names, sums.tolist(), strict=True))
     wish = mixture.Wish(asked.tokens, asked.shares or None, asked.temperature, asked.max_epochs)
+    if all(column == "source" or column in asked.buckets for column in asked.by):
+        # the recipe's check knows the names of these groups: one that is not here has no documents
+        capped = asked.max_epochs if isinstance(asked.max_epochs, dict) else {}
+        named = {name for name in (*asked.shares, *capped) if name.count("/") == len(asked.by) - 1}
+        available |= dict.fromkeys(sorted(named - {mixture.OTHERS, *available}), 0)
     if context.trial.given:  # it may lack whole groups, and its tokens are few
         there = {name for name, amount in available.items() if amount}
         there |= {mixture.OTHERS} if there - {*asked.shares} else set()

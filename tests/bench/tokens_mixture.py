@@ -96,10 +96,13 @@ def _print(millions: int, layout: str, found: dict[str, Any]) -> None:
         flush=True,
     )
     for name, one in found["mixture"].items():
-        print(
-            f"     {name}: asked {one['tokens_asked']:,}, reached {one['tokens_reached']:,} "
-            f"({one['tokens_reached'] - one['tokens_asked']:+,}), {one['epochs']} epochs"
-        )
+        line = f"     {name}: asked {one['tokens_asked']:,}"
+        if layout == "mixed":
+            over = one["tokens_reached"] - one["tokens_asked"]
+            print(f"{line}, reached {one['tokens_reached']:,} ({over:+,}), {one['epochs']} epochs")
+        else:
+            epochs = one["tokens_asked"] / one["tokens"]
+            print(f"{line}, which the loader reaches with {epochs:.6f} epochs of the shards")
 
 
 if __name__ == "__main__":

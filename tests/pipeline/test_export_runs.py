@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -17,7 +18,10 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.shards import Corpus
+from pipeline.tokenizers import open_folder
+from trainer.data import IGNORED, Source
 from trainer.datasets import StreamingDataset
+from trainer.packing import plan
 from trainer.run import train
 from trainer.trace import documents_of_step
 
@@ -30,7 +34,10 @@ def by_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("by-source")
     recipe = write_recipe(
         folder,
-        tokenizer={"train": {"vocabulary": 2000, "sample_bytes": 150_000}, "prefix": {"columns": ["source", "host"]}},
+        tokenizer={
+            "train": {"vocabulary": 2000, "sample_bytes": 150_000},
+            "prefix": {"columns": ["source", "host", "date"]},
+        },
         shards={"layout": "by_source", "boundary": "bos-first", "validation": 0.3, "tokens_per_shard": 20_000},
         mixture={"shares": SHARES, "max_epochs": 3},
         dedup={"exact": ["url", "text"]},
@@ -93,3 +100,31 @@ def test_training_on_a_run_by_source(by_source: Path, tmp_path: Path) -> None:
     assert [Path(stem) for stem in stems] == [shard.stem for shard in Corpus.open(by_source).shards("train")]
     first = next(iter(StreamingDataset(by_source, sequence_length=128, global_batch=4)))
     assert first["tokens"].shape == (4, 128)
+
+
+def test_what_is_known_of_a_document_is_read_and_not_learned(by_source: Path) -> None:
+    """Else a model would learn to write dates and hosts, or miss the first words of texts, though asked not to."""
+    corpus, model = Corpus.open(by_source), open_folder(by_source)
+    source = Source(corpus, plan(corpus, "train", 512), prefix_loss=False)
+    sequences = np.arange(source.plan.sequences)
+    batch = source.batch(sequences)
+    tables = [corpus.documents(window.shard).to_pylist() for window in source.plan.windows]
+    dated = 0
+    for piece in source.placed(sequences):
+        row = tables[piece.window][piece.document]
+        if piece.start > row["token_start"]:
+            continue
+        here = slice(piece.column, piece.column + piece.length)
+        tokens, targets = batch.tokens_BT[piece.row, here], batch.targets_BT[piece.row, here]
+        size = row["prefix_tokens"]
+        assert tokens[0] == corpus.special["bos"]
+        said = model.decode(tokens[1 : size + 1]).splitlines()
+        assert said[0] == f"source: {row['source']}"
+        assert [line for line in said if line.startswith("date: ")] == (
+            [f"date: {row['date']:%Y-%m-%d}"] if row["date"] else []
+        )
+        dated += row["date"] is not None
+        assert (targets[:size] == IGNORED).all()
+        whole = piece.length - (not piece.goes_on)
+        assert (targets[size:whole] == np.append(tokens[1:], targets[-1])[size:whole]).all()
+    assert dated > 20

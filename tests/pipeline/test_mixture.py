@@ -300,6 +300,24 @@ def test_many_groups_are_met_to_the_document_in_any_order_of_rows(rows: list[tup
     assert again.tolist() == taken[order].tolist()
 
 
+@pytest.mark.parametrize(("part", "temperature"), [(0.1, 1.0), (0.5, 3.0), (2.3, 1.0)])
+def test_a_budget_is_met_with_many_groups_of_few_documents(part: float, temperature: float) -> None:
+    """Otherwise a mixture by host, with a document and more too much from each, would be twice its budget."""
+    rng = np.random.default_rng(4)
+    groups = np.append(np.arange(400), rng.integers(0, 40, 800))
+    counts = rng.integers(1, 900, len(groups))
+    available = {str(group): int(counts[groups == group].sum()) for group in range(400)}
+    budget = int(counts.sum() * part)
+    wanted = list(targets(available, Wish(budget, None, temperature, 4)).values())
+    taken = copies(ids(len(groups)), counts, groups, wanted, 1)
+    reached = np.bincount(groups, taken * counts, 400)
+    assert 0 <= reached.sum() - budget < counts.max()
+    for group, target in enumerate(wanted):
+        assert abs(reached[group] - target.asked) < counts[groups == group].max()
+    asked = sum(target.asked for target in wanted[40:])  # those of one document together have their part
+    assert reached[40:].sum() == pytest.approx(asked, rel=0.15)
+
+
 def test_groups_stand_one_behind_another_in_shuffled_order() -> None:
     """Otherwise a shard of one source would hold documents of another, or documents as they lay in the crawl."""
     groups = np.array([1, 0, 1, 0, 2, 1])

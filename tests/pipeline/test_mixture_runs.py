@@ -168,12 +168,29 @@ def test_splits_of_any_name(made: Path, tmp_path: Path) -> None:
     )
 
 
+BUCKETS = ["mixture.by=[characters]", "mixture.buckets={characters: [5]}"]
+
+
+def test_a_bucket_without_documents_may_be_named(made: Path, tmp_path: Path) -> None:
+    """Otherwise a recipe that leaves out bad documents would fail, in its last phase, where there are none."""
+    changes = [*BUCKETS, "mixture.shares={'<5': 0, '>=5': 1}", "mixture.max_epochs={'<5': 1}"]
+    context = Context(made / "run", made, read_recipe(made / "small.yaml", changes))
+    (task,) = plan.tasks(context)
+    _, body = plan.work(task, context, tmp_path, Reporter(tmp_path))
+    assert list(body["mixture"]) == [">=5"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (["mixture.by=[langauge]"], "mixture.by: 'langauge' is no column .* Did you mean 'language'"),
         (["mixture.by=[language]", "mixture.shares={xx: 1.0, '*': 0}"], "mixture.shares: there is no group 'xx'"),
         (["shards.splits={test: 0.000001}"], r"shards.splits.test 1e-06 took no document: .* no test split"),
+        (
+            [*BUCKETS, "mixture.shares={'<5': 0.3, '*': 0.7}"],
+            "a share of 0.3 from '<5', which has no tokens for training",
+        ),
+        (["mixture.max_epochs=0.00001"], r"mixture.max_epochs 1e-05 is less than one document of any group"),
         (["mixture.tokens=9000000"], r"9,000,000 tokens cannot be reached with max_epochs 4: all groups hold"),
     ],
 )

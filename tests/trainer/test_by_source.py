@@ -17,7 +17,7 @@ from pipeline.shards import Corpus
 from trainer import checkpoint
 from trainer.blend import WHOLE, Blend, parts
 from trainer.checkpoint import newest
-from trainer.config import DataConfig, load_config
+from trainer.config import load_config
 from trainer.data import Loader, Source
 from trainer.metrics import read
 from trainer.mixture import check_epochs, weights_of
@@ -200,14 +200,12 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in read(folder / "metrics.jsonl") if row["kind"] == "step"]
 
 
-def test_weights_come_from_the_corpus_or_the_configuration(
-    grouped_folder: Path, corpus_folder: Path, source: Source
-) -> None:
+def test_weights_come_from_the_corpus_or_the_configuration(corpus_folder: Path, source: Source) -> None:
     """Else a misspelt group would be left out of training in silence."""
     corpus = source.corpus
 
     def weights(**asked: float) -> dict[str, float] | None:
-        return weights_of(DataConfig(corpus=grouped_folder, weights=asked or None), corpus, source.plan)
+        return weights_of(asked or None, corpus, source.plan, "train")
 
     def refused(**asked: float) -> str:
         with pytest.raises(RecipeError) as caught:
@@ -220,10 +218,11 @@ def test_weights_come_from_the_corpus_or_the_configuration(
     assert "no group 'book'. Did you mean 'books'?" in text
     assert "no weight for books, code" in refused(web=1)
     assert "all weights are 0" in refused(web=0, books=0, code=0)
+    assert "the weight of 'books' is -1; give it 0 or more" in refused(web=1, books=-1, code=1)
     mixed = Corpus.open(corpus_folder)
-    assert weights_of(DataConfig(corpus=corpus_folder), mixed, plan(mixed, "train", LENGTH)) is None
+    assert weights_of(None, mixed, plan(mixed, "train", LENGTH), "train") is None
     with pytest.raises(RecipeError, match=r"shards\.layout: by_source"):
-        weights_of(DataConfig(corpus=corpus_folder, weights={"web": 1}), mixed, plan(mixed, "train", LENGTH))
+        weights_of({"web": 1}, mixed, plan(mixed, "train", LENGTH), "train")
 
 
 def test_a_group_without_documents_in_the_split(tmp_path: Path) -> None:
@@ -232,8 +231,8 @@ def test_a_group_without_documents_in_the_split(tmp_path: Path) -> None:
     corpus = Corpus.open(write_corpus(tmp_path / "c", lengths, shares={"web": 0.5, "books": 0.5}))
     of_train = plan(corpus, "train", LENGTH)
     with pytest.raises(RecipeError, match="group 'books' has no documents in split 'train'"):
-        weights_of(DataConfig(corpus=corpus.folder), corpus, of_train)
-    assert weights_of(DataConfig(corpus=corpus.folder, weights={"web": 1, "books": 0}), corpus, of_train) == {"web": 1}
+        weights_of(None, corpus, of_train, "train")
+    assert weights_of({"web": 1, "books": 0}, corpus, of_train, "train") == {"web": 1}
 
 
 def test_epochs_beyond_the_limit_are_refused_before_the_run(config_file: Callable[..., Path], tmp_path: Path) -> None:

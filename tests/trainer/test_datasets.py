@@ -68,6 +68,18 @@ def test_ranks_and_workers_share_without_overlap(grouped: Path) -> None:
     assert joined(ranks) == alone
     with pytest.raises(UserError, match="cannot be divided among 4 ranks"):
         stream(grouped, rank=0, world_size=4)
+    with pytest.raises(UserError, match="a global_batch of 0 cannot be divided among 1 ranks"):
+        stream(grouped, global_batch=0)
+    with pytest.raises(UserError, match="a sequence_length of 0 leaves nothing to predict"):
+        stream(grouped, sequence_length=0)
+
+
+def test_another_split_is_read_as_it_is(grouped: Path) -> None:
+    """Else a validation split by source could not be streamed: a group of the mixture may have no documents in it."""
+    data = StreamingDataset(grouped, "validation", sequence_length=LENGTH, global_batch=1, seed=3)
+    packed = plan(Corpus.open(grouped), "validation", LENGTH)
+    found = sorted(next(batches)["tokens"][0].tolist() for batches in [iter(data)] for _ in range(packed.sequences))
+    assert found == sorted(Source(Corpus.open(grouped), packed).batch(np.arange(packed.sequences)).tokens_BT.tolist())
 
 
 def test_stream_resumes_at_any_world_size(grouped: Path) -> None:

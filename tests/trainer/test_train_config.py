@@ -90,6 +90,9 @@ def test_corpora_that_do_not_fit(config_file: Callable[..., Path], corpus_folder
     data = config.data
     assert "holds no corpus.json" in refused(data=data.model_copy(update={"corpus": tmp_path}))
     assert "has no split 'test'; it has train, validation" in refused(data=data.model_copy(update={"split": "test"}))
+    text = refused(data=data.model_copy(update={"validation": "test"}))
+    assert text.startswith("data.validation: ")
+    assert text.endswith("it has train, validation; with null nothing is evaluated")
     assert "fewer than one global_batch of 4000" in refused(global_batch=4000)
     assert "has a vocabulary of 64, the model of 63" in refused(
         model=config.model.model_copy(update={"vocabulary": 63})
@@ -100,6 +103,10 @@ def test_corpora_that_do_not_fit(config_file: Callable[..., Path], corpus_folder
     copy = shutil.copytree(corpus_folder, tmp_path / "copy")
     edit(copy, lambda meta: meta.update(layout="by_source"))
     assert "mixture.json cannot be read" in refused(data=data.model_copy(update={"corpus": copy}))
+    for wrong in ({"splits": {"train": {}}}, {"dtype": "uint61"}, {"tokenizer": None}, {"vocabulary": "many"}):
+        broken = shutil.copytree(corpus_folder, tmp_path / f"broken-{next(iter(wrong))}")
+        edit(broken, lambda meta, wrong=wrong: meta.update(wrong))  # type: ignore[misc]
+        assert "corpus.json is damaged" in refused(data=data.model_copy(update={"corpus": broken}))
 
 
 def test_config_and_trace_need_no_torch() -> None:
