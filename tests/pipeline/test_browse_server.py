@@ -132,6 +132,15 @@ def test_filters_give_what_they_say(library: Library) -> None:
     assert len(dropped.find(Filter(table="dropped", reason="dedup.near_duplicate"), None, 9).rows) == 1
 
 
+def test_what_fits_on_a_page_is_not_counted_again(client: TestClient) -> None:
+    """Millions of rows would be searched twice for a few of them, or a page say that there are no more."""
+    for query, known in {"host=zh.example": "1", "host=no.example": "0", "": "", "search=committee": ""}.items():
+        assert f'data-known="{known}"' in client.get(f"/?{query}").text
+    (first, *_) = links(client.get("/?host=zh.example").text)
+    place = first.partition("at=")[2]
+    assert 'data-known=""' in client.get(f"/?host=zh.example&at={place}").text
+
+
 def test_unknown_is_a_name_as_well_as_none_at_all() -> None:
     """Documents of a source that somebody called `unknown` could not be looked at."""
     (condition,), values = Filter(source="unknown").conditions({}, False)

@@ -90,6 +90,7 @@ class Browser:
         asked, rows = self._asked(request)
         backwards = "back" in request.query_params
         given = request.query_params.get("at", "")
+        total: int | None
         earlier: Place | int | None = None
         later: Place | int | None = None
         stopped, looked = None, 0
@@ -101,12 +102,13 @@ class Browser:
                 row["at"] = number
             earlier = max(0, start - PAGE) if start else None
             later = start + PAGE if start + PAGE < len(places) else None
-            total: int | None = len(places)
+            total = len(places)
         else:
             at = Place.of(given) if given else None
             page = rows.find(asked, at, PAGE + 1, backwards=backwards)
-            found, stopped, looked, total = page.rows, page.stopped, page.looked, None
+            found, stopped, looked = page.rows, page.stopped, page.looked
             more = len(found) > PAGE
+            total = None if more or at or stopped else len(found)  # all are here: they need not be counted again
             found = (found[-PAGE:] if backwards else found[:PAGE]) if more else found
             for row in found:
                 row["at"] = row["place"]
