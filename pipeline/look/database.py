@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 VIEWS = ("documents", "dropped", "duplicates", "measures", "shards", "labels")
 MEMORY = "1GB"
 THREADS = 2
-HOST = "lower(regexp_extract(url, '^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#]*@)?([^/:?#]+)', 1))"
+AUTHORITY = "regexp_extract(url, '^[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)', 1)"
+HOST = f"lower(split_part(split_part({AUTHORITY}, '@', -1), ':', 1))"
+"""User and port are split off: a pattern that knows them is no longer one that runs in a single pass, and takes three
+times as long."""
 
 
 @dataclass(frozen=True)

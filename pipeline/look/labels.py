@@ -10,8 +10,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import xxhash
 
 from pipeline.errors import DamageError
 from pipeline.ledger import sync
@@ -38,7 +41,12 @@ class Label:
     time: str
     """When, ISO 8601 in UTC."""
     digest: str
-    """128-bit xxHash3 of the text that was judged, in hex."""
+    """`digest` of the text that was judged; empty where there was none."""
+
+
+def digest(text: str) -> str:
+    """128-bit xxHash3 of a text, in hex."""
+    return xxhash.xxh3_128_hexdigest(text.encode(errors="surrogatepass"))
 
 
 def append(folder: Path, label: Label) -> None:
@@ -83,8 +91,10 @@ def read(folder: Path) -> dict[str, Label]:
             label = Label(**{name: str(facts[name]) for name in COLUMNS})
             if label.label not in (*LABELS, NONE):
                 raise ValueError(f"label {label.label!r}")
+            if not re.fullmatch("[0-9a-f]{32}", label.id):
+                raise ValueError(f"id {label.id!r} is no 32 hex digits")
         except (ValueError, KeyError, TypeError) as error:
-            if line[:1] == b"{" and line[-1:] != b"}":
+            if line[:1] == b"{" and (line[-1:] != b"}" or "Unterminated string" in str(error)):
                 continue  # cut short by a kill; what came later begins a line of its own
             raise DamageError(f"{path}, line {number}: this is no label ({error}); mend or delete it") from error
         found[label.id] = label

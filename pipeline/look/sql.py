@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -214,21 +215,35 @@ def print_json(asked: Asked, query: str, most: int | None) -> None:
 
 
 def write_parquet(asked: Asked, query: str, path: Path) -> int:
-    """The rows in a Parquet file: how many. Raises RecipeError where it cannot be written or would be part of a run."""
+    """The rows in a Parquet file: how many. A query that fails leaves what was there.
+
+    Raises RecipeError where the file cannot be written or would be part of a run.
+    """
     import duckdb
 
-    if path.resolve().is_relative_to(asked.shelf.folder.resolve()):
+    place = path.resolve()
+    if place.is_relative_to(asked.shelf.folder.resolve()):
         raise RecipeError(f"--parquet {path}: give a place outside of the run folder, where files are accounted for")
     asked.check(query)
+    special = place.exists() and not place.is_file()  # such as /dev/null
+    unfinished = place if special else place.with_name(f"{place.name}.unfinished")
     count = 0
     try:
-        reader = asked.database.sql(query).to_arrow_reader(BATCH)
-        with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        with (
+            asked.database.sql(query).to_arrow_reader(BATCH) as reader,
+            pq.ParquetWriter(unfinished, reader.schema, compression="zstd") as writer,
+        ):
             for batch in reader:
                 writer.write_batch(batch)
                 count += batch.num_rows
+        if not special:
+            unfinished.replace(place)
     except duckdb.Error as error:
         raise asked.explained(error) from error
-    except OSError as error:
-        raise RecipeError(f"--parquet {path} cannot be written: {error.strerror or error}") from error
+    except (OSError, pa.ArrowException) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RecipeError(f"--parquet {path} cannot be written: {why}") from error
+    finally:
+        if not special:
+            unfinished.unlink(missing_ok=True)
     return count

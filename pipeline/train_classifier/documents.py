@@ -82,12 +82,14 @@ def section(url: object) -> str | None:
 
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of each file, by its name."""
-    found = {}
+    """SHA-256 of each file, by its name; with as many folders in front as it takes where others have that name."""
+    found: dict[str, str] = {}
     for path in paths:
         for file in _files(path):
             with file.open("rb") as data:
-                found[file.name] = hashlib.file_digest(data, "sha256").hexdigest()
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+            names = ("/".join(file.parts[-length:]) for length in range(1, len(file.parts) + 1))
+            found[next(name for name in names if found.get(name, digest) == digest)] = digest
     return found
 
 

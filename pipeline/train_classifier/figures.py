@@ -17,8 +17,7 @@ THRESHOLDS = (ONE * 3 // 10, ONE // 2, ONE * 7 // 10, ONE * 9 // 10)
 
 def auc(scores: Scores, truth: Truth) -> float:
     """The probability that one of the class scores higher than one of the others; ties count half. NaN without both."""
-    values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    del values
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
     inside, outside = int(truth.sum()), int((~truth).sum())
     if not inside or not outside:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import xxhash
-
 from pipeline.errors import RecipeError
 from pipeline.look import labels
 from pipeline.look.runfolder import RunFolder
@@ -30,7 +28,8 @@ def read(folders: Sequence[Path], good: str, bad: str) -> Judged:
 
     Raises UserError where a folder holds no run, RecipeError where it has no labels.
     """
-    judged = Judged([], 0, 0)
+    documents: list[Document] = []
+    missing = changed = 0
     for folder in folders:
         run = RunFolder(folder)
         known = labels.read(folder)
@@ -40,9 +39,8 @@ def read(folders: Sequence[Path], good: str, bad: str) -> Judged:
         for one, label in known.items():
             text = texts.get(bytes.fromhex(one), "")
             if not text.strip():
-                judged = judged._replace(missing=judged.missing + 1)
+                missing += 1
                 continue
-            judged.documents.append(Document(good if label.label == "good" else bad, text))
-            if label.digest and label.digest != xxhash.xxh3_128_hexdigest(text.encode()):
-                judged = judged._replace(changed=judged.changed + 1)
-    return judged
+            documents.append(Document(good if label.label == "good" else bad, text))
+            changed += bool(label.digest) and label.digest != labels.digest(text)
+    return Judged(documents, missing, changed)

@@ -8,13 +8,14 @@ import shutil
 from html import unescape
 from pathlib import Path
 
+import duckdb
 import pytest
 from starlette.testclient import TestClient
 
 from pipeline.errors import UserError
 from pipeline.look import labels
 from pipeline.look.browse.again import compared, tokens_of
-from pipeline.look.browse.document import Library, digest
+from pipeline.look.browse.document import Library
 from pipeline.look.browse.filters import Filter
 from pipeline.look.browse.guard import Door
 from pipeline.look.browse.rows import Place, Rows
@@ -131,6 +132,22 @@ def test_filters_give_what_they_say(library: Library) -> None:
     assert len(dropped.find(Filter(table="dropped", reason="dedup.near_duplicate"), None, 9).rows) == 1
 
 
+def test_what_fits_on_a_page_is_not_counted_again(client: TestClient) -> None:
+    """Millions of rows would be searched twice for a few of them, or a page say that there are no more."""
+    for query, known in {"host=zh.example": "1", "host=no.example": "0", "": "", "search=committee": ""}.items():
+        assert f'data-known="{known}"' in client.get(f"/?{query}").text
+    (first, *_) = links(client.get("/?host=zh.example").text)
+    place = first.partition("at=")[2]
+    assert 'data-known=""' in client.get(f"/?host=zh.example&at={place}").text
+
+
+def test_unknown_is_a_name_as_well_as_none_at_all() -> None:
+    """Documents of a source that somebody called `unknown` could not be looked at."""
+    (condition,), values = Filter(source="unknown").conditions({}, False)
+    query = f"SELECT count(*) FROM (VALUES ('unknown'), (NULL), ('odd')) AS rows(source) WHERE {condition}"
+    assert duckdb.execute(query, values).fetchall() == [(2,)]
+
+
 def test_a_filter_survives_the_address_bar(library: Library) -> None:
     """A link that is sent to a colleague would show other documents."""
     given = (
@@ -189,7 +206,7 @@ def test_labels_are_stored_and_found(client: TestClient, folder: Path, library: 
     answer = client.post("/api/label", json=body, headers=headers)
     assert answer.json()["labelled"] == 1
     (label,) = labels.read(folder).values()
-    assert (label.label, label.by, label.digest) == ("bad", "ann", digest(f"{SCRIPT} needle in a text"))
+    assert (label.label, label.by, label.digest) == ("bad", "ann", labels.digest(f"{SCRIPT} needle in a text"))
     assert links(client.get("/?label=bad").text) == [f"/document?label=bad&at={place}"]
     assert len(library.table("documents").find(Filter(label="none"), None, 500).rows) == DOCUMENTS + 3
     assert "<script>document" not in client.get(shown).text

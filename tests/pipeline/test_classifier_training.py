@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.train_classifier.documents import Document, read, section
+from pipeline.train_classifier.documents import Document, digests, read, section
 from pipeline.train_classifier.figures import at, auc
 from pipeline.train_classifier.training import parted, train
 from stages.classifier.fit import Training
@@ -113,6 +113,16 @@ def test_every_form_of_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_text('{"text": "a"}\n{')
     with pytest.raises(RecipeError, match="line 2 is no JSON"):
         list(read([tmp_path / "e.jsonl"], "text", "a"))
+
+
+def test_every_file_has_a_digest(tmp_path: Path) -> None:
+    """A model would not say what it was trained on, where files of several folders have one name."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.jsonl").write_text(f'{{"text": "{folder}"}}\n', "utf-8")
+    found = digests([tmp_path / "a", tmp_path / "b" / "rows.jsonl", tmp_path / "a"])
+    assert list(found) == ["rows.jsonl", "b/rows.jsonl"]
+    assert len(set(found.values())) == 2
 
 
 def test_copies_are_never_on_both_sides() -> None:

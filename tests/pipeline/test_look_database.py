@@ -96,13 +96,18 @@ def test_the_last_label_stands_and_a_cut_line_is_passed_over(tmp_path: Path) -> 
         file.write(b'{"id": "22222222222222222222222222222222", "label": "go')
     labels.append(tmp_path, second)
     assert list(labels.read(tmp_path).values()) == [first, second]
+    with (tmp_path / labels.NAME).open("ab") as file:
+        file.write(b'{"id": "22222222222222222222222222222222", "label": "good", "why": "{x}')
     labels.append(tmp_path, third)
     assert labels.read(tmp_path)["0" * 32] == third
     labels.append(tmp_path, labels.Label(second.id, labels.NONE, "", "ann", second.time, second.digest))
     assert list(labels.read(tmp_path)) == ["0" * 32]
     with (tmp_path / labels.NAME).open("ab") as file:
-        file.write(b'{"id": 1}\n')
-    with pytest.raises(DamageError, match="line 6"):
+        file.write(json.dumps(vars(first) | {"id": "00"}).encode() + b"\n")
+    with pytest.raises(DamageError, match=r"line 7.*'00' is no 32 hex digits"):
+        labels.read(tmp_path)
+    (tmp_path / labels.NAME).write_bytes(b'{"id": 1}\n')
+    with pytest.raises(DamageError, match="line 1"):
         labels.read(tmp_path)
 
 
@@ -128,6 +133,40 @@ def test_sql_prints_tables_csv_json_and_parquet(
     assert all(view in shown for view in VIEWS)
     with pytest.raises(RecipeError, match="outside of the run folder"):
         write_parquet(asked, query, done / "documents" / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("select case when range = 5000 then error('it broke') end from range(9000)", "it broke"),
+        ("select interval 3 day", "cannot be written"),
+    ],
+)
+def test_a_query_that_fails_leaves_the_file_that_was_there(done: Path, tmp_path: Path, query: str, words: str) -> None:
+    """A user would have part of the rows in a file that looks whole, in place of the earlier one."""
+    (tmp_path / "rows.parquet").write_bytes(b"earlier")
+    link = tmp_path / "link.parquet"
+    link.symlink_to("rows.parquet")
+    asked = Asked.of(done, "1GB")
+    with pytest.raises(RecipeError, match=words):
+        write_parquet(asked, query, link)
+    assert (tmp_path / "rows.parquet").read_bytes() == b"earlier"
+    write_parquet(asked, "select 1", link)
+    assert pq.read_table(tmp_path / "rows.parquet").num_rows == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.parquet", "link.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("HTTPS://User:p@ss@WWW.Example.org:8080/a@b?c", "www.example.org"), ("http://h#f@g", "h"),
+        ("ftp://h?x=a@b", "h"), ("//x/y", ""), ("mailto:a@b.example", ""), (None, None),
+    ],
+)  # fmt: skip
+def test_host_of_a_url(done: Path, url: str | None, host: str | None) -> None:
+    """Documents would be counted to, or filtered by, a host that is not theirs."""
+    with connect(done) as database:
+        assert database.execute("SELECT host(?)", [url]).fetchall() == [(host,)]
 
 
 @pytest.mark.parametrize(

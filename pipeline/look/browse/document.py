@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
 from pipeline import accounts
 from pipeline.errors import RecipeError, UserError
 from pipeline.look.browse.again import Record, Segment, compared, record_again, tokens_of
@@ -191,11 +189,6 @@ class Library:
             name, place = self.located(document)
             texts.append(self.text(name, self.table(name).whole(place)))
         return compared(*texts)
-
-
-def digest(text: str) -> str:
-    """What a label remembers of the text that was judged."""
-    return xxhash.xxh3_128_hexdigest(text.encode(errors="surrogatepass"))
 
 
 def facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -90,23 +90,18 @@ class Filter:
         pairs += [("by", self.by)] if self.by else []
         return urlencode(pairs + [(key, value) for key, value in more.items() if value not in (None, "")])
 
-    @property
-    def plain(self) -> bool:
-        """Whether every row of the table is meant, in the order of the files."""
-        return replace(self, table="documents") == Filter()
-
     def conditions(self, labels: Mapping[str, Label], text: bool) -> tuple[list[str], list[object]]:
         """SQL conditions with `?` in them, and what is put there. `text`: whether the table has a text and a title."""
         found: list[str] = []
         values: list[object] = []
         for column in ("source", "language", "reason"):
             if value := getattr(self, column):
-                found.append(f"{column} IS NULL" if value == "unknown" else f"{column} = ?")
-                values += [] if value == "unknown" else [value]
+                found.append(f"coalesce({column}, 'unknown') = ?" if value == "unknown" else f"{column} = ?")
+                values.append(value)
         if self.host:
-            # the first is cheap, and takes out nearly all rows before a pattern is matched
-            found += ["contains(lower(url), ?)", "host(url) = ?"]
-            values += [self.host, self.host]
+            # the first is cheap, and takes out nearly all rows; CASE, because of AND the database chooses the order
+            found.append("CASE WHEN regexp_matches(url, ?, 'i') THEN host(url) = ? ELSE false END")
+            values += [_pattern(self.host), self.host]
         for one in self.ranges:
             for sign, bound in ((">=", one.low), ("<=", one.high)):
                 if bound is not None:

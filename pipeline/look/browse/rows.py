@@ -73,6 +73,7 @@ class Rows:
     folder: Path
     database: duckdb.DuckDBPyConnection
     files: list[Path]
+    """One at least."""
     columns: dict[str, bool]
     """Columns, and whether each is numeric."""
     labels: Callable[[], dict[str, Label]]
@@ -100,11 +101,12 @@ class Rows:
         Files are read a few at a time; where that takes longer than `seconds`, what was found is given.
         """
         place = start or (Place(len(self.files), 0) if backwards else Place(0, 0))
+        where = self._where(asked)
         end = time.monotonic() + seconds
         found: list[dict[str, Any]] = []
         looked, size = 0, FIRST_ROWS
         for first, last in self._chunks(place, SEARCH_ROWS if asked.search else size, backwards, bool(asked.search)):
-            rows = self._query(asked, first, last, place, most - len(found), backwards)
+            rows = self._query(where, first, last, place, most - len(found), backwards)
             found += rows
             looked += sum(self.counts[first:last])
             if len(found) >= most:
@@ -131,21 +133,24 @@ class Rows:
             at = first if backwards else last
             size = size if even else min(MOST_ROWS, 4 * size)
 
+    def _where(self, asked: Filter) -> tuple[list[str], list[object]]:
+        """The filter as conditions, and the values that belong to them."""
+        return asked.conditions(self.labels() if asked.label else {}, "text" in self.columns)
+
     def _query(
-        self, asked: Filter, first: int, last: int, place: Place, most: int, backwards: bool
+        self, where: tuple[list[str], list[object]], first: int, last: int, place: Place, most: int, backwards: bool
     ) -> list[dict[str, Any]]:
-        conditions, values = asked.conditions(self.labels(), "text" in self.columns)
+        conditions, values = where
         files = self.files[first:last]
         numbers = {str(path): first + number for number, path in enumerate(files)}
         if first <= place.part < last:
             edge = literal(self.files[place.part])
             sign = "<" if backwards else ">="
-            conditions.append(f"(filename <> {edge} OR file_row_number {sign} {place.row})")
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+            conditions = [*conditions, f"(filename <> {edge} OR file_row_number {sign} {place.row})"]
         names = ", ".join(map(name_of, self.light))
         order = " ORDER BY filename DESC, file_row_number DESC" if backwards else ""
         table = scan(files, "filename = true", "file_row_number = true")
-        query = f"SELECT filename, file_row_number, {names} FROM {table}{where}{order} LIMIT {most}"
+        query = f"SELECT filename, file_row_number, {names} FROM {table}{_sql(conditions)}{order} LIMIT {most}"
         rows = self.ask(query, values)
         return [
             {"place": Place(numbers[path], row), **dict(zip(self.light, rest, strict=True))}
@@ -174,16 +179,11 @@ class Rows:
 
     def count(self, asked: Filter, seconds: float) -> int | None:
         """How many rows fit; None where counting takes longer."""
-        if asked.plain:
-            return self.total
-        if not self.files:
-            return 0
-        conditions, values = asked.conditions(self.labels(), "text" in self.columns)
-        query = f"SELECT count(*) FROM {scan(self.files)} WHERE {' AND '.join(conditions)}" if conditions else ""
-        if not query:
+        conditions, values = self._where(asked)
+        if not conditions:
             return self.total
         try:
-            ((number,),) = self.ask(query, values, seconds)
+            ((number,),) = self.ask(f"SELECT count(*) FROM {scan(self.files)}{_sql(conditions)}", values, seconds)
         except Slow:
             return None
         return int(number)
@@ -197,18 +197,17 @@ class Rows:
             if asked not in self._samples:
                 if len(self._samples) > 20:
                     self._samples.pop(next(iter(self._samples)))
-                self._samples[asked] = self._drawn(asked) if self.files else []
+                self._samples[asked] = self._drawn(asked)
             return self._samples[asked]
 
     def _drawn(self, asked: Filter) -> list[Place]:
-        conditions, values = asked.conditions(self.labels(), "text" in self.columns)
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        conditions, values = self._where(asked)
         table = scan(self.files, "filename = true", "file_row_number = true")
         key = f"md5({literal(KEY)} || hex(id))"
         strata = f" GROUP BY {name_of(asked.by)}" if asked.by else ""
         query = (
             f"SELECT unnest(min_by((filename, file_row_number, {key}), {key}, {asked.sample})) "
-            f"FROM {table}{where}{strata}"
+            f"FROM {table}{_sql(conditions)}{strata}"
         )
         drawn = [tuple(row.values()) if isinstance(row, dict) else row for (row,) in self.ask(query, values)]
         drawn.sort(key=lambda row: (row[2], row[0], row[1]))
@@ -217,18 +216,21 @@ class Rows:
 
     def at(self, places: Sequence[Place]) -> list[dict[str, Any]]:
         """The rows at these places, in their order."""
-        found: dict[Place, dict[str, Any]] = {}
+        found = self._at(places, ", ".join(map(name_of, self.light)))
+        return [
+            {"place": place, **dict(zip(self.light, found[place], strict=True))} for place in places if place in found
+        ]
+
+    def _at(self, places: Sequence[Place], columns: str) -> dict[Place, list[Any]]:
+        found = {}
         for part in sorted({place.part for place in places}):
             rows = ", ".join(str(place.row) for place in places if place.part == part)
-            names = ", ".join(map(name_of, self.light))
             query = (
-                f"SELECT file_row_number, {names} FROM {scan([self.file(part)], 'file_row_number = true')} "
+                f"SELECT file_row_number, {columns} FROM {scan([self.file(part)], 'file_row_number = true')} "
                 f"WHERE file_row_number IN ({rows})"
             )
-            for row, *rest in self.ask(query):
-                place = Place(part, row)
-                found[place] = {"place": place, **dict(zip(self.light, rest, strict=True))}
-        return [found[place] for place in places if place in found]
+            found.update({Place(part, row): rest for row, *rest in self.ask(query)})
+        return found
 
     def file(self, part: int) -> Path:
         """The file of this number. Raises RecipeError where there is none."""
@@ -242,15 +244,8 @@ class Rows:
             return {}
         needle = search.lower()
         start = f"greatest(1, instr(lower(text), {literal(needle)}) - {SNIPPET // 3})" if needle else "1"
-        found = {}
-        for part in sorted({place.part for place in places}):
-            rows = ", ".join(str(place.row) for place in places if place.part == part)
-            query = (
-                f"SELECT file_row_number, substr(text, {start}, {SNIPPET}) "
-                f"FROM {scan([self.file(part)], 'file_row_number = true')} WHERE file_row_number IN ({rows})"
-            )
-            found.update({Place(part, row): text or "" for row, text in self.ask(query)})
-        return found
+        found = self._at(places, f"substr(text, {start}, {SNIPPET})")
+        return {place: text or "" for place, (text,) in found.items()}
 
     def whole(self, place: Place) -> dict[str, Any]:
         """The row with all its columns, ids as bytes. Raises RecipeError where there is none."""
@@ -274,11 +269,13 @@ class Rows:
 
     def find_id(self, document: bytes) -> Place | None:
         """Where the row of an id is, the first one."""
-        if not self.files:
-            return None
         table = scan(self.files, "filename = true", "file_row_number = true")
         rows = self.ask(f"SELECT filename, file_row_number FROM {table} WHERE id = ? LIMIT 1", [document])
         return Place(self.files.index(Path(rows[0][0])), rows[0][1]) if rows else None
+
+
+def _sql(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 class Slow(UserError):

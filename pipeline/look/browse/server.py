@@ -25,10 +25,10 @@ from starlette.types import ASGIApp
 
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.look import labels
-from pipeline.look.browse.document import Library, digest, facts, scores_of, value_text
+from pipeline.look.browse.document import Library, facts, scores_of, value_text
 from pipeline.look.browse.filters import STRATA, TABLES, Filter
 from pipeline.look.browse.guard import Door, Guard
-from pipeline.look.browse.rows import Place, Rows, Slow
+from pipeline.look.browse.rows import Place, Rows
 
 HERE = Path(__file__).parent
 PAGE = 50
@@ -51,24 +51,16 @@ class Browser:
     def app(self) -> ASGIApp:
         """The application, guarded."""
         routes = [
-            Route("/", self._guarded(self.listing)),
-            Route("/document", self._guarded(self.document)),
-            Route("/id/{id}", self._guarded(self.by_id)),
-            *(Route(f"/api/{name}", self._guarded(getattr(self, name))) for name in
+            Route("/", self.listing),
+            Route("/document", self.document),
+            Route("/id/{id}", self.by_id),
+            *(Route(f"/api/{name}", getattr(self, name)) for name in
               ("count", "snippets", "neighbour", "record", "tokens", "duplicates", "copies", "difference")),
             Route("/api/label", self.label, methods=["POST"]),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ]  # fmt: skip
         handlers: dict[Any, Any] = {UserError: self._failed, HTTPException: self._failed, Exception: self._failed}
         return Guard(Starlette(routes=routes, exception_handlers=handlers), self.door)
-
-    def _guarded(self, work: Callable[[Request], Response]) -> Callable[[Request], Any]:
-        """An endpoint that Starlette runs in a thread."""
-
-        def endpoint(request: Request) -> Response:
-            return work(request)
-
-        return endpoint
 
     def _failed(self, request: Request, error: Exception) -> Response:
         """An error as a message, never as a traceback."""
@@ -98,6 +90,7 @@ class Browser:
         asked, rows = self._asked(request)
         backwards = "back" in request.query_params
         given = request.query_params.get("at", "")
+        total: int | None
         earlier: Place | int | None = None
         later: Place | int | None = None
         stopped, looked = None, 0
@@ -109,12 +102,13 @@ class Browser:
                 row["at"] = number
             earlier = max(0, start - PAGE) if start else None
             later = start + PAGE if start + PAGE < len(places) else None
-            total: int | None = len(places)
+            total = len(places)
         else:
             at = Place.of(given) if given else None
             page = rows.find(asked, at, PAGE + 1, backwards=backwards)
-            found, stopped, looked, total = page.rows, page.stopped, page.looked, None
+            found, stopped, looked = page.rows, page.stopped, page.looked
             more = len(found) > PAGE
+            total = None if more or at or stopped else len(found)  # all are here: they need not be counted again
             found = (found[-PAGE:] if backwards else found[:PAGE]) if more else found
             for row in found:
                 row["at"] = row["place"]
@@ -263,7 +257,7 @@ class Browser:
             raise RecipeError(f"a reason has at most {MOST_WHY:,} characters, a name 200")
         row = self.library.table(table).whole(Place.of(at))
         try:
-            seen = digest(self.library.text(table, row))
+            seen = labels.digest(self.library.text(table, row))
         except UserError:
             seen = ""  # a record without a text may be judged as well
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -331,6 +325,3 @@ class _Server(uvicorn.Server):
         """Says that it answers."""
         await super().startup(sockets)
         self.ready()
-
-
-__all__ = ["Browser", "Slow", "listen", "serve"]
