@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import accounts, pins
+from pipeline.corpora import checks
+from pipeline.errors import DamageError
 from pipeline.ledger import Ledger, Row
 from pipeline.look import content
 from pipeline.look.runfolder import RunFolder
@@ -133,7 +135,12 @@ def _step(step: accounts.Step) -> dict[str, Any]:
 
 def _corpus(folder: Path) -> dict[str, Any] | None:
     path = folder / "corpus.json"
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return checks.read_meta(folder).meta
+    except DamageError as error:
+        raise DamageError(f"{path} {error}") from error
 
 
 def _inputs(rows: list[Row]) -> list[dict[str, Any]]:

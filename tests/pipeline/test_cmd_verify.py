@@ -13,9 +13,10 @@ import pytest
 from small_run import contents, run_here, write_recipe
 
 from pipeline import accounts
-from pipeline.errors import LockedError, UserError
+from pipeline.errors import DamageError, LockedError, UserError
 from pipeline.ledger import PART_FOLDERS, Ledger
 from pipeline.lock import FolderLock
+from pipeline.look.overview import overview
 from pipeline.look.verify import Report, verify
 from pipeline.shards import corpus_bytes, index_bytes, read_index, write_shard
 
@@ -255,3 +256,11 @@ def test_shards_are_read_and_not_only_their_digests(
     found = damaged(verify(here))
     assert list(found) == [f"shards/validation-00000-of-00001{file}"]
     assert reason in found[f"shards/validation-00000-of-00001{file}"]
+
+
+def test_inspect_names_a_damaged_description(here: Path) -> None:
+    """A flipped bit would end in a traceback, or in figures that nobody wrote."""
+    path = here / "corpus.json"
+    path.write_text(path.read_text().replace('"splits"', '"splitz"'))
+    with pytest.raises(DamageError, match=f"{path} is not readable: it has other contents than were written"):
+        overview(here)
