@@ -299,8 +299,15 @@ def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
     """An empty page would come up for a wrong path."""
     with pytest.raises(UserError):
         Library.of(tmp_path)
+    facts = {
+        "dtype": "uint16",
+        "vocabulary": 9,
+        "boundary": "eot-last",
+        "layout": "mixed",
+        "tokenizer": {"special": {}},
+    }
     (tmp_path / "corpus.json").write_text(
-        json.dumps({"format": "corpusmill-corpus", "format_version": 1, "splits": {}})
+        json.dumps({"format": "corpusmill-corpus", "format_version": 1, "splits": {}} | facts)
     )
     with pytest.raises(UserError, match="nothing to browse"):
         Library.of(tmp_path)
