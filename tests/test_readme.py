@@ -43,7 +43,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_works_in_its_order(checkout: Path) -> None:
+def test_every_command_of_the_readme_works_in_its_order(checkout: Path, demo_run: Path) -> None:
     """A newcomer who copies the README line by line must never meet an error."""
     found = commands()
     assert found[:2] == ["make demo", "make test"]
@@ -56,6 +56,8 @@ def test_every_command_of_the_readme_works_in_its_order(checkout: Path) -> None:
         if command == "make demo":
             assert "records framed" in done.stdout
             assert "unigram" in done.stdout
+            same = [(run / "corpus.json").read_bytes() for run in (checkout / "runs" / "demo", demo_run)]
+            assert same[0] == same[1], "on all cores it gave other bytes than on one"
             tried = [
                 line.strip() for line in done.stdout.splitlines() if line.strip().startswith(".venv/bin/corpusmill")
             ]

@@ -59,15 +59,11 @@ def test_killed_in_every_phase_and_resumed(small: Small, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_any_number_of_workers(demo_run: Path, tmp_path: Path) -> None:
     """Else nobody else could make the corpus again, on a machine with other cores."""
-    demo = help.ROOT / "configs" / "demo.yaml"
-    facts = help.statistics(help.inspect(demo_run))
-    for workers in (2, 5):
-        out = tmp_path / str(workers)
-        status, output = help.run("run", demo, "--out", out, "--workers", workers)
-        assert status == 0, output
-        assert help.shards(out) == help.shards(demo_run)
-        assert help.statistics(help.inspect(out)) == facts
-        shutil.rmtree(out)
+    out = tmp_path / "out"  # the README's test holds a run on all cores against `demo_run`
+    status, output = help.run("run", help.ROOT / "configs" / "demo.yaml", "--out", out, "--workers", 5)
+    assert status == 0, output
+    assert help.shards(out) == help.shards(demo_run)
+    assert help.statistics(help.inspect(out)) == help.statistics(help.inspect(demo_run))
 
 
 def test_input_files_renamed_and_in_another_order(small: Small, tmp_path: Path) -> None:
