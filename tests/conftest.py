@@ -98,7 +98,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 @pytest.fixture(scope="session")
 def demo_run(shared: Shared) -> Path:
-    """The folder of a finished run of configs/demo.yaml. Tests must not change it: see `demo_copy`."""
+    """The folder of a finished run of configs/demo.yaml. Tests must neither change nor lock it (`publish` and `verify`
+    do, and another test process may be at it): see `demo_copy`."""
     return shared("demo", lambda folder: call("run", DEMO, "--out", folder / "run", "--workers", 1)) / "run"
 
 

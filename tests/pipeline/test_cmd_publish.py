@@ -34,26 +34,26 @@ def bucket(s3: Flaky, tmp_path: Path) -> str:
 
 
 def test_publishing_to_a_store_that_fails_at_times_is_whole_and_done_once(
-    demo_run: Path, s3: Flaky, bucket: str, tmp_path: Path
+    demo_copy: Path, s3: Flaky, bucket: str, tmp_path: Path
 ) -> None:
     """Who trains elsewhere must get every byte, and a second call must not send gigabytes again."""
     address = f"s3://{bucket}/demo"
     s3.reset(s3.where, every=5)
-    done = publish.publish(demo_run, address, ALL)
+    done = publish.publish(demo_copy, address, ALL)
     assert s3.failed > 3
     assert done.sent == done.files
     s3.reset(s3.where)
     assert publish.verify(address).damage == []
-    for path in (demo_run / "shards").iterdir():
+    for path in (demo_copy / "shards").iterdir():
         with remote.Remote(f"{address}/shards/{path.name}") as file:
             assert file.read(0, file.size) == path.read_bytes()
     s3.reset(s3.where)
-    again = publish.publish(demo_run, address, ALL)
+    again = publish.publish(demo_copy, address, ALL)
     assert (again.sent, s3.requests["PUT"]) == (0, 0)
 
 
 def test_a_half_upload_has_no_corpus_json_and_is_finished_by_the_next_call(
-    demo_run: Path, s3: Flaky, bucket: str, monkeypatch: pytest.MonkeyPatch
+    demo_copy: Path, s3: Flaky, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trainer that opens what was sent by half would train on a part without knowing."""
     address = f"s3://{bucket}/half"
@@ -69,24 +69,24 @@ def test_a_half_upload_has_no_corpus_json_and_is_finished_by_the_next_call(
     with monkeypatch.context() as patch:
         patch.setattr(uploading.Place, "put", fails)
         with pytest.raises(Unavailable, match="cannot be written: HTTP 500"):
-            publish.publish(demo_run, address, ALL)
+            publish.publish(demo_copy, address, ALL)
     assert sent
     assert not {"corpus.json", publish.NAME} & set(sent)
     with pytest.raises(UserError, match="nothing that was published whole"):
         publish.verify(address)
-    done = publish.publish(demo_run, address, ALL)
+    done = publish.publish(demo_copy, address, ALL)
     assert done.sent == done.files - len(sent)
     assert publish.verify(address).damage == []
 
 
 def test_a_published_folder_is_a_corpus_and_damage_in_it_is_named(
-    demo_run: Path, tmp_path: Path, corpusmill: Corpusmill
+    demo_copy: Path, tmp_path: Path, corpusmill: Corpusmill
 ) -> None:
     """The same command serves a disk that is carried elsewhere."""
     there = tmp_path / "disk" / "demo"
-    told = corpusmill("publish", demo_run, there, "--what", "shards").stdout
+    told = corpusmill("publish", demo_copy, there, "--what", "shards").stdout
     assert "of them were sent, 0 were there" in told
-    assert Corpus.open(there).meta == Corpus.open(demo_run).meta
+    assert Corpus.open(there).meta == Corpus.open(demo_copy).meta
     assert not (there / "documents").exists()
     assert "everything is as it was written" in corpusmill("verify", there).stdout
     shard = next((there / "shards").glob("*.bin"))
@@ -100,17 +100,17 @@ def test_a_published_folder_is_a_corpus_and_damage_in_it_is_named(
         (f"shards/{shard.name}", "its SHA-256 is not the one in published.json"),
         ("corpus.json", "is missing"),
     }
-    publish.publish(demo_run, str(there), ["shards"])
+    publish.publish(demo_copy, str(there), ["shards"])
     assert verify_copy(there).damage == []
 
 
 def test_the_command_reaches_a_store_by_the_environment_alone(
-    demo_run: Path, s3: Flaky, bucket: str, corpusmill: Corpusmill
+    demo_copy: Path, s3: Flaky, bucket: str, corpusmill: Corpusmill
 ) -> None:
     """Keys belong into the environment; nothing of them may be asked for on the command line."""
     env = ENVIRONMENT | {"AWS_ENDPOINT_URL": s3.where}
     address = f"s3://{bucket}/by-command"
-    assert "published" in corpusmill("publish", demo_run, address, env=env).stdout
+    assert "published" in corpusmill("publish", demo_copy, address, env=env).stdout
     assert "everything is as it was written" in corpusmill("verify", address, env=env).stdout
     refused = corpusmill("verify", "s3://no-such-bucket/x", env=env, check=False)
     assert (refused.returncode, "published.json" in refused.stderr) == (1, True)

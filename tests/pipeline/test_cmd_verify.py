@@ -60,17 +60,17 @@ def damaged(report: Report) -> dict[str, str]:
     return {damage.file: damage.reason for damage in report.damage}
 
 
-def test_a_whole_run(demo_run: Path, corpusmill) -> None:  # type: ignore[no-untyped-def]
+def test_a_whole_run(demo_copy: Path, corpusmill) -> None:  # type: ignore[no-untyped-def]
     """Else a user could not tell a whole corpus from one that was never looked at."""
-    done = corpusmill("verify", demo_run)
+    done = corpusmill("verify", demo_copy)
     assert "everything is as it was written" in done.stdout
     assert "both identities" in done.stdout
-    facts = json.loads(corpusmill("verify", demo_run, "--json").stdout)
-    meta = json.loads((demo_run / "corpus.json").read_text())
+    facts = json.loads(corpusmill("verify", demo_copy, "--json").stdout)
+    meta = json.loads((demo_copy / "corpus.json").read_text())
     assert facts["whole"] is True
     assert facts["tokens"] == sum(split["tokens"] for split in meta["splits"].values())
     assert facts["parts"] == sum(
-        path.is_file() and "plans" not in path.parts for name in PART_FOLDERS for path in (demo_run / name).rglob("*")
+        path.is_file() and "plans" not in path.parts for name in PART_FOLDERS for path in (demo_copy / name).rglob("*")
     )
 
 
