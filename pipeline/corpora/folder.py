@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import LockedError, UserError
-from pipeline.ledger import Ledger, Row
+from pipeline.ledger import Ledger
 from pipeline.lock import FolderLock
 from pipeline.look.runfolder import RunFolder
 from pipeline.shards import Corpus
@@ -24,11 +23,6 @@ class CopiedFolder(RunFolder):
 
     def __post_init__(self) -> None:
         pass
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """None: the rows stayed with the run."""
-        return []
 
     def parts(self, folder: str, start: str = "") -> list[Path]:
         """The files in this folder whose name begins with `start`, by name."""

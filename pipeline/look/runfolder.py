@@ -58,14 +58,14 @@ class RunFolder:
         """The run's ledger, to be read: its rows stay as they were when they were first asked for."""
         return _ReadOnce(self.folder)
 
-    @cached_property
+    @property
     def rows(self) -> list[Row]:
-        """All readable manifest rows."""
+        """All readable manifest rows; none of a copy, as the ledger stayed with the run."""
         return self.ledger.rows()
 
     def of(self, phase: str) -> list[Row]:
         """The rows of a phase, by key."""
-        return [row for row in self.rows if row.phase == phase]
+        return self.ledger.rows(phase)
 
     def parts(self, folder: str, start: str = "") -> list[Path]:
         """The committed files in this folder of the run whose name begins with `start`, by name.
