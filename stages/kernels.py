@@ -50,8 +50,33 @@ def _cache_folder() -> Path:
 
 if "numba" not in sys.modules:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
+    os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", f"{__name__}.Locator,UserProvidedCacheLocator")
 
-import numba  # noqa: E402  (reads NUMBA_CACHE_DIR when it is imported)
+import numba  # noqa: E402  (reads these variables when it is imported)
+from numba.core import caching, config  # noqa: E402
+
+
+class Locator(caching.UserProvidedCacheLocator):  # type: ignore[misc]  # numba has no types
+    """Where the code of a file of ours is kept: by its place in the project, so that all checkouts share it.
+
+    numba's own goes by the whole path: each new environment, image or checkout would compile for minutes what the
+    one beside it has. It looks at the contents of the file as well, and the folder's name at those of all others.
+    """
+
+    def __init__(self, function: Any, file: str) -> None:
+        super().__init__(function, file)
+        place = Path(file).resolve().parent.relative_to(_ROOT)
+        self._cache_path = os.path.join(config.CACHE_DIR, *place.parts)
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> Locator | None:
+        """None for a file that is not ours: the next locator is asked."""
+        path = Path(file).resolve()
+        ours = any(path.is_relative_to(_ROOT / package) for package in ("stages", "pipeline"))
+        return super().from_function(function, file) if ours else None
+
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 def njit(kernel: Callable[..., Any]) -> Callable[..., Any]:
