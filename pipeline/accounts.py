@@ -61,32 +61,37 @@ class Step:
 def funnel(ledger: Ledger) -> list[Step]:
     """What each stage let in and dropped, summed over all committed units, in the order of the recipe."""
     steps: dict[str, Step] = {}
-    for row in ledger.rows("clean"):
-        for item in row.body["funnel"]:
-            step = steps.setdefault(item["stage"], Step(item["stage"]))
-            step.entered += item["entered"]
-            step.dropped.update(item["dropped"])
-            step.counts.update(item["counts"])
-            step.characters += item["characters"]
-            step.seconds += row.body["timing"]["stages"].get(item["stage"], 0.0)
-    _add_edits(steps, HOST_LABEL, ledger)
-    for row in ledger.rows("clusters"):
-        step = steps[DEDUP_LABEL] = Step(DEDUP_LABEL, row.body["entered"], Counter(row.body["dropped"]))
-        if row.body["marked"]:
-            step.counts["duplicates_that_stay"] = sum(row.body["marked"].values())
-    _add_edits(steps, SUBSTRINGS_LABEL, ledger)
+    for phase in ("clean", *_PHASES.values()):
+        for row in ledger.rows(phase):
+            enter(steps, row)
     return list(steps.values())
 
 
-def _add_edits(steps: dict[str, Step], label: str, ledger: Ledger) -> None:
-    """The line of a phase that cuts from texts."""
-    for row in ledger.rows(_PHASES[label]):
-        step = steps.setdefault(label, Step(label))
-        step.entered += row.body["entered"]
-        step.dropped.update(row.body["dropped"])
-        step.counts.update(row.body["counts"])
-        step.characters += row.body["characters"]
-        step.seconds += row.body["timing"]["cpu_s"]
+def enter(steps: dict[str, Step], row: Row) -> None:
+    """Adds a unit's part of the funnel to that of the units before it, by stage."""
+    for label, phase in _PHASES.items():
+        if row.phase == phase:
+            _enter_one(steps.setdefault(label, Step(label)), row)
+    for item in row.body["funnel"] if row.phase == "clean" else ():
+        step = steps.setdefault(item["stage"], Step(item["stage"]))
+        step.entered += item["entered"]
+        step.dropped.update(item["dropped"])
+        step.counts.update(item["counts"])
+        step.characters += item["characters"]
+        step.seconds += row.body["timing"]["stages"].get(item["stage"], 0.0)
+
+
+def _enter_one(step: Step, row: Row) -> None:
+    """Adds a unit of a phase that is one step of the funnel."""
+    step.entered += row.body["entered"]
+    step.dropped.update(row.body["dropped"])
+    if row.phase == "clusters":
+        if row.body["marked"]:
+            step.counts["duplicates_that_stay"] += sum(row.body["marked"].values())
+        return
+    step.counts.update(row.body["counts"])
+    step.characters += row.body["characters"]
+    step.seconds += row.body["timing"]["cpu_s"]
 
 
 def check_bands(context: Context, phase: str, *, final: bool) -> None:

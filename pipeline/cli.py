@@ -61,6 +61,19 @@ def run(
     stall: Annotated[
         float, typer.Option("--stall", metavar="S", help="End a run in which nothing moves for S seconds.")
     ] = 600,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port", metavar="N", min=0, max=65535, help="Serve figures to Prometheus; 0: a free port."
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option("--metrics-host", metavar="ADDRESS", help="Where from. [default: 127.0.0.1]")
+    ] = None,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option("--metrics-file", metavar="FILE", help="Keep the figures in a file for a node exporter (*.prom)."),
+    ] = None,
 ) -> None:
     """Run a recipe: from its inputs to documents, tokens and shards.
 
@@ -70,6 +83,7 @@ def run(
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
     """
     from pipeline import driver
+    from pipeline.exposition import Wanted, exposed
     from pipeline.look.overview import overview
     from pipeline.look.overviewview import print_funnel, print_summary
     from pipeline.recipe import read_recipe
@@ -92,7 +106,8 @@ def run(
         estimate.dry_run(context, request.workers, screen)
         return
     try:
-        with Display(screen) as display:
+        wanted = Wanted(metrics_port, metrics_host, metrics_file)
+        with exposed(wanted, context, runner, screen) as metrics, Display(screen, metrics) as display:
             done = driver.run(context, request, display)
     except UserError as error:
         if trial.given and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():

@@ -179,7 +179,7 @@ def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nu
                     f"workers died {deaths[phase]} times in phase {phase}, the last time at work on: "
                     f"{_units_at_work(working)}. Out of memory? What is committed stays. The log is {desk / 'log'}."
                 )
-            display.say("A worker died; going on from what is committed.")
+            display.restarted(phase)
 
 
 def _check_trial(context: Context, ledger: Ledger) -> None:

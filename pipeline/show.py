@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from pipeline.metrics import Metrics
 
 PLAIN_SECONDS = 10.0
 """Between two lines of progress where the output is not a terminal."""
 
 
 class Display:
-    """Progress of a run."""
+    """Progress of a run; `metrics` are told what is shown."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, metrics: Metrics | None = None) -> None:
         self.console = console
+        self._metrics = metrics
         self._phase = ""
         self._begun = 0.0
         self._told = 0.0
@@ -44,6 +48,8 @@ class Display:
         """Shows where the run stands: the phase, and the latest report of each worker."""
         if not phase:
             return
+        if self._metrics is not None:
+            self._metrics.update(phase, working)
         if phase["phase"] != self._phase:
             self.close_phase(finished=True)
             self._phase, self._begun, self._told = phase["phase"], time.monotonic(), time.monotonic()
@@ -58,6 +64,12 @@ class Display:
         elif time.monotonic() - self._told > PLAIN_SECONDS:
             self._told = time.monotonic()
             self.say(f"{self._phase}: {text}")
+
+    def restarted(self, phase: str) -> None:
+        """Says that the run goes on after a death in this phase."""
+        if self._metrics is not None:
+            self._metrics.restarted(phase)
+        self.say("A worker died; going on from what is committed.")
 
     def close_phase(self, *, finished: bool = False) -> None:
         """Says what became of the phase that was shown last; the reports of its last units are seldom seen."""
