@@ -180,7 +180,8 @@ class Metrics:
         yield self._gauge("phase_start_time_seconds", "When a phase began, in Unix time.", starts, ("phase",))
         deaths = {(name,): float(number) for name, number in restarts.items()}
         yield self._counter("restarts", "Times that a phase was begun again after a death.", deaths, ("phase",))
-        tallies = {name: self._tallies[name] for name in VERSIONS if name in self._tallies}
+        there = [name for name in VERSIONS if name in self._tallies and (name in begun or self._tallies[name].keys)]
+        tallies = {name: self._tallies[name] for name in there}
         done = {(name,): float(len(tally.keys)) for name, tally in tallies.items()}
         yield self._gauge("units_done", "Units that the ledger holds.", done, ("phase",))
         left = dict.fromkeys(done, 0.0)
