@@ -295,4 +295,5 @@ from pipeline import (  # noqa: E402
     index_commands,  # noqa: F401
     report_commands,  # noqa: F401
     tokenizer_commands,  # noqa: F401
+    worker_commands,  # noqa: F401
 )

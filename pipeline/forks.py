@@ -10,7 +10,9 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SIZE = struct.Struct("<Q")
 """In front of a request: its bytes. The descriptors come with it."""
@@ -26,6 +28,8 @@ MEMORY = {
 }
 """The environment of processes that put page after page through libraries."""
 WORKER, GUARDED = "worker", "guarded"
+BACKLOG = 1024
+"""Requests that wait while a nursery binds stages, which takes seconds."""
 """What a process can be: a Beam worker, the child of a guarded stage."""
 
 nursery: str | None = None
@@ -50,16 +54,26 @@ def worker_command(address: str) -> str:
     return f"exec {shlex.join([sys.executable, '-I', '-S', str(client), address])}"
 
 
+def ask(address: str, kind: str, descriptors: Sequence[int] = (), **facts: Any) -> socket.socket:
+    """The connection on which a process was asked for: its pid comes by it, then its exit status. Raises OSError."""
+    line = socket.socket(socket.AF_UNIX)
+    data = json.dumps({"kind": kind, "descriptors": len(descriptors)} | facts).encode()
+    try:
+        line.connect(place(address))
+        socket.send_fds(line, [SIZE.pack(len(data))], descriptors)
+        line.sendall(data)
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
 class Forked:
     """A process that the nursery forked for this one, with the part of `subprocess.Popen` that guards use."""
 
     def __init__(self, address: str, kind: str, descriptors: list[int]) -> None:
-        self._line = socket.socket(socket.AF_UNIX)
-        ask = json.dumps({"kind": kind, "descriptors": len(descriptors)}).encode()
         try:
-            self._line.connect(place(address))
-            socket.send_fds(self._line, [SIZE.pack(len(ask))], descriptors)
-            self._line.sendall(ask)
+            self._line = ask(address, kind, descriptors)
         except OSError:
             os._exit(1)  # a worker without its nursery has died: the run begins again with both
         (self.pid,) = TOLD.unpack(self._read())
