@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-tokens install clean
+.PHONY: demo cluster-up cluster-down cluster-status test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-tokens install clean
 
 install: .venv/installed
 
@@ -29,6 +29,16 @@ demo: install
 	@echo "  $(BIN)/corpusmill inspect runs/demo"
 	@echo "  $(BIN)/corpusmill dropped runs/demo -n 20"
 	@echo "  $(BIN)/corpusmill trace runs/demo --token validation-00000-of-00001:1000"
+
+# A Flink cluster of separate processes on this machine; see configs/cluster/README.md.
+cluster-up: install
+	$(BIN)/python -m pipeline.cluster up
+
+cluster-down: install
+	$(BIN)/python -m pipeline.cluster down
+
+cluster-status: install
+	$(BIN)/python -m pipeline.cluster status
 
 # Readers that we did not write. Where they cannot be had the tests that need them are skipped, and say so.
 peers: .peers/installed

@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import flink_fixture
 import hypothesis
 import pytest
+from flink_fixture import flink_cluster, flink_jars  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -40,9 +42,18 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) and not (val.isascii() and len(val) < 40) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: at the end, one of them would keep one process busy and the others waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests first: at the end, one of them would keep one process busy and the others waiting.
+
+    Those that share a cluster lead, side by side, so that one test process has them all, and none waits for it.
+    """
+    flink_fixture.count(config, items)
+    on_cluster = flink_fixture.NAME
+    items.sort(key=lambda item: (on_cluster not in getattr(item, "fixturenames", ()), not _slow(item)))
+
+
+def _slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def call(
