@@ -117,12 +117,13 @@ def write_settings(folder: Path, ports: Ports) -> None:
         "taskmanager.memory.jvm-overhead.max": "192m",
         # Else a small job's tasks all go to one task manager.
         "taskmanager.load-balance.mode": "SLOTS",
-        # A task manager that is gone is noticed by its closed connection at once, one that hangs after eight seconds.
-        "heartbeat.interval": 2000,
+        # A task manager that is gone is struck off when two calls to it fail, one that hangs after eight seconds. Until
+        # then tasks are sent to it: a job that begins anew at once would use up its attempts on it.
+        "heartbeat.interval": 1000,
         "heartbeat.timeout": 8000,
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 3,
-        "restart-strategy.fixed-delay.delay": "1 s",
+        "restart-strategy.fixed-delay.delay": "4 s",
         "resourcemanager.taskmanager-registration.timeout": "30 s",
         "cluster.registration.error-delay": 1000,
         "cluster.registration.refused-registration-delay": 1000,
