@@ -182,8 +182,9 @@ def job_server_command(master: str, jars: Jars, ports: Ports, folder: Path) -> l
 
 
 def pool_command(number: int, port: int, folder: Path) -> list[str]:
-    """Starts the worker pool beside the first, second... task manager."""
-    return [sys.executable, "-m", "pipeline.cluster.plain_pool", host(number), str(port)]
+    """Starts the worker pool beside the first, second... task manager; each worker has a log of its own."""
+    words = {"--host": host(number), "--port": str(port), "--log-folder": str(folder / "logs" / f"workers-{number}")}
+    return [sys.executable, "-m", "pipeline.cli", "worker", *(word for pair in words.items() for word in pair)]
 
 
 def _java(folder: Path, name: str, *options: str) -> list[str]:

@@ -28,7 +28,7 @@ from pipeline.errors import UserError
 FOLDER = Path("runs/cluster")
 """Where `make cluster-up` keeps its cluster, below the checkout."""
 
-READY_WITHIN = 90.0
+READY_WITHIN = 180.0
 """Seconds that a cluster may take until it can be used; ten on a quiet machine."""
 
 
