@@ -45,9 +45,20 @@ def run(
     ] = None,
     set_: Set = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes. [default: all cores]")
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", min=1, help="Worker processes. [default: all cores, or a cluster's slots]"
+        ),
     ] = None,
-    runner: Annotated[str, typer.Option("--runner", metavar="NAME", help="local, or a Beam runner by name.")] = "local",
+    runner: Annotated[
+        str, typer.Option("--runner", metavar="NAME", help="Where the work is done: local, flink, spark or dataflow.")
+    ] = "local",
+    runner_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--runner-config", metavar="FILE", help="Options for the runner in YAML; those behind -- come on top."
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Read at most N records of each source.")
     ] = None,
@@ -81,17 +92,20 @@ def run(
     worker that dies is replaced, three times in each phase at most; then the run ends and names the unit at fault.
 
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
+    Example: corpusmill run configs/demo.yaml --out runs/demo --runner flink -- --flink_master=localhost:8081
     """
     from pipeline import driver
     from pipeline.exposition import Wanted, exposed
     from pipeline.look.overview import overview
     from pipeline.look.overviewview import print_funnel, print_summary
     from pipeline.recipe import read_recipe
+    from pipeline.runners.flags import read as read_flags
     from pipeline.show import Display
     from pipeline.sources import input_files
     from pipeline.work import Context, Trial
 
-    request = driver.RunRequest(workers or os.cpu_count() or 1, runner, options or [], stall, str(recipe))
+    flags = [*(read_flags(runner_config) if runner_config else []), *(options or [])]
+    request = driver.RunRequest(workers, runner, flags, stall, str(recipe))
     checked = read_recipe(recipe, set_, bind=dry_run or not request.forks)
     input_files(checked)
     folder = recipe.parent.resolve()
@@ -103,7 +117,7 @@ def run(
     if dry_run:
         from pipeline.look import estimate  # brings the phases, which here only the working process needs
 
-        estimate.dry_run(context, request.workers, screen)
+        estimate.dry_run(context, request.beam.workers(request.workers), screen)
         return
     try:
         wanted = Wanted(metrics_port, metrics_host, metrics_file)

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,17 +26,21 @@ from typing import Any
 import psutil
 import yaml
 
-from pipeline import nursery
-from pipeline.errors import RecipeError, UserError, nearest
+from pipeline import nursery, runners
+from pipeline.desk import retire
+from pipeline.errors import RecipeError, UserError
 from pipeline.failures import Failure, as_user_error
 from pipeline.forks import environment
 from pipeline.ledger import Ledger, write_durably
 from pipeline.lock import FolderLock
 from pipeline.progress import reports
+from pipeline.runners.base import Runner
 from pipeline.settings import listed
 from pipeline.show import Display
 from pipeline.work import Context
 
+DIED_OF = "died"
+"""The file in an attempt's folder that says why."""
 DIED = 70
 """What the working process ends with where its pipeline broke though no unit failed; it is then started again."""
 RESTARTS = 3
@@ -44,12 +49,8 @@ now and then takes a process away, is not."""
 POLL = 0.2
 """Seconds between two looks at the working process."""
 
-REFUSED = {
-    "DirectRunner": "it first tries to download another runner, and which one then runs depends on that",
-    "DaskRunner": "it loses data silently where a collection has two consumers, and reports success",
-    "InteractiveRunner": "it keeps every collection in memory",
-}
-KNOWN_RUNNERS = ("local", "FlinkRunner", "PortableRunner", "SparkRunner", "DataflowRunner", "BundleBasedDirectRunner")
+CANCEL_SECONDS = 15.0
+"""What a working process has, when it is ended, to cancel its job on a cluster."""
 
 
 class Stopped(UserError):
@@ -65,7 +66,8 @@ class Stopped(UserError):
 class RunRequest:
     """What `corpusmill run` was asked for, besides the recipe."""
 
-    workers: int = 1
+    workers: int | None = None
+    """None for as many as the runner has."""
     runner: str = "local"
     options: list[str] = field(default_factory=list)
     stall_seconds: float = 600.0
@@ -74,25 +76,22 @@ class RunRequest:
     until: str | None = None
     """The phase behind which the run ends; None for a whole run."""
 
+    @cached_property
+    def beam(self) -> Runner:
+        """The runner. Raises RecipeError where there is none of this name."""
+        return runners.make(self.runner, self.options)
+
     @property
     def forks(self) -> bool:
         """Whether workers are forks of a nursery, which then binds the stages."""
-        return self.runner == "local" and nursery.available()
+        return self.beam.shares_desk and nursery.available()
 
 
 def check_request(request: RunRequest) -> None:
     """Raises RecipeError where the runner cannot be used."""
-    if request.workers < 1:
+    if request.workers is not None and request.workers < 1:
         raise RecipeError(f"--workers {request.workers}: at least one")
-    if request.runner in REFUSED:
-        raise RecipeError(f"--runner {request.runner} is refused: {REFUSED[request.runner]}. Use local.")
-    if request.runner not in KNOWN_RUNNERS:
-        raise RecipeError(f"--runner {request.runner}: no such runner.{nearest(request.runner, KNOWN_RUNNERS)}")
-    jar = any(option.startswith("--flink_job_server_jar") for option in request.options)
-    if request.runner == "FlinkRunner" and not jar:
-        raise RecipeError("--runner FlinkRunner needs `-- --flink_job_server_jar=FILE`: else Beam would download one")
-    if request.runner == "local" and request.options:
-        raise RecipeError(f"runner options {request.options} need another runner than local")
+    request.beam.check()
 
 
 def run(context: Context, request: RunRequest, display: Display) -> dict[str, int]:
@@ -166,8 +165,9 @@ def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nu
         deaths: Counter[str] = Counter()
         while True:
             ledger.clear_attempts()
+            retire(ledger.folder / "runs")
             desk = ledger.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-            result = _attempt(context, request, display, lock, desk, nurseries)
+            result = _attempt(context, request, display, lock, desk, nurseries, again=bool(deaths))
             display.close_phase(finished=result is not None)
             if result is not None:
                 return result
@@ -177,9 +177,20 @@ def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nu
             if deaths[phase] > RESTARTS:
                 raise UserError(
                     f"workers died {deaths[phase]} times in phase {phase}, the last time at work on: "
-                    f"{_units_at_work(working)}. Out of memory? What is committed stays. The log is {desk / 'log'}."
+                    f"{_units_at_work(working)}. {_died_of(desk) or 'Out of memory?'} What is committed stays. "
+                    f"The log is {desk / 'log'}."
                 )
-            display.restarted(phase)
+            display.restarted(phase, _died_of(desk))
+
+
+def _died_of(desk: Path) -> str:
+    """What the runner said of it, in a line, if it did."""
+    try:
+        said = (desk / DIED_OF).read_text("utf-8").strip()
+    except OSError:
+        return ""
+    line = next((line for line in said.splitlines() if line.strip()), "")
+    return line[:400] + ("" if line.endswith(".") else ".")
 
 
 def _check_trial(context: Context, ledger: Ledger) -> None:
@@ -199,7 +210,14 @@ def _check_trial(context: Context, ledger: Ledger) -> None:
 
 
 def _attempt(
-    context: Context, request: RunRequest, display: Display, lock: FolderLock, desk: Path, nurseries: _Nurseries
+    context: Context,
+    request: RunRequest,
+    display: Display,
+    lock: FolderLock,
+    desk: Path,
+    nurseries: _Nurseries,
+    *,
+    again: bool,
 ) -> dict[str, int] | None:
     """One life of the working process: units done by phase, or None where it or a worker died."""
     desk.mkdir(parents=True)
@@ -215,6 +233,7 @@ def _attempt(
         "driver": os.getpid(),
         "nursery": forks and forks.address,
         "until": request.until,
+        "again": again,
     }
     (desk / "order.json").write_text(json.dumps(order))
     with (desk / "log").open("wb") as log:
@@ -231,6 +250,8 @@ def _attempt(
         try:
             return _watch(process, desk, request, display, group)
         finally:
+            if not request.beam.shares_desk:
+                _let_cancel(process)
             _end(process, group)
             nurseries.end()
 
@@ -248,10 +269,11 @@ def _watch(
             _end(process, group)  # what it may have left
             return _result(process, desk)
         still = time.monotonic() - moved
-        if (phase, working) != before:
-            before, moved = (phase, working), time.monotonic()
+        now = (phase, [{name: value for name, value in report.items() if name != "cpu"} for report in working])
+        if now != before:
+            before, moved = now, time.monotonic()
         elif still > request.stall_seconds:
-            earlier, spent = spent, _cpu_seconds(group)
+            earlier, spent = spent, _cpu_seconds(group) + sum(report.get("cpu", 0.0) for report in working)
             # At the start, and in phases that report nothing: so much CPU time no process takes that hangs.
             if phase.get("silent", True) and spent - earlier > still / 10:
                 moved = time.monotonic()
@@ -312,6 +334,13 @@ def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | No
         f"{failure.message}\nThis is a fault of corpusmill or of a stage. What is committed stays. "
         f"The trace is {desk / 'trace'}, the log {desk / 'log'}."
     )
+
+
+def _let_cancel(process: subprocess.Popen[bytes]) -> None:
+    """Has the working process cancel what is at work elsewhere: to be killed would leave it there."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(CANCEL_SECONDS)
 
 
 def _end(process: subprocess.Popen[bytes], group: int) -> None:

@@ -8,154 +8,165 @@ sum must equal what the ledger gained.
 from __future__ import annotations
 
 import errno
-import json
+import functools
 import os
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import coders, forks
-from pipeline.errors import UserError
+from pipeline import coders
+from pipeline.desk import REPORTS, Abandoned, Desk
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
 from pipeline.processes import Unfailing, follow
 from pipeline.progress import Reporter
+from pipeline.runners.base import Runner, job_prefix
 from pipeline.work import Context, Task
 
 coders.register()
 
-FAILED = "failed"
-"""The file on a phase's desk by which workers learn that a unit of another one failed."""
+POLL = 0.2
+"""Seconds between two looks at a job."""
 RETRIES = 3
 TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOBUFS}
 COUNTS = pa.schema([("units", pa.int64()), ("parts", pa.int64()), ("bytes", pa.int64())])
 
 
 def run_units(
-    tasks: list[Task],
-    context: Context,
-    workers: int,
-    runner: str,
-    options: list[str],
-    desk: Path,
-    nursery: str | None = None,
+    tasks: list[Task], context: Context, workers: int, runner: Runner, folder: Path, nursery: str | None = None
 ) -> dict[str, int]:
-    """Runs and commits the units of one phase; `desk` is the attempt's folder for claims and reports.
+    """Runs and commits the units of one phase; `folder` is the phase's own in that of the attempt.
 
     With the address of a nursery, the local runner's workers are forks of it.
 
     Returns units, parts and bytes committed. Raises UnitFailed, or WorkersDied where no unit says why.
     """
     tasks = sorted(tasks, key=lambda task: (-task.size, task.key))
-    job = {
-        "context": context.to_json(),
-        "tasks": [[task.phase, task.key, task.size, task.spec] for task in tasks],
-        "desk": str(desk),
-        "runner": os.getpid(),
-    }
-    job_file = desk / "job.json"
-    job_file.write_text(json.dumps(job))
-    (desk / "claims").mkdir()
-    (desk / "reports").mkdir(exist_ok=True)
-    local = runner == "local"
-    flags = list(options)
-    environment = None
-    if local and nursery is not None:
-        flags.append(f"--direct_num_workers={workers}")
-        environment = SubprocessSDKEnvironment.from_command_string(forks.worker_command(nursery))
-    elif local and workers > 1:
-        flags += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
-    sums = desk / "sums.json"
+    desk = Desk(folder)
+    near = runner.shares_desk
+    desk.open(
+        {
+            "context": context.to_json(),
+            "tasks": [[task.phase, task.key, task.size, task.spec] for task in tasks],
+            "near": near,
+            "runner": os.getpid(),
+        }
+    )
+    name = f"{job_prefix(context.out)}{folder.parent.name[-8:]}-{folder.name}"
+    kind, flags = runner.beam(name, workers, nursery)
     try:
-        pipeline = beam.Pipeline(runner=FnApiRunner(environment) if local else runner, options=PipelineOptions(flags))
+        pipeline = beam.Pipeline(runner=kind, options=PipelineOptions(flags))
         (
             pipeline
             # To spread units over workers costs Beam a grouping: not for one.
-            | "units" >> beam.Create([task.key for task in tasks], reshuffle=not local or workers > 1)
-            | "work"
-            >> beam.ParDo(Work(str(job_file), claiming=local, watching=local)).with_output_types(pa.RecordBatch)
+            | "units" >> beam.Create([task.key for task in tasks], reshuffle=not near or workers > 1)
+            | "work" >> beam.ParDo(Work(desk)).with_output_types(pa.RecordBatch)
             | "add up" >> beam.CombineGlobally(add_up).without_defaults()
-            | "note" >> beam.Map(note, str(sums))
+            | "note" >> beam.Map(note, desk)
         )
-        pipeline.run().wait_until_finish()
+        wait(pipeline.run(), functools.partial(runner.watch, name))
     except Exception as error:
         failed = UnitFailed.within(error)
         if failed is not None:
             raise failed from error
-        if not local:  # its workers are its own to look after
-            last = str(error).strip().rpartition("\n")[2]
-            raise UserError(
-                f"the runner {runner} failed: {type(error).__name__}: {last}\n"
-                "Are its options, behind --, right? What is committed stays."
-            ) from error
+        if isinstance(error, WorkersDied):
+            raise
         raise WorkersDied(f"{type(error).__name__}: {error}") from error
-    return dict(json.loads(sums.read_text()))
+    failure = desk.failure()
+    if failure is not None:
+        raise UnitFailed(failure)
+    return desk.sums()
+
+
+def wait(result: Any, watch: Callable[[], None]) -> None:
+    """Waits for the end of a job, which is cancelled where this is interrupted. Raises what the runner says of it."""
+    failed: list[Exception] = []
+
+    def until_finished() -> None:
+        try:
+            result.wait_until_finish()
+        except Exception as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=until_finished, daemon=True, name="job")
+    waiting.start()
+    try:
+        while waiting.is_alive():
+            waiting.join(POLL)
+            watch()
+    except BaseException:
+        with suppress(Exception):
+            result.cancel()
+        raise
+    if failed:
+        raise failed[0]
 
 
 class Work(beam.DoFn):
-    """Does units of a phase. With `claiming`, the workers of one machine share the queue among themselves."""
+    """Does units of a phase. Workers of one machine share the queue among themselves; others do what they are given."""
 
-    def __init__(self, job_file: str, *, claiming: bool, watching: bool) -> None:
-        self.job_file = job_file
-        self.claiming = claiming
-        self.watching = watching
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
 
     def setup(self) -> None:
         """Reads the job once a worker."""
-        job = json.loads(Path(self.job_file).read_text())
-        if self.watching and job["runner"] != os.getpid():
+        job = self.desk.job()
+        self.near = job["near"]
+        if self.near and job["runner"] != os.getpid():
             follow(job["runner"])
             # Beam prints a failure before it tells of it, and the log may lie on the disk that is full.
             sys.stderr = cast(TextIO, Unfailing(sys.stderr))
-        self.desk = Path(job["desk"])
         self.context = Context.from_json(job["context"])
         self.tasks = {key: Task(phase, key, size, spec) for phase, key, size, spec in job["tasks"]}
-        self.reporter = Reporter(self.desk / "reports")
+        self.reporter = Reporter(self.desk.folder / REPORTS, None if self.near else self.desk)
 
     def process(self, key: str) -> Iterator[pa.RecordBatch]:
-        """Does this unit; or, claiming, whatever is left in the queue."""
-        for task in self.tasks.values() if self.claiming else [self.tasks[key]]:  # largest first, as they were listed
-            counts = self._unit(task)
-            if counts is not None:
-                yield counts
+        """Does this unit; or, where the queue is shared, whatever is left in it."""
+        for task in self.tasks.values() if self.near else [self.tasks[key]]:  # largest first, as they were listed
+            row = self._unit(task)
+            if row is not None:
+                values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
+                yield pa.RecordBatch.from_arrays([pa.array(value, pa.int64()) for value in values], schema=COUNTS)
 
-    def _unit(self, task: Task) -> pa.RecordBatch | None:
+    def _unit(self, task: Task) -> Row | None:
         """Does a unit, unless another worker has claimed it, or one has failed."""
+        if self.desk.failed:
+            return None  # the phase has failed; what this worker was at is done
         try:
-            if self.claiming and not self._claim(task):
-                return None
+            if self.near:
+                if not self.desk.claim(task.key):
+                    return None
+            else:
+                self.desk.check()
+                row = self.context.ledger.valid_row(task.phase, task.key)
+                if row is not None:  # of a worker that was lost afterwards
+                    return row
             self.reporter.begin(task.title)
             row = do_unit(task, self.context, self.reporter)
             self.reporter.end()
+        except Abandoned:
+            raise  # there is nobody to tell
         except BaseException as error:  # a stage may well call sys.exit
+            failure = Failure.of(error, task.title)
+            self.desk.fail(failure)
             with suppress(OSError):
-                (self.desk / FAILED).touch()
                 self.reporter.give_up()
-            raise UnitFailed(Failure.of(error, task.title)) from error
+            if self.near:
+                raise UnitFailed(failure) from error
+            return None  # raised, it would be tried again and again; the desk has it
         measure(row)
-        values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
-        return pa.RecordBatch.from_arrays([pa.array(value, pa.int64()) for value in values], schema=COUNTS)
-
-    def _claim(self, task: Task) -> bool:
-        if (self.desk / FAILED).exists():
-            return False  # the phase has failed; what this worker was at is done
-        try:
-            os.close(os.open(self.desk / "claims" / task.key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            return False
-        return True
+        return row
 
 
 def do_unit(task: Task, context: Context, reporter: Reporter) -> Row:
@@ -167,6 +178,7 @@ def do_unit(task: Task, context: Context, reporter: Reporter) -> Row:
             staged, body = PHASES[task.phase].work(task, context, folder, reporter)
             timing = body.setdefault("timing", {})
             timing["cpu_s"] = round(time.process_time() - begun + timing.get("children_s", 0.0), 3)
+            reporter.check()
             return context.ledger.commit(task.phase, task.key, staged, body)
         except OSError as error:
             if error.errno not in TRANSIENT or attempt == RETRIES:
@@ -194,9 +206,9 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(sums, schema=COUNTS)
 
 
-def note(batch: pa.RecordBatch, path: str) -> None:
-    """Leaves the sums where the driver of the phase finds them."""
+def note(batch: pa.RecordBatch, desk: Desk) -> None:
+    """Leaves the sums where the working process finds them."""
     try:
-        Path(path).write_text(json.dumps(batch.to_pylist()[0]))
+        desk.note_sums(batch.to_pylist()[0])
     except OSError as error:  # a full disk is no death of a worker
         raise UnitFailed(Failure.of(error)) from error

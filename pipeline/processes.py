@@ -7,6 +7,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,8 +26,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def follow(pid: int) -> None:
-    """Ends this process soon after process `pid` is gone, whatever this one is at."""
+def follow(pid: int, first: Callable[[], None] = lambda: None) -> None:
+    """Ends this process soon after process `pid` is gone, whatever this one is at; but `first` is called."""
     try:
         followed = psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -35,6 +36,7 @@ def follow(pid: int) -> None:
     def watch() -> None:
         while _alive(followed):
             time.sleep(INTERVAL)
+        first()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name=f"follow-{pid}").start()

@@ -1,24 +1,41 @@
-"""What workers tell the driver while they work: one small file a worker, replaced a few times a second."""
+"""What workers tell the driver while they work: one small file a worker, replaced now and then."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.desk import Abandoned, Desk
+
 INTERVAL = 0.3
-"""Seconds between two reports of a worker, at least."""
+"""Seconds between two reports of a worker of this machine, at least."""
+FAR_INTERVAL = 3.0
+"""The same of a worker elsewhere, who reports also when nothing is done yet: how much CPU time it has used."""
 
 
 class Reporter:
-    """Counts what this process has done in this phase and tells the driver now and then."""
+    """Counts what this process has done in this phase and tells the driver now and then.
 
-    def __init__(self, folder: Path) -> None:
+    `folder` is where it tells. With the desk, too, of a worker that the driver cannot see (`far`), it tells there, and
+    finds out when the attempt is over: the unit then ends.
+    """
+
+    def __init__(self, folder: Path, far: Desk | None = None) -> None:
         self.path = folder / f"{os.getpid()}.json"
+        self._far = far
         self.facts: dict[str, Any] = {"pid": os.getpid(), "unit": "", "documents": 0, "kept": 0, "bytes": 0, "units": 0}
+        self._interval = INTERVAL if far is None else FAR_INTERVAL
         self._told = 0.0
+        self._lock = threading.Lock()
+        self._ended: Abandoned | None = None
+        if far is not None:
+            self.facts["host"] = socket.gethostname()
+            threading.Thread(target=self._beat, daemon=True, name="report").start()
 
     def begin(self, unit: str) -> None:
         """A unit is taken up."""
@@ -26,12 +43,19 @@ class Reporter:
         self.tell()
 
     def add(self, *, documents: int = 0, kept: int = 0, size: int = 0) -> None:
-        """So many more documents read and kept, so many more bytes done."""
+        """So many more documents read and kept, so many more bytes done. Raises Abandoned where nobody waits for it."""
+        if self._ended is not None:
+            raise self._ended
         self.facts["documents"] += documents
         self.facts["kept"] += kept
         self.facts["bytes"] += size
-        if time.monotonic() - self._told > INTERVAL:
+        if time.monotonic() - self._told > self._interval:
             self.tell()
+
+    def check(self) -> None:
+        """Raises Abandoned where the attempt is over: nothing is to be committed for it."""
+        if self._far is not None:
+            self._far.check()
 
     def alive(self) -> None:
         """The unit is at work, though no batch is done: what watches the run must see that something moves."""
@@ -51,10 +75,27 @@ class Reporter:
 
     def tell(self) -> None:
         """Writes the report."""
-        self._told = time.monotonic()
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.facts))
-        os.replace(temporary, self.path)
+        with self._lock:
+            self._told = time.monotonic()
+            if self._far is not None:
+                self._far.report(f"{self.facts['host']}-{os.getpid()}", self.facts)
+                return
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self.facts))
+            os.replace(temporary, self.path)
+
+    def _beat(self) -> None:
+        assert self._far is not None
+        while self._ended is None:
+            time.sleep(self._interval)
+            self.facts["cpu"] = round(time.process_time(), 1)
+            try:
+                self._far.check()
+                self.tell()
+            except Abandoned as over:
+                self._ended = over
+            except OSError:
+                continue  # a file system that is away for a moment
 
 
 def reports(folder: Path) -> list[dict[str, Any]]:

@@ -9,23 +9,30 @@ import functools
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline import accounts, index, listing, pins
-from pipeline.driver import DIED
+from pipeline import accounts, index, listing, pins, runners
+from pipeline.driver import CANCEL_SECONDS, DIED, DIED_OF
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.phases import PHASES, Phase
 from pipeline.processes import follow
+from pipeline.runners.base import Runner, job_prefix
 from pipeline.work import Context, Task
 
 PROBE_FROM = 16
 """Splits from which on the first ones are judged against the recipe's bands before the rest is read."""
+
+JOB_UNITS = 20_000
+"""Most units of one job on a cluster: their names travel in the job itself."""
 
 LOOKS = 64
 """Remote files between two signs of life."""
@@ -36,7 +43,8 @@ class Order:
     """What the driver asks for."""
 
     context: Context
-    workers: int
+    workers: int | None
+    """As asked for; None for as many as the runner has."""
     runner: str
     options: list[str]
     desk: Path
@@ -45,6 +53,15 @@ class Order:
     """Where workers are forked, if anywhere: see `pipeline.nursery`."""
     until: str | None = None
     """The phase behind which to end."""
+    again: bool = False
+    """Whether an earlier attempt lost its workers."""
+
+    @cached_property
+    def beam(self) -> Runner:
+        """The runner."""
+        found = runners.make(self.runner, self.options)
+        found.again = self.again
+        return found
 
 
 def main(path: str) -> int:
@@ -55,7 +72,6 @@ def main(path: str) -> int:
     result_to = os.dup(1)
     os.dup2(2, 1)  # what others print goes to the log
     data = json.loads(Path(path).read_text())
-    follow(data["driver"])
     order = Order(
         Context.from_json(data["context"]),
         data["workers"],
@@ -64,12 +80,19 @@ def main(path: str) -> int:
         Path(path).parent,
         data["nursery"],
         data["until"],
+        data["again"],
     )
-    threading.excepthook = functools.partial(_end_where_a_worker_died, order.desk)
+    if order.beam.shares_desk:
+        follow(data["driver"])
+        threading.excepthook = functools.partial(_end_where_a_worker_died, order.desk)
+    else:
+        follow(data["driver"], _cancel)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         result: dict[str, Any] = {"done": run(order)}
-    except WorkersDied:
+    except WorkersDied as error:
         traceback.print_exc()
+        (order.desk / DIED_OF).write_text(str(error))
         return DIED
     except UnitFailed as error:
         result = vars(error.failure)
@@ -92,9 +115,21 @@ def _end_where_a_worker_died(desk: Path, failed: threading.ExceptHookArgs) -> No
         os._exit(DIED)
 
 
+def _cancel() -> None:
+    """Has the main thread cancel the job that is at work elsewhere, and leaves it some time for that."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(CANCEL_SECONDS)
+
+
 def run(order: Order) -> dict[str, int]:
     """Brings every phase up to date; returns units done by phase."""
+    with order.beam:
+        return _run(order)
+
+
+def _run(order: Order) -> dict[str, int]:
     context = order.context
+    order.beam.end_jobs(job_prefix(context.out))
     done: dict[str, int] = {}
     listing.begin()
     listing.progress = functools.partial(_announce_looks, order)
@@ -116,7 +151,7 @@ def run(order: Order) -> dict[str, int]:
             context.ledger.set_complete(False)
             if phase.name == "shard":
                 (context.out / "corpus.json").unlink(missing_ok=True)  # it describes the shards that go now
-            for number, group in enumerate(_groups(phase, tasks, pending, context)):
+            for number, group in enumerate(_groups(phase, tasks, pending, order)):
                 _do(phase, group, order, f"{phase.name}-{number}")
                 accounts.check_bands(context, phase.name, final=False)
             context.known.clear()
@@ -230,24 +265,27 @@ def _reads(task: Task) -> list[str]:
     return [value for value in (*task.reads, *values, *itertools.chain(*lists)) if isinstance(value, str)]
 
 
-def _groups(phase: Phase, tasks: list[Task], pending: list[Task], context: Context) -> list[list[Task]]:
-    """The pending units; in a large clean phase with bands to keep, the first ones in hash order by themselves."""
-    if phase.name != "clean" or not context.recipe.expect or len(tasks) < PROBE_FROM:
-        return [pending]
+def _groups(phase: Phase, tasks: list[Task], pending: list[Task], order: Order) -> list[list[Task]]:
+    """The pending units in jobs; in a large clean phase with bands to keep, the first ones in hash order are one."""
+    most = len(pending) if order.beam.shares_desk else JOB_UNITS
+    if phase.name != "clean" or not order.context.recipe.expect or len(tasks) < PROBE_FROM:
+        return _cut(pending, most)
     probe = {task.key for task in sorted(tasks, key=lambda task: task.key)[: max(4, len(tasks) // 50)]}
     first = [task for task in pending if task.key in probe]
     rest = [task for task in pending if task.key not in probe]
-    return [group for group in (first, rest) if group]
+    return [*_cut(first, most), *_cut(rest, most)]
+
+
+def _cut(tasks: list[Task], most: int) -> list[list[Task]]:
+    return [tasks[start : start + most] for start in range(0, len(tasks), most)]
 
 
 def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
-    desk = order.desk / name
-    desk.mkdir()
     amount = sum(task.size for task in tasks)
-    workers = 1 if amount < phase.parallel_from else min(order.workers, len(tasks))
+    workers = 1 if amount < phase.parallel_from else min(order.beam.workers(order.workers), len(tasks))
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
 
-    made = run_units(tasks, order.context, workers, order.runner, order.options, desk, order.nursery)
+    made = run_units(tasks, order.context, workers, order.beam, order.desk / name, order.nursery)
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 

@@ -65,11 +65,11 @@ class Display:
             self._told = time.monotonic()
             self.say(f"{self._phase}: {text}")
 
-    def restarted(self, phase: str) -> None:
-        """Says that the run goes on after a death in this phase."""
+    def restarted(self, phase: str, why: str) -> None:
+        """Says that the run goes on after a death in this phase, and what is known of it."""
         if self._metrics is not None:
             self._metrics.restarted(phase)
-        self.say("A worker died; going on from what is committed.")
+        self.say(f"A worker died; going on from what is committed. {why}".rstrip())
 
     def close_phase(self, *, finished: bool = False) -> None:
         """Says what became of the phase that was shown last; the reports of its last units are seldom seen."""

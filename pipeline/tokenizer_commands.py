@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +43,7 @@ def train(
     from pipeline.sources import input_files
     from pipeline.work import Context
 
-    request = driver.RunRequest(workers or os.cpu_count() or 1, recipe=str(recipe), until="tokenizer")
+    request = driver.RunRequest(workers, recipe=str(recipe), until="tokenizer")
     checked = read_recipe(recipe, set_, bind=not request.forks)
     if checked.tokenizer is None:
         raise RecipeError(f"{recipe} has no `tokenizer` section: add `tokenizer: {{train: {{vocabulary: 32000}}}}`")

@@ -15,6 +15,7 @@ from promise_helpers import Small
 
 from pipeline import coders, engine
 from pipeline.coders import ArrowBatchCoder
+from pipeline.desk import Desk
 from pipeline.driver import RunRequest, check_request
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import Failure, UnitFailed
@@ -57,13 +58,13 @@ def test_beam_codes_batches_with_it() -> None:
     assert isinstance(registry.get_coder(pa.RecordBatch), ArrowBatchCoder)
     assert ArrowBatchCoder().is_deterministic()
     assert ArrowBatchCoder() == ArrowBatchCoder()
-    hints = beam.ParDo(engine.Work("job", claiming=True, watching=True)).with_output_types(pa.RecordBatch)
+    hints = beam.ParDo(engine.Work(Desk(Path("desk")))).with_output_types(pa.RecordBatch)
     assert hints.get_type_hints().simple_output_type("work") is pa.RecordBatch
 
 
 @pytest.mark.parametrize(
     ("runner", "reason"),
-    [("DirectRunner", "download"), ("DaskRunner", "loses data silently"), ("FlinkRuner", "Did you mean 'FlinkRunner'")],
+    [("DirectRunner", "download"), ("DaskRunner", "loses data silently"), ("flnik", "Did you mean 'flink'")],
 )
 def test_runners_that_are_refused(runner: str, reason: str) -> None:
     """Else a runner that loses data, or fetches programs, would be taken for one that works."""

@@ -1,0 +1,73 @@
+"""What a Flink cluster says of itself, by its REST interface."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+TIMEOUT = 5.0
+"""Seconds for one answer."""
+
+
+class Unreachable(Exception):
+    """The job manager gave no answer that could be understood."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the cluster has."""
+
+    task_managers: int
+    slots: int
+    version: str
+
+    @property
+    def slots_each(self) -> int:
+        """Slots of a task manager, where all have the same number."""
+        return max(1, self.slots // max(1, self.task_managers))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that the job manager knows of."""
+
+    id: str
+    name: str
+    state: str
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.state in ("FINISHED", "FAILED", "CANCELED", "SUSPENDED")
+
+
+class Cluster:
+    """A session cluster at `host:port` or a http(s) address."""
+
+    def __init__(self, master: str) -> None:
+        self.address = master.rstrip("/") if "://" in master else f"http://{master}"
+
+    def overview(self) -> Overview:
+        """Task managers and slots. Raises Unreachable."""
+        found = self._ask("/overview")
+        return Overview(found["taskmanagers"], found["slots-total"], found["flink-version"])
+
+    def jobs(self) -> list[Job]:
+        """All jobs, also those that ended a while ago. Raises Unreachable."""
+        return [Job(job["jid"], job["name"], job["state"]) for job in self._ask("/jobs/overview")["jobs"]]
+
+    def cancel(self, job: Job) -> None:
+        """Asks for the end of a job. Raises Unreachable."""
+        self._ask(f"/jobs/{job.id}?mode=cancel", "PATCH")
+
+    def _ask(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(self.address + path, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                return json.loads(answer.read())
+        except (OSError, ValueError, urllib.error.URLError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Unreachable(f"{self.address}: {reason}") from error
