@@ -7,18 +7,20 @@ done again); where that does not help, the driver begins a new attempt on the le
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster.flink import JAVA
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import WorkersDied
 from pipeline.runners import flags as runner_flags
 from pipeline.runners.base import Runner
 from pipeline.runners.flinkrest import Cluster, Overview, Unreachable
-from pipeline.runners.jobserver import JobServer, known_options, listens, split_address
+from pipeline.runners.jobserver import JobServer, free_port, known_options, listens, split_address
 
 PATIENCE = 15.0
 """Seconds that a run waits for a cluster with free task managers, when it begins."""
@@ -38,12 +40,14 @@ class Flink(Runner):
     def __init__(self, options: Sequence[str]) -> None:
         super().__init__(options)
         local = _local_cluster()
-        self.master = self.flags.take("flink_master") or (local and local.master)
+        self.master: str | None = self.flags.take("flink_master") or (local.master if local else None)
         self._endpoint = self.flags.take("job_endpoint")
         self._jar = self.flags.take("flink_job_server_jar")
         self.flags.set_default("environment_type", "EXTERNAL")
         if local and local.master == self.master:
             self.flags.set_default("environment_config", local.environment_config)
+            if self._jar is None:
+                self._endpoint = self._endpoint or local.job_endpoint
         self._server: JobServer | None = None
         self._cluster = Cluster(self.master or "")
         self._slots: Overview | None = None
@@ -64,6 +68,12 @@ class Flink(Runner):
             )
         if self._endpoint:
             split_address(self._endpoint, "job_endpoint")
+        elif not self._jar:
+            raise RecipeError(
+                "--runner flink needs Beam's job server for this version of Flink: "
+                "`-- --flink_job_server_jar=beam-runners-flink-1.20-job-server-2.77.0.jar`, "
+                "or the address of one that runs, `-- --job_endpoint=HOST:PORT`"
+            )
         if self._jar and not Path(self._jar).is_file():
             raise RecipeError(f"runner option --flink_job_server_jar={self._jar}: there is no such file")
         for name in ("parallelism", "sdk_worker_parallelism"):
@@ -152,11 +162,14 @@ class Flink(Runner):
             time.sleep(0.5)
 
     def _start_server(self) -> JobServer:
-        from pipeline.cluster import jobserver as command
-
-        assert self.master is not None
-        found, endpoint = command.flink(self.master, Path(self._jar) if self._jar else None)
-        server = JobServer(found, endpoint)
+        assert self.master is not None and self._jar is not None
+        ports, scratch = [free_port() for _ in range(3)], tempfile.TemporaryDirectory(prefix="corpusmill-")
+        command = [
+            *(*JAVA, "-Xmx512m", "-jar", self._jar, f"--flink-master={self.master}", "--job-host=127.0.0.1"),
+            *(f"--{name}-port={port}" for name, port in zip(("job", "artifact", "expansion"), ports, strict=True)),
+            f"--artifacts-dir={scratch.name}",
+        ]
+        server = JobServer(command, f"127.0.0.1:{ports[0]}", scratch)
         try:
             server.wait_until_ready()
         except BaseException:

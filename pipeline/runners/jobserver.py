@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 
 from pipeline.errors import RecipeError, UserError
 
@@ -41,8 +42,9 @@ def listens(host: str, port: int, timeout: float = 2.0) -> bool:
 class JobServer:
     """A job server of our own, on the loopback interface; its output goes where ours goes."""
 
-    def __init__(self, command: Sequence[str], endpoint: str) -> None:
+    def __init__(self, command: Sequence[str], endpoint: str, scratch: TemporaryDirectory[str]) -> None:
         self.endpoint = endpoint
+        self._scratch = scratch
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def wait_until_ready(self) -> None:
@@ -64,6 +66,7 @@ class JobServer:
         """Ends it."""
         self._process.kill()
         self._process.wait()
+        self._scratch.cleanup()
 
 
 def known_options(endpoint: str) -> set[str]:

@@ -1,0 +1,82 @@
+"""Runners and their flags: what is refused before any work, and by what name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import runners
+from pipeline.driver import RunRequest, check_request
+from pipeline.errors import RecipeError
+from pipeline.runners.flags import Flags, read
+
+FLINK = ["--flink_master=localhost:8081", "--environment_config=localhost:50000", "--job_endpoint=localhost:8099"]
+
+
+def test_flags_as_they_are_written() -> None:
+    """Else a value would be taken for a flag, or the later of two would not win."""
+    flags = Flags.parse(["--parallelism=4", "--fast", "--master", "a:1", "--parallelism", "8", "--experiments=a"])
+    assert flags.to_list() == ["--parallelism=8", "--fast", "--master=a:1", "--experiments=a"]
+    assert Flags.parse(["--experiments=a", "--experiments=b"]).to_list() == ["--experiments=a", "--experiments=b"]
+
+
+@pytest.mark.parametrize("words", [["parallelism=4"], ["--a=1", "2"], ["--=3"]])
+def test_what_is_no_flag_is_refused(words: list[str]) -> None:
+    """Else a typing error would be lost on its way to the cluster."""
+    with pytest.raises(RecipeError, match="runner option"):
+        Flags.parse(words)
+
+
+def test_flags_from_a_file(tmp_path: Path) -> None:
+    """Else a cluster's settings could not be kept beside the recipe."""
+    path = tmp_path / "flink.yaml"
+    path.write_text("flink_master: localhost:8081\nparallelism: 4\nfast: true\nslow: false\nexperiments: [a, b]\n")
+    assert read(path) == [
+        *("--flink_master=localhost:8081", "--parallelism=4", "--fast", "--experiments=a", "--experiments=b")
+    ]
+    path.write_text("- a\n")
+    with pytest.raises(RecipeError, match="a mapping of flags is wanted"):
+        read(path)
+    with pytest.raises(RecipeError, match="No such file"):
+        read(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "--flink_master=HOST:PORT"),
+        (FLINK[:1], "corpusmill worker"),
+        (FLINK[:2], "flink_job_server_jar"),
+        ([*FLINK[:2], "--job_endpoint=8099"], "an address is wanted"),
+        ([*FLINK[:2], "--flink_job_server_jar=none.jar"], "there is no such file"),
+        ([*FLINK, "--parallelism=many"], "--parallelism=many: a whole number"),
+    ],
+)
+def test_what_flink_needs_is_said_first(flags: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the run would begin, and fail at its first phase with a message of Java's."""
+    monkeypatch.setenv("CORPUSMILL_NO_LOCAL_CLUSTER", "1")
+    with pytest.raises(RecipeError, match=said):
+        check_request(RunRequest(runner="flink", options=flags))
+
+
+def test_an_unknown_flag_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Beam would drop it without a word, and the run be another than the one asked for."""
+    monkeypatch.setenv("CORPUSMILL_NO_LOCAL_CLUSTER", "1")
+    jar = tmp_path / "job-server.jar"
+    jar.touch()
+    flags = [*FLINK[:2], f"--flink_job_server_jar={jar}", "--paralelism=4"]
+    with pytest.raises(RecipeError, match=r"--paralelism: no such option. Did you mean 'parallelism'"):
+        check_request(RunRequest(runner="flink", options=flags))
+
+
+@pytest.mark.parametrize("name", ["flink", "FlinkRunner"])
+def test_beams_own_names_are_understood(name: str) -> None:
+    """Else whoever comes from Beam would have to guess."""
+    assert type(runners.make(name, FLINK)).__name__ == "Flink"
+
+
+def test_local_takes_no_flags() -> None:
+    """Else flags meant for a cluster would be ignored where --runner was forgotten."""
+    with pytest.raises(RecipeError, match="need another runner than local"):
+        runners.make("local", ["--parallelism=4"])
