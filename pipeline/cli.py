@@ -117,7 +117,10 @@ def run(
     if dry_run:
         from pipeline.look import estimate  # brings the phases, which here only the working process needs
 
+        request.beam.check_out(str(target))
         estimate.dry_run(context, request.beam.workers(request.workers), screen)
+        if said := request.beam.rehearse():
+            screen.print(said, highlight=False, soft_wrap=True)
         return
     try:
         wanted = Wanted(metrics_port, metrics_host, metrics_file)

@@ -101,6 +101,7 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
     a signal, UserError otherwise.
     """
     check_request(request)
+    request.beam.check_out(str(context.out))
     try:
         context.ledger.check(context.recipe.name)
         _check_trial(context, context.ledger)

@@ -67,14 +67,8 @@ def run_units(
     kind, flags = runner.beam(name, workers, nursery)
     try:
         pipeline = beam.Pipeline(runner=kind, options=PipelineOptions(flags))
-        (
-            pipeline
-            # To spread units over workers costs Beam a grouping: not for one.
-            | "units" >> beam.Create([task.key for task in tasks], reshuffle=not near or workers > 1)
-            | "work" >> beam.ParDo(Work(desk)).with_output_types(pa.RecordBatch)
-            | "add up" >> beam.CombineGlobally(add_up).without_defaults()
-            | "note" >> beam.Map(note, desk)
-        )
+        # To spread units over workers costs Beam a grouping: not for one.
+        graph(pipeline, [task.key for task in tasks], desk, spread=not near or workers > 1)
         wait(pipeline.run(), functools.partial(runner.watch, name))
     except Exception as error:
         failed = UnitFailed.within(error)
@@ -87,6 +81,17 @@ def run_units(
     if failure is not None:
         raise UnitFailed(failure)
     return desk.sums()
+
+
+def graph(pipeline: beam.Pipeline, keys: list[str], desk: Desk, *, spread: bool) -> None:
+    """Adds what Beam does in every phase: the units by name, their work, the sums of their counts."""
+    (
+        pipeline
+        | "units" >> beam.Create(keys, reshuffle=spread)
+        | "work" >> beam.ParDo(Work(desk)).with_output_types(pa.RecordBatch)
+        | "add up" >> beam.CombineGlobally(add_up).without_defaults()
+        | "note" >> beam.Map(note, desk)
+    )
 
 
 def wait(result: Any, watch: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
 """Who does the phases: Beam on this machine, or on a cluster.
 
 Recipe, units, parts and ledger are the same everywhere; a runner only says where Beam puts the workers. Read in this
-order: `base` (what a runner is), `flags` (its settings), `local`, then `flink` with `jobserver` (the Java process that
-hands jobs to a cluster) and `flinkrest` (what the cluster says of itself), `spark` and `dataflow`.
+order: `base` (what a runner is), `flags` (its settings), `local`; `portable` with `jobserver` (the Java process that
+hands jobs to a cluster), `flink` with `flinkrest` (what the cluster says of itself), `spark`; `dataflow`.
 
 A runner's workers reach the run folder, the crawl and the files that the recipe names under the same names as the
 driver does: all of them lie on a file system that the machines share, or in a store (`s3://...`).
@@ -40,6 +40,14 @@ def make(name: str, options: Sequence[str]) -> Runner:
         from pipeline.runners.flink import Flink
 
         return Flink(options)
+    if kind == "spark":
+        from pipeline.runners.spark import Spark
+
+        return Spark(options)
+    if kind == "dataflow":
+        from pipeline.runners.dataflow import Dataflow
+
+        return Dataflow(options)
     if kind in PLAIN:
         from pipeline.runners.base import Plain
 

@@ -27,6 +27,13 @@ class Runner:
     def check(self) -> None:
         """Raises RecipeError where a setting is wrong; touches nothing outside this process."""
 
+    def check_out(self, out: str) -> None:
+        """Raises RecipeError for a run folder that workers cannot reach."""
+
+    def rehearse(self) -> str:
+        """What can be said of a job without sending one; nothing where all was checked."""
+        return ""
+
     def __enter__(self) -> Self:
         """Makes it ready for jobs. Raises UserError where it cannot be had."""
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,13 @@ def read(path: Path) -> list[str]:
 
 def of_beam() -> set[str]:
     """The names of all flags that Beam's own options have."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    return set(PipelineOptions([]).get_all_options())
+    logging.disable(logging.WARNING)  # it complains of packages that nobody asked for
+    try:
+        from apache_beam.options import pipeline_options
+    finally:
+        logging.disable(logging.NOTSET)
+    parser = argparse.ArgumentParser(allow_abbrev=False, conflict_handler="resolve")
+    for kind in {str(kind): kind for kind in pipeline_options.PipelineOptions.__subclasses__()}.values():
+        if hasattr(kind, "_add_argparse_args"):
+            kind._add_argparse_args(parser)
+    return {word.removeprefix("--") for action in parser._actions for word in action.option_strings}

@@ -7,20 +7,15 @@ done again); where that does not help, the driver begins a new attempt on the le
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pipeline.cluster.flink import JAVA
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import WorkersDied
-from pipeline.runners import flags as runner_flags
-from pipeline.runners.base import Runner
 from pipeline.runners.flinkrest import Cluster, Overview, Unreachable
-from pipeline.runners.jobserver import JobServer, free_port, known_options, listens, split_address
+from pipeline.runners.portable import Portable
 
 PATIENCE = 15.0
 """Seconds that a run waits for a cluster with free task managers, when it begins."""
@@ -34,21 +29,20 @@ GRACE = 20.0
 """Seconds that a job may be unknown to the job manager, when it begins and when it ends."""
 
 
-class Flink(Runner):
-    """Jobs on a Flink session cluster, by Beam's job server."""
+class Flink(Portable):
+    """Jobs on a Flink session cluster."""
+
+    name = "flink"
+    example_jar = "beam-runners-flink-1.20-job-server-2.77.0.jar"
 
     def __init__(self, options: Sequence[str]) -> None:
         super().__init__(options)
         local = _local_cluster()
         self.master: str | None = self.flags.take("flink_master") or (local.master if local else None)
-        self._endpoint = self.flags.take("job_endpoint")
-        self._jar = self.flags.take("flink_job_server_jar")
-        self.flags.set_default("environment_type", "EXTERNAL")
         if local and local.master == self.master:
             self.flags.set_default("environment_config", local.environment_config)
-            if self._jar is None:
-                self._endpoint = self._endpoint or local.job_endpoint
-        self._server: JobServer | None = None
+            if self.jar is None:
+                self.endpoint = self.endpoint or local.job_endpoint
         self._cluster = Cluster(self.master or "")
         self._slots: Overview | None = None
         self._looked = self._answered = self._known = 0.0
@@ -61,47 +55,12 @@ class Flink(Runner):
                 "--runner flink needs the address of a cluster: `-- --flink_master=HOST:PORT`. "
                 "`make cluster-up` starts one on this machine."
             )
-        if self.flags.get("environment_config") is None and self.flags.get("environment_type") == "EXTERNAL":
-            raise RecipeError(
-                "--runner flink needs the address at which each task manager reaches its pool of workers "
-                "(`corpusmill worker`): `-- --environment_config=localhost:50000`"
-            )
-        if self._endpoint:
-            split_address(self._endpoint, "job_endpoint")
-        elif not self._jar:
-            raise RecipeError(
-                "--runner flink needs Beam's job server for this version of Flink: "
-                "`-- --flink_job_server_jar=beam-runners-flink-1.20-job-server-2.77.0.jar`, "
-                "or the address of one that runs, `-- --job_endpoint=HOST:PORT`"
-            )
-        if self._jar and not Path(self._jar).is_file():
-            raise RecipeError(f"runner option --flink_job_server_jar={self._jar}: there is no such file")
-        for name in ("parallelism", "sdk_worker_parallelism"):
-            self.flags.whole_number(name)
-        if not self._endpoint:  # else the job server is asked what it knows
-            self.flags.check_known(runner_flags.of_beam() | _JAVA)
+        super().check()
 
-    def __enter__(self) -> Flink:
-        """Waits for the cluster, ends jobs that an earlier attempt left there, and starts a job server."""
+    def __enter__(self) -> Self:
+        """Waits for the cluster; then for a job server."""
         self._slots = self._wait_for_slots()
-        if self._endpoint:
-            if not listens(*split_address(self._endpoint, "job_endpoint")):
-                raise UserError(f"no job server answers at {self._endpoint} (--job_endpoint)")
-        else:
-            self._server = self._start_server()
-            self._endpoint = self._server.endpoint
-        try:
-            self.flags.check_known(runner_flags.of_beam() | known_options(self._endpoint))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends the job server, if it is ours."""
-        if self._server is not None:
-            self._server.close()
-            self._server = self._endpoint = None
+        return super().__enter__()
 
     def workers(self, asked: int | None) -> int:
         """As asked for, but no more than the cluster has slots: a job that asks for more would wait for ever."""
@@ -109,12 +68,15 @@ class Flink(Runner):
         return min(asked or self.flags.whole_number("parallelism") or slots, slots)
 
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
-        """Beam's portable runner, with one worker process for each slot: threads of one would share an interpreter."""
-        each = self._slots.slots_each if self._slots else 1
-        given = runner_flags.Flags(dict(self.flags.values))
-        given.values |= {"job_name": [job], "parallelism": [str(workers)], "job_endpoint": [self._endpoint]}
-        given.set_default("sdk_worker_parallelism", str(each))
-        return "PortableRunner", given.to_list()
+        """As for every cluster, on so many slots."""
+        kind, given = super().beam(job, workers, nursery)
+        return kind, [*(flag for flag in given if not flag.startswith("--parallelism=")), f"--parallelism={workers}"]
+
+    def _processes_each(self) -> int:
+        return self._slots.slots_each if self._slots else 1
+
+    def _driver_flags(self) -> list[str]:
+        return [f"--flink-master={self.master}"]
 
     def watch(self, job: str) -> None:
         """Raises WorkersDied where the job manager is silent, or no longer knows the job: it was started anew."""
@@ -160,25 +122,6 @@ class Flink(Runner):
                     "`make cluster-up` starts a cluster on this machine."
                 )
             time.sleep(0.5)
-
-    def _start_server(self) -> JobServer:
-        assert self.master is not None and self._jar is not None
-        ports, scratch = [free_port() for _ in range(3)], tempfile.TemporaryDirectory(prefix="corpusmill-")
-        command = [
-            *(*JAVA, "-Xmx512m", "-jar", self._jar, f"--flink-master={self.master}", "--job-host=127.0.0.1"),
-            *(f"--{name}-port={port}" for name, port in zip(("job", "artifact", "expansion"), ports, strict=True)),
-            f"--artifacts-dir={scratch.name}",
-        ]
-        server = JobServer(command, f"127.0.0.1:{ports[0]}", scratch)
-        try:
-            server.wait_until_ready()
-        except BaseException:
-            server.close()
-            raise
-        return server
-
-
-_JAVA = {"fixed_restart", "execution_mode_for_batch", "execution_retry_delay", "number_of_execution_retries"}
 
 
 def _local_cluster() -> Any:

@@ -1,0 +1,100 @@
+"""Google's Dataflow: each phase is a job there, its workers run the image that holds corpusmill.
+
+Crawl, run folder and index lie in Google's store (`gs://...`), which is the only place that the workers share with the
+driver. `corpusmill run --runner dataflow --dry-run` checks all settings and builds a job without sending it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RecipeError
+from pipeline.runners import flags as runner_flags
+from pipeline.runners.base import Runner
+from pipeline.storage.address import protocol_of
+
+WANTED = {
+    "project": "the project that pays",
+    "region": "where the workers run, as europe-west4",
+    "temp_location": "a folder for Dataflow's own files, as gs://BUCKET/temp",
+    "sdk_container_image": "the image with corpusmill, which configs/cluster/Dockerfile.dataflow builds",
+}
+EXTRA = "pip install 'corpusmill[dataflow]'"
+
+
+class Dataflow(Runner):
+    """Jobs on Dataflow."""
+
+    def check(self) -> None:
+        """Raises RecipeError for what is missing, unknown or refused by Beam's own checks; nothing is sent."""
+        missing = [f"--{name} ({what})" for name, what in WANTED.items() if not self.flags.get(name)]
+        if missing:
+            raise RecipeError(f"--runner dataflow needs {', '.join(missing)}: behind --, or in --runner-config FILE")
+        for name in ("num_workers", "max_num_workers", "number_of_worker_harness_threads"):
+            self.flags.whole_number(name)
+        self.flags.check_known(runner_flags.of_beam())
+        self._validate()
+
+    def workers(self, asked: int | None) -> int:
+        """As asked for, else as many as the flags allow."""
+        return asked or self.flags.whole_number("max_num_workers") or self.flags.whole_number("num_workers") or 1
+
+    def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
+        """Beam's runner of this name, on at most so many workers."""
+        _need()
+        given = runner_flags.Flags(dict(self.flags.values))
+        given.values |= {"job_name": [job.lower()]}
+        given.set_default("max_num_workers", str(workers))
+        # One unit at a time in each process: threads of one would share an interpreter.
+        given.set_default("number_of_worker_harness_threads", "1")
+        return "DataflowRunner", given.to_list()
+
+    def check_out(self, out: str) -> None:
+        """Raises RecipeError for a run folder that Dataflow's machines cannot reach."""
+        if protocol_of(out) not in ("gs", "gcs"):
+            raise RecipeError(
+                f"--out {out}: Dataflow's workers share nothing with this machine but Google's store; give gs://BUCKET/RUN"
+            )
+
+    def rehearse(self) -> str:
+        """Builds a job without sending it, as far as Google's packages are there."""
+        try:
+            _need()
+        except RecipeError as error:
+            return f"settings of Dataflow are right; a job was not built: {error}"
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        from pipeline.desk import Desk
+        from pipeline.engine import graph
+
+        kind, given = self.beam("corpusmill-rehearsal", self.workers(None), None)
+        pipeline = beam.Pipeline(runner=kind, options=PipelineOptions([*given, "--dry_run=True"]))
+        graph(pipeline, ["unit"], Desk(Path("desk")), spread=True)
+        made: Any = pipeline.run()
+        steps = len(made.job.proto_pipeline.components.transforms)
+        return f"settings of Dataflow are right; a job of {steps} steps was built and not sent"
+
+    def _validate(self) -> None:
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+
+        class DataflowRunner:
+            """Beam's checks go by the name of the runner's class; the real one needs Google's packages."""
+
+        options = PipelineOptions(self.flags.to_list())
+        logging.disable(logging.WARNING)
+        problems = PipelineOptionsValidator(options, DataflowRunner()).validate()  # type: ignore[no-untyped-call]
+        logging.disable(logging.NOTSET)
+        if problems:
+            raise RecipeError("--runner dataflow: " + " ".join(str(problem) for problem in problems))
+
+
+def _need() -> None:
+    try:
+        importlib.import_module("google.cloud.dataflow")
+    except ImportError as error:
+        raise RecipeError(f"--runner dataflow needs Google's packages: {EXTRA}") from error

@@ -1,0 +1,114 @@
+"""What Flink and Spark have in common: Beam's job server takes the pipeline, worker pools do its units."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.cluster.flink import JAVA
+from pipeline.errors import RecipeError, UserError
+from pipeline.runners import flags as runner_flags
+from pipeline.runners.base import Runner
+from pipeline.runners.jobserver import JobServer, free_port, known_options, listens, split_address
+
+
+class Portable(Runner):
+    """Jobs on a cluster, by a job server that is there (`--job_endpoint`) or that is started from its jar."""
+
+    name = ""
+    example_jar = ""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        super().__init__(options)
+        self.endpoint = self.flags.take("job_endpoint")
+        self.jar = self.flags.take(f"{self.name}_job_server_jar")
+        self.flags.set_default("environment_type", "EXTERNAL")
+        self._server: JobServer | None = None
+
+    def check(self) -> None:
+        """Raises RecipeError for a setting that is missing or unknown."""
+        if self.flags.get("environment_config") is None and self.flags.get("environment_type") == "EXTERNAL":
+            raise RecipeError(
+                f"--runner {self.name} needs the address at which each machine of the cluster reaches its pool of "
+                "workers (`corpusmill worker`): `-- --environment_config=localhost:50000`"
+            )
+        if self.endpoint:
+            split_address(self.endpoint, "job_endpoint")
+        elif not self.jar and not self._can_start():
+            raise RecipeError(
+                f"--runner {self.name} needs Beam's job server for the cluster's version: "
+                f"`-- --{self.name}_job_server_jar={self.example_jar}`, "
+                "or the address of one that runs, `-- --job_endpoint=HOST:PORT`"
+            )
+        if self.jar and not Path(self.jar).is_file():
+            raise RecipeError(f"runner option --{self.name}_job_server_jar={self.jar}: there is no such file")
+        for name in ("parallelism", "sdk_worker_parallelism"):
+            self.flags.whole_number(name)
+        if not self.endpoint:  # else the job server is asked what it knows
+            self.flags.check_known(runner_flags.of_beam() | JAVA_FLAGS)
+
+    def __enter__(self) -> Self:
+        """Starts a job server, or finds the one that is there, and asks it about the flags."""
+        if self.endpoint:
+            if not listens(*split_address(self.endpoint, "job_endpoint")):
+                raise UserError(f"no job server answers at {self.endpoint} (--job_endpoint)")
+        else:
+            self._server = self._start_server()
+            self.endpoint = self._server.endpoint
+        try:
+            self.flags.check_known(runner_flags.of_beam() | known_options(self.endpoint))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the job server, if it is ours."""
+        if self._server is not None:
+            self._server.close()
+            self._server = self.endpoint = None
+
+    def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
+        """Beam's portable runner, with one worker process for each slot: threads of one would share an interpreter."""
+        given = runner_flags.Flags(dict(self.flags.values))
+        given.values |= {"job_name": [job], "job_endpoint": [self.endpoint]}
+        given.set_default("sdk_worker_parallelism", str(self._processes_each()))
+        return "PortableRunner", given.to_list()
+
+    def _processes_each(self) -> int:
+        """Worker processes on each machine."""
+        raise NotImplementedError
+
+    def _can_start(self) -> bool:
+        """Whether a job server can be started without a jar of the user's."""
+        return False
+
+    def _java_command(self) -> list[str]:
+        """The job server by its jar."""
+        assert self.jar is not None
+        return [*JAVA, "-Xmx512m", "-jar", self.jar]
+
+    def _driver_flags(self) -> list[str]:
+        """What the job server is told of the cluster."""
+        raise NotImplementedError
+
+    def _start_server(self) -> JobServer:
+        ports, scratch = [free_port() for _ in range(3)], tempfile.TemporaryDirectory(prefix="corpusmill-")
+        command = [
+            *(*self._java_command(), *self._driver_flags(), "--job-host=127.0.0.1"),
+            *(f"--{name}-port={port}" for name, port in zip(("job", "artifact", "expansion"), ports, strict=True)),
+            f"--artifacts-dir={scratch.name}",
+        ]
+        server = JobServer(command, f"127.0.0.1:{ports[0]}", scratch)
+        try:
+            server.wait_until_ready()
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+
+JAVA_FLAGS = {"fixed_restart", "execution_mode_for_batch", "execution_retry_delay", "number_of_execution_retries"}
+"""Flags of the Java side that are of use in a batch job; the job server itself has the whole list."""
