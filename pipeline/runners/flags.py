@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -105,7 +104,7 @@ def of_beam() -> set[str]:
         from apache_beam.options import pipeline_options
     finally:
         logging.disable(logging.NOTSET)
-    parser = argparse.ArgumentParser(allow_abbrev=False, conflict_handler="resolve")
+    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, conflict_handler="resolve")
     for kind in {str(kind): kind for kind in pipeline_options.PipelineOptions.__subclasses__()}.values():
         if hasattr(kind, "_add_argparse_args"):
             kind._add_argparse_args(parser)
