@@ -85,7 +85,7 @@ class Dataflow(Runner):
         class DataflowRunner:
             """Beam's checks go by the name of the runner's class; the real one needs Google's packages."""
 
-        options = PipelineOptions(self.flags.to_list())
+        options = PipelineOptions([*self.flags.to_list(), "--dry_run=True"])  # else it asks the store
         logging.disable(logging.WARNING)
         problems = PipelineOptionsValidator(options, DataflowRunner()).validate()  # type: ignore[no-untyped-call]
         logging.disable(logging.NOTSET)
