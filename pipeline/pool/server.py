@@ -22,18 +22,18 @@ from apache_beam.portability.api import (
 from apache_beam.utils import thread_pool_executor
 from google.protobuf import json_format, text_format
 
-from pipeline import forks
+from pipeline import fingerprint, forks
+from pipeline.failures import Failure, UnitFailed
+from pipeline.pool.telling import CONTEXT, FINGERPRINT
 
-LISTENS, REFUSED, START, STOP = "listens", "refused", "start", "stop"
-"""What the server says to the pool: that it has a port or none, and what runners ask it for."""
-CONTEXT = "corpusmill.context"
-"""The parameter of an external environment that holds the context of a run."""
+LISTENS, START, STOP = "listens", "start", "stop"
+"""What the server says to the pool: that it has a port, and what runners ask it for."""
 PATIENCE = 60.0
 """Seconds until a runner must have said what it runs."""
 
 
 def serve(host: str, port: int, pool: str) -> None:
-    """Serves runners at this address until this process is killed; tells the pool whether it has the port."""
+    """Serves runners at this address until this process is killed; tells the pool when it does."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     options = [
         ("grpc.http2.max_pings_without_data", 0),
@@ -42,11 +42,7 @@ def serve(host: str, port: int, pool: str) -> None:
     ]
     server = grpc.server(thread_pool_executor.shared_unbounded_instance(), options=options)
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(Servicer(pool), server)
-    try:
-        port = server.add_insecure_port(f"{f'[{host}]' if ':' in host else host}:{port}")
-    except RuntimeError as error:
-        say(pool, REFUSED, reason=str(error))
-        raise
+    port = server.add_insecure_port(f"{f'[{host}]' if ':' in host else host}:{port}")
     server.start()
     say(pool, LISTENS, port=port)
     threading.Event().wait()
@@ -72,12 +68,17 @@ class Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         error = ""
         try:
             params = dict(request.params)
+            if FINGERPRINT in params:
+                fingerprint.check(json.loads(params[FINGERPRINT]))
             run = params.get(CONTEXT)
             answer = say(
                 self._pool, START, name=request.worker_id, environment=environment(request), run=run and json.loads(run)
             )
             error = answer.get("error", "")
             logging.info("worker %s: %s", request.worker_id, error or f"pid {answer['pid']}")
+        except fingerprint.WorkerMismatch as mismatch:
+            logging.error("worker %s: %s", request.worker_id, mismatch)
+            error = f"{mismatch}\n{UnitFailed(Failure.of(mismatch))}"  # so that the driver can tell
         except Exception as problem:
             logging.exception("worker %s", request.worker_id)
             error = f"{type(problem).__name__}: {problem}"

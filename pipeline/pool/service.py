@@ -21,7 +21,7 @@ from pipeline import forker, forks
 from pipeline.errors import UserError
 from pipeline.pool.logs import Logs
 from pipeline.pool.nurseries import Nurseries, answer
-from pipeline.pool.server import LISTENS, REFUSED, START, STOP, serve
+from pipeline.pool.server import LISTENS, START, STOP, serve
 
 HASTE = 5.0
 """A server that lives shorter than this, in seconds, has died of its start."""
@@ -124,8 +124,6 @@ class Pool:
             if not self._was_ready:
                 self._was_ready = True
                 self._ready(self._port)
-        elif ask["kind"] == REFUSED and not self._was_ready:
-            raise UserError(f"no worker pool at {self._host}:{self._port}: {ask['reason']}")
         return {}
 
     def _end(self) -> None:

@@ -6,13 +6,14 @@ import importlib
 import logging
 import os
 import platform
+import socket
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import forks, nursery
+from pipeline import fingerprint, forks, nursery
 from pipeline.errors import UserError
 
 MODULES = (
@@ -32,6 +33,11 @@ def replace_this_process(host: str, port: int, log_folder: Path | None) -> NoRet
     """
     if not nursery.available():
         raise UserError(f"a worker pool needs Linux, where processes can be forked safely; this is {sys.platform}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()  # said before seconds of loading
+    except OSError as error:
+        raise UserError(f"no worker pool at {host}:{port}: {error.strerror or error}") from error
     folder = log_folder or Path(tempfile.mkdtemp(prefix="corpusmill-worker-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +70,7 @@ def load() -> None:
     logging.disable(logging.WARNING)  # Beam's about packages that it does not find
     for module in MODULES:
         importlib.import_module(module)
+    fingerprint.of()  # of what is loaded now, not of what will be installed one day
     logging.disable(logging.NOTSET)
     logging.getLogger().handlers.clear()  # which some message put there; each process has its own
 

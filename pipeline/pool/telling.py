@@ -1,0 +1,32 @@
+"""What a run tells the pools of its workers, by way of the runner: parameters of Beam's external environment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline import fingerprint
+from pipeline.work import Context
+
+CONTEXT = "corpusmill.context"
+"""The context of the run: a pool binds its stages once for all workers."""
+FINGERPRINT = "corpusmill.fingerprint"
+"""What the driver has installed: a pool that has something else starts no worker."""
+
+
+def environment_config(where: str, context: Context) -> str:
+    """The value of Beam's `--environment_config` for the pools at `where`: their address, or such a value."""
+    config: dict[str, Any] = json.loads(where) if where.lstrip().startswith("{") else {"url": where}
+    params: dict[str, str] = config.get("params", {})
+    told = {CONTEXT: json.dumps(context.to_json()), FINGERPRINT: json.dumps(fingerprint.of())}
+    return json.dumps(config | {"params": params | told})
+
+
+def told(flags: list[str], context: Context) -> list[str]:
+    """Flags of a runner: where they have its workers come from pools, these are told of the run."""
+    head = "--environment_config="
+    if "--environment_type=EXTERNAL" not in flags:
+        return list(flags)
+    return [
+        head + environment_config(flag.removeprefix(head), context) if flag.startswith(head) else flag for flag in flags
+    ]
