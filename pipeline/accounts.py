@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
@@ -114,7 +113,7 @@ def check_bands(context: Context, phase: str, *, final: bool) -> None:
         raise PromiseError(
             f"stage {step.stage} dropped {rate:.1%} of the {judged} records that entered it; the recipe expects "
             f"{low:.1%} to {high:.1%} (expect.{step.stage}.drop). Reasons: {reasons}. "
-            f"Look at them with `corpusmill dropped {context.out}`; what is done so far stays."
+            f"Look at them with `corpusmill dropped {context.ledger.store}`; what is done so far stays."
         )
 
 
@@ -168,8 +167,7 @@ def counted(ledger: Ledger, phase: str, folder: str) -> int:
     for row in ledger.rows(phase):
         for part in row.parts:
             if part.path.startswith(folder + "/"):
-                path = ledger.out / part.path
-                total += pq.read_metadata(path).num_rows if path.exists() else _stated(row, folder)
+                total += ledger.rows_in(part) if ledger.holds(part.path) else _stated(row, folder)
     return total
 
 

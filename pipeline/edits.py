@@ -101,7 +101,7 @@ def digest(context: Context, clean_part: Part) -> str:
 def rows_of(context: Context, clean_part: Part) -> int:
     """How many documents of a clean part are left."""
     row = _row(context, clean_part)
-    return pq.read_metadata(context.out / clean_part.path).num_rows if row is None else int(row.body["kept"])
+    return context.ledger.rows_in(clean_part) if row is None else int(row.body["kept"])
 
 
 def read_documents(
@@ -113,7 +113,7 @@ def read_documents(
     from a text stay as they were before the cut.
     """
     place = where(context, clean_part) if isinstance(clean_part, Part) else Where(*clean_part)  # type: ignore[arg-type]
-    batches = read_batches(context.out / place.clean, columns)
+    batches = read_batches(context.file(place.clean), columns)
     if place.edits is None:
         yield from batches
         return
@@ -127,7 +127,7 @@ def read_documents(
 
 def opened(context: Context, path: str) -> pa.Table:
     """The edits of a part, one row for each of its documents."""
-    return pq.read_table(context.out / path, columns=["starts", "ends", "lost"]).combine_chunks()
+    return pq.read_table(context.file(path), columns=["starts", "ends", "lost"]).combine_chunks()
 
 
 def applied(batch: pa.RecordBatch, table: pa.Table) -> tuple[pa.RecordBatch, pa.BooleanArray]:
@@ -183,9 +183,9 @@ def stored(
         for found in context.ledger.rows(phase):
             if found.body["clean"] not in parts or not found.body["changed"]:
                 continue
-            path = context.out / found.part(FOLDER).path
+            path = context.file(found.part(FOLDER).path)
             if not path.exists():
-                raise DamageError(f"{path} is missing; `corpusmill verify {context.out}` says what else is")
+                raise DamageError(f"{path} is missing; `corpusmill verify {context.ledger.store}` says what else is")
             table = pq.read_table(path, columns=["starts", "ends"], filters=mine).combine_chunks()
             starts, ends = (table.column(name).combine_chunks().slice(0, 1) for name in ("starts", "ends"))
             if not pa.compute.sum(starts.value_lengths()).as_py():

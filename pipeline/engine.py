@@ -202,6 +202,7 @@ def do_unit(task: Task, context: Context, reporter: Reporter) -> Row:
             time.sleep(0.5 * 2**attempt)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            context.ledger.store.done()
     raise AssertionError("unreachable")
 
 

@@ -42,8 +42,8 @@ FORMAT = "corpusmill-dedup-index"
 FORMAT_VERSION = 1
 HIDDEN = ".work"
 """In the index: the lock, and what is being written."""
-PIN = "index.json"
-"""In the run folder's ledger: which generations the run found, and which one it has added."""
+PIN = "ledger/index.json"
+"""In the run folder: which generations the run found, and which one it has added."""
 
 
 _MADE = re.compile(r"\.[0-9a-f]{32}\.generation$")
@@ -206,7 +206,7 @@ def begin(context: Context) -> None:
             pin["before"] = digests  # nothing of this run is in it: it sees what is there now
         elif behind[0] != added or pin.get("asked") != _asked(context):
             raise UserError(f"later crawls were deduplicated against this run in {folder}: it cannot be done anew")
-    write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
+    context.ledger.store.write(PIN, json.dumps(pin).encode())
 
 
 def _asked(context: Context) -> str:
@@ -216,7 +216,7 @@ def _asked(context: Context) -> str:
 
 def _pin(context: Context) -> dict[str, Any] | None:
     try:
-        return dict(json.loads((context.ledger.folder / PIN).read_bytes()))
+        return dict(json.loads(context.ledger.store.read(PIN)))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -300,7 +300,7 @@ def add(context: Context) -> None:
         name = _name(context.recipe.name)
         made = Generation(context.recipe.name, name, _write_parts(context, _new(folder, name)))
         pin |= {"added": made.digest, "outcome": outcome, "asked": _asked(context)}
-        write_durably(context.ledger.folder / PIN, json.dumps(pin).encode(), context.ledger.scratch)
+        context.ledger.store.write(PIN, json.dumps(pin).encode())
         _finish(Index(folder, there.parameters, [*there.generations[:count], made]))
 
 
@@ -408,7 +408,7 @@ def _write_parts(context: Context, new: Path) -> list[dict[str, Any]]:
         own = pq.read_table(part.file("parquet"), columns=["id", *keys])
         for name, values in outcome.items():
             own = own.append_column(name, pa.array(np.array(values[first : first + part.rows])))
-        paths = {ending: context.out / one.path for ending, one in files.items()}
+        paths = dict(zip(files, context.files(one.path for one in files.values()), strict=True))
         digests = {ending: one.digest for ending, one in files.items()}
         found.append(_write_part(new, f"{number:05d}", own, paths, digests))
         first += part.rows

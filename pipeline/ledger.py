@@ -1,7 +1,8 @@
 """The ledger: what a run has committed, and why that may be believed.
 
-Work is committed in units. A unit's parts are written under the attempt's own folder, synced and renamed
-into place; then its manifest row is written the same way, and with that it is real. A row holds the key
+Work is committed in units. A unit's parts are written under the attempt's own folder on this machine and then put
+where they belong, whole or not at all (see `pipeline.store`: by a rename, or by a put that replaces nothing); then its
+manifest row is put the same way, and with that it is real. A row holds the key
 (digest of everything that the result depends on), the digest of each part, and counts. An equal key skips
 the work, another redoes it, and what no key claims is removed. A row carries a checksum of itself.
 """
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +23,11 @@ import xxhash
 
 from pipeline import __version__
 from pipeline.errors import DamageError, RecipeError, UserError
+from pipeline.store import Look, Put, opened
+from pipeline.store.folder import FolderStore, file_digest, sync, write_durably
 from pipeline.versions import VERSIONS
+
+__all__ = ["Ledger", "Part", "Row", "Staged", "digest_of", "file_digest", "sync", "write_durably"]
 
 FORMAT_VERSION = 1
 PART_FOLDERS = (
@@ -49,41 +54,6 @@ def digest_of(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
-def file_digest(path: Path, start: int = 0, end: int | None = None) -> str:
-    """The 128-bit xxHash3 of (a range of) a file, read in pieces of 4 MB."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        file.seek(start)
-        left = (end - start) if end is not None else None
-        while data := file.read(min(4 << 20, left) if left is not None else 4 << 20):
-            digest.update(data)
-            if left is not None:
-                left -= len(data)
-    return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Makes a file's contents durable (or, of a folder, the names in it)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path: Path, data: bytes, scratch: Path) -> None:
-    """Puts `data` at `path` so that a reader sees either nothing, the old file or all of the new one."""
-    temporary = scratch / f"{path.name}.{uuid.uuid4().hex}"
-    try:
-        temporary.write_bytes(data)
-        sync(temporary)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
 @dataclass(frozen=True)
 class Staged:
     """A finished file of a unit, still under the attempt's name, and where it belongs in the run folder."""
@@ -101,8 +71,8 @@ class Part:
     path: str
     bytes: int
     digest: str
-    stat: tuple[int, int]
-    """Modification time in ns and inode: a file that still has both is taken to be unchanged."""
+    stat: tuple[int | str, ...]
+    """The mark of `pipeline.store.Look`: a file that still has it is taken to be unchanged."""
 
 
 @dataclass(frozen=True)
@@ -121,31 +91,52 @@ class Row:
 
 
 class Ledger:
-    """The ledger of one run folder."""
+    """The ledger of one run folder, on this machine or at an address."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.folder = out / "ledger"
-        self.scratch = self.folder / "attempts"
+    def __init__(self, out: Path | str, fence: int | None = None) -> None:
+        """`fence`: the number of the lock of a run at an address, where this ledger is of its workers."""
+        self.store = opened(out, fence)
+        self._rows: dict[str, dict[str, bytes]] = {}
+        """Of a distant store: the rows of a phase as they were when they were first asked for since `refresh`."""
+        self._looks: dict[str, dict[str, Look]] = {}
+        """The same of part folders."""
+
+    @property
+    def out(self) -> Path:
+        """The run folder. Raises UserError where it is none of this machine."""
+        if not isinstance(self.store, FolderStore):
+            raise UserError(
+                f"{self.store} is no folder of this machine, and this reads files in place. Copy the run first: "
+                f"corpusmill fetch {self.store} DIR"
+            )
+        return self.store.folder
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the ledger in it."""
+        return self.out / "ledger"
+
+    @property
+    def scratch(self) -> Path:
+        """Where attempts write, on this machine."""
+        return self.store.scratch
 
     def check(self, name: str) -> bool:
         """Whether the folder already holds this recipe's run; touches nothing.
 
         Raises RecipeError where it holds another recipe's or other files.
         """
-        if (self.folder / "run.json").exists():
+        if self.store.exists("ledger/run.json"):
             with suppress(DamageError):  # then it is written anew: the rows vouch for themselves
                 found = self._head()["name"]
                 if found != name:
                     raise RecipeError(
-                        f"{self.out} holds the run of recipe '{found}', not of '{name}'. "
+                        f"{self.store} holds the run of recipe '{found}', not of '{name}'. "
                         "Give another folder with --out, or remove this one."
                     )
                 return True
-        elif self.out.exists() and not self.out.is_dir():
-            raise RecipeError(f"{self.out} is a file. Give another folder with --out.")
-        elif self.out.is_dir() and any(path.name != "ledger" for path in self.out.iterdir()):
-            raise RecipeError(f"{self.out} is not empty and holds no run. Give another folder with --out.")
+        elif refusal := self.store.refusal():
+            raise RecipeError(f"{refusal}. Give another folder with --out.")
         return False
 
     def create(self, name: str) -> None:
@@ -154,7 +145,7 @@ class Ledger:
         Raises as `check` does.
         """
         known = self.check(name)
-        self.scratch.mkdir(exist_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         outdated = self._outdated(self._head()) if known else []
         for phase in outdated:
             self.set_complete(False)
@@ -162,24 +153,29 @@ class Ledger:
         if not known or outdated:  # first of all: a folder that holds anything else and no head is refused
             facts = {"format_version": FORMAT_VERSION, "name": name, "created_by": f"corpusmill {__version__}"}
             head = json.dumps(facts | {"phases": VERSIONS})
-            write_durably(self.folder / "run.json", head.encode(), self.scratch)
-        for folder in (self.folder / "rows", *(self.out / name for name in PART_FOLDERS)):
-            folder.mkdir(exist_ok=True)
-        sync(self.folder)
-        sync(self.out)
+            self.store.write("ledger/run.json", head.encode())
+        self.store.prepare(PART_FOLDERS)
 
     def clear_attempts(self) -> None:
         """Removes what killed attempts left. Only for the holder of the folder's lock, while nobody works."""
-        for path in self.scratch.iterdir():
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        self.store.tidy()
+        if self.store.distant:
+            self.refresh()
+            self._remove_damaged()
+            self.sweep()
+
+    def refresh(self) -> None:
+        """Forgets what a distant store told of rows and parts: others may have committed meanwhile."""
+        self._rows.clear()
+        self._looks.clear()
 
     def head(self) -> dict[str, Any]:
         """Name and format of the run. Raises UserError where the folder holds none that can be read."""
         facts = self._head()
         if outdated := self._outdated(facts):
             raise UserError(
-                f"{self.out} was made by another version, {facts.get('created_by', 'of corpusmill')}, whose results of "
-                f"{', '.join(outdated)} look otherwise. Run its recipe again: what is outdated is redone."
+                f"{self.store} was made by another version, {facts.get('created_by', 'of corpusmill')}, whose results "
+                f"of {', '.join(outdated)} look otherwise. Run its recipe again: what is outdated is redone."
             )
         return facts
 
@@ -190,159 +186,230 @@ class Ledger:
         return [phase for phase, version in VERSIONS.items() if there.get(phase) != version]
 
     def _head(self) -> dict[str, Any]:
-        path = self.folder / "run.json"
+        name = "ledger/run.json"
         try:
-            facts = json.loads(path.read_text("utf-8"))
+            facts = json.loads(self.store.read(name).decode("utf-8"))
             version = facts["format_version"]
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise UserError(f"{self.out} is no run folder: {self._why_not()}") from error
+            raise UserError(f"{self.store} is no run folder: {self.store.why_no_run()}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise DamageError(f"{path} is damaged: {error!r}") from error
+            raise DamageError(f"{self.store}/{name} is damaged: {error!r}") from error
         if version != FORMAT_VERSION:
-            raise UserError(f"{self.out} has run format {version}; this corpusmill reads {FORMAT_VERSION}")
+            raise UserError(f"{self.store} has run format {version}; this corpusmill reads {FORMAT_VERSION}")
         return dict(facts)
-
-    def _why_not(self) -> str:
-        if not self.out.is_dir():
-            return "it is a file" if self.out.exists() else "there is no such folder"
-        if any((self.out / name).exists() for name in ("corpus.json", "published.json")):
-            return (
-                "it holds a corpus, but no ledger of the run that made it. `corpusmill card`, `head`, `verify`, `sql` "
-                "and `browse` read a corpus; this is to be asked of the run's own folder"
-            )
-        return "it has no ledger/run.json"
 
     def attempt(self) -> Path:
         """A new folder for the temporary files of one unit's attempt."""
-        folder = self.scratch / uuid.uuid4().hex
+        folder = self.scratch / f"{os.getpid()}-{uuid.uuid4().hex}"
         folder.mkdir(parents=True)
         return folder
 
+    @staticmethod
+    def row_name(phase: str, key: str) -> str:
+        """Where the row of a unit lies in the run folder."""
+        return f"ledger/rows/{phase}/{key}.json"
+
+    @staticmethod
+    def _removed_name(phase: str, key: str) -> str:
+        return f"ledger/removed/{phase}/{key}"
+
     def row_path(self, phase: str, key: str) -> Path:
         """Where the row of a unit lies."""
-        return self.folder / "rows" / phase / f"{key}.json"
+        return self.out / self.row_name(phase, key)
 
-    def read_row(self, phase: str, key: str) -> Row | None:
-        """The row of a unit, or None where there is none. Raises DamageError where it is not what was written."""
-        path = self.row_path(phase, key)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
+    def read_row(self, phase: str, key: str, *, now: bool = False) -> Row | None:
+        """The row of a unit, or None where there is none. Raises DamageError where it is not what was written.
+
+        `now`: not as a distant store told it before.
+        """
+        name = self.row_name(phase, key)
+        if self.store.distant and not now:
+            data = self._phase_rows(phase).get(key)
+            if data is None:
+                return None
+        else:
+            try:
+                data = self.store.read(name)
+            except FileNotFoundError:
+                return None
         try:
             envelope = json.loads(data)
             content = envelope["row"]
             if envelope["check"] != digest_of(content) or content["phase"] != phase or content["key"] != key:
                 raise ValueError("its checksum does not fit")
             parts = tuple(
-                Part(part["path"], part["bytes"], part["digest"], (part["stat"][0], part["stat"][1]))
-                for part in content["parts"]
+                Part(part["path"], part["bytes"], part["digest"], tuple(part["stat"])) for part in content["parts"]
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise DamageError(f"the manifest row {path.relative_to(self.out)} is damaged: {error}") from error
+            raise DamageError(f"the manifest row {name} is damaged: {error}") from error
         return Row(phase, key, parts, content["body"])
 
-    def valid_row(self, phase: str, key: str, *, removed_is_fine: bool = False) -> Row | None:
+    def _phase_rows(self, phase: str) -> dict[str, bytes]:
+        if phase not in self._rows:
+            there = self.store.read_all(f"ledger/rows/{phase}/")
+            self._rows[phase] = {Path(name).stem: data for name, data in there.items()}
+        return self._rows[phase]
+
+    def valid_row(self, phase: str, key: str, *, removed_is_fine: bool = False, now: bool = False) -> Row | None:
         """The row of a unit if row and parts are whole, else None: then the unit is to be done (again)."""
         try:
-            row = self.read_row(phase, key)
+            row = self.read_row(phase, key, now=now)
         except DamageError:
             return None
         if row is None:
             return None
         gone = self.removed(row) if removed_is_fine else set()
         asked = [part for part in row.parts if part.path.split("/")[0] not in gone]
-        return row if all(self.part_problem(part, trust_stat=True) is None for part in asked) else None
+        return row if all(self.part_problem(part, trust_stat=True, now=now) is None for part in asked) else None
 
     def removed(self, row: Row) -> set[str]:
         """The part folders out of which `corpusmill clean` took the parts of this row, or is about to."""
+        name = self._removed_name(row.phase, row.key)
+        if self.store.distant and name not in self._looked("ledger/removed/"):
+            return set()
         try:
-            return set((self.folder / "removed" / row.phase / row.key).read_text().split())
+            return set(self.store.read(name).decode().split())
         except FileNotFoundError:
             return set()
 
+    def any_removed(self) -> bool:
+        """Whether parts of any row were taken away."""
+        return bool(self.store.names("ledger/removed/"))
+
     def note_removed(self, row: Row, folders: Iterable[str]) -> None:
         """Notes that the parts of this row in these folders are about to be deleted, and are not to be missed."""
-        path = self.folder / "removed" / row.phase / row.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(" ".join(sorted({*folders, *self.removed(row)})))
-        os.replace(temporary, path)
+        text = " ".join(sorted({*folders, *self.removed(row)}))
+        self.store.write(self._removed_name(row.phase, row.key), text.encode(), durable=False)
+        self._looks.pop("ledger/removed/", None)
 
     def release(self, rows: Iterable[Row]) -> None:
         """Deletes the parts of rows whose work is used up. The rows stay, and their units count as done."""
-        there = [row for row in rows if any((self.out / part.path).exists() for part in row.parts)]
+        there = [row for row in rows if any(self.holds(part.path) for part in row.parts)]
         for row in there:
             self.note_removed(row, {part.path.split("/")[0] for part in row.parts})
         if there:
-            os.sync()  # every note is on the disk before the first file goes
-        for row in there:
-            for part in row.parts:
-                (self.out / part.path).unlink(missing_ok=True)
+            self.store.settle()  # every note is on the disk before the first file goes
+            self._delete(part.path for row in there for part in row.parts)
 
     def set_complete(self, complete: bool) -> None:
         """Notes that every unit of the recipe is done, and what the files that say so hold; or takes that back."""
-        path = self.folder / "complete.json"
+        name = "ledger/complete.json"
         if not complete:
-            path.unlink(missing_ok=True)
+            self.store.delete(name)
             return
         names = ("recipe.yaml", "corpus.json", "mixture.json", "pins.json", "ledger/context.json")
-        files = [name for name in names if (self.out / name).exists()]
-        text = json.dumps({name: file_digest(self.out / name) for name in files}).encode()
-        if not path.exists() or path.read_bytes() != text:
-            write_durably(path, text, self.scratch)
+        text = json.dumps({name: self.store.digest(name) for name in names if self.store.exists(name)})
+        self.put(name, text.encode())
+
+    def put(self, name: str, data: bytes) -> None:
+        """Writes one of the run's small files where it does not hold just that."""
+        if self.small(name) != data:
+            self.store.write(name, data)
+
+    def small(self, name: str) -> bytes | None:
+        """The contents of one of the run's small files; None where there is none."""
+        try:
+            return self.store.read(name)
+        except FileNotFoundError:
+            return None
 
     def complete(self) -> dict[str, str] | None:
         """Digests of the run's own files (`corpus.json` ...) as the finished run left them; None where it is not."""
         try:
-            return dict(json.loads((self.folder / "complete.json").read_bytes()))
+            return dict(json.loads(self.store.read("ledger/complete.json")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def part_problem(self, part: Part, *, trust_stat: bool = False, digest: str | None = None) -> str | None:
-        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again, nor is one whose
-        `digest` is known."""
-        path = self.out / part.path
+    def holds(self, path: str) -> bool:
+        """Whether a part lies in the run folder."""
+        return self._look(path) is not None if self.store.distant else self.store.exists(path)
+
+    def rows_in(self, part: Part) -> int:
+        """Rows of a table, as its footer says."""
+        import pyarrow.parquet as pq
+
+        source = self.store.source(part.path)
         try:
-            stat = path.stat()
-        except FileNotFoundError:
+            return int(pq.read_metadata(source).num_rows)
+        finally:
+            if not isinstance(source, Path):
+                source.close()
+
+    def part_problem(
+        self, part: Part, *, trust_stat: bool = False, digest: str | None = None, now: bool = False
+    ) -> str | None:
+        """What is wrong with a part, or None. With `trust_stat`, an untouched file is not read again, nor is one whose
+        `digest` is known. `now`: not as a distant store told it before."""
+        look = self.store.look(part.path) if now else self._look(part.path)
+        if look is None:
             return "is missing"
-        if stat.st_size != part.bytes:
-            return f"holds {stat.st_size} bytes instead of {part.bytes}"
-        if trust_stat and (stat.st_mtime_ns, stat.st_ino) == part.stat:
+        if look.bytes != part.bytes:
+            return f"holds {look.bytes} bytes instead of {part.bytes}"
+        if trust_stat and look.mark == part.stat:
             return None
-        return None if (digest or file_digest(path)) == part.digest else "has other contents than were committed"
+        digest = digest or self.store.digest(part.path)
+        return None if digest == part.digest else "has other contents than were committed"
+
+    def _look(self, path: str) -> Look | None:
+        if not self.store.distant:
+            return self.store.look(path)
+        return self._looked(f"{path.partition('/')[0]}/").get(path)
+
+    def _looked(self, folder: str) -> dict[str, Look]:
+        if folder not in self._looks:
+            self._looks[folder] = self.store.looks(folder)
+        return self._looks[folder]
 
     def commit(self, phase: str, key: str, staged: Iterable[Staged], body: dict[str, Any]) -> Row:
         """Makes a unit real: its files take their places, then its row is written.
 
-        Two attempts at one unit may meet: equal results are fine, unequal ones raise DamageError.
+        Two attempts at one unit may meet: equal results are fine, unequal ones raise DamageError. Of a run at an
+        address, LockedError where it has lost its lock.
         """
         staged = list(staged)
         for item in staged:
             sync(item.temporary)
         digests = [item.digest or file_digest(item.temporary) for item in staged]
-        earlier = self.valid_row(phase, key)
+        earlier = self.valid_row(phase, key, now=True)
         if earlier is not None:
-            if [part.digest for part in earlier.parts] != digests:
-                raise DamageError(
-                    f"two attempts at unit {phase}/{key} gave different results: the run is not reproducible. "
-                    "Does a stage depend on more than its batch and its settings?"
-                )
-            return earlier
-        parts = []
-        for item, digest in zip(staged, digests, strict=True):
-            final = self.out / item.final
-            final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(item.temporary, final)
-            stat = final.stat()
-            parts.append(Part(item.final, stat.st_size, digest, (stat.st_mtime_ns, stat.st_ino)))
-        for folder in {(self.out / item.final).parent for item in staged}:
-            sync(folder)
-        row = Row(phase, key, tuple(parts), body)
-        self._write_row(row)
-        (self.folder / "removed" / phase / key).unlink(missing_ok=True)
+            return self._equal(earlier, digests)
+        looks = self.store.place(
+            [Put(item.temporary, item.final, digest) for item, digest in zip(staged, digests, strict=True)]
+        )
+        row = Row(
+            phase,
+            key,
+            tuple(
+                Part(item.final, look.bytes, digest, look.mark)
+                for item, look, digest in zip(staged, looks, digests, strict=True)
+            ),
+            body,
+        )
+        if self.store.distant:
+            self._create_row(row)
+        else:
+            self._write_row(row)
+        if not self.store.distant or self._removed_name(phase, key) in self._looked("ledger/removed/"):
+            self.store.delete(self._removed_name(phase, key))
         return row
+
+    def _create_row(self, row: Row) -> None:
+        """Puts a row where there is none, or one of equal results, as of a unit whose parts were taken away."""
+        if self.store.create(self.row_name(row.phase, row.key), _row_bytes(row)):
+            return
+        there = self.read_row(row.phase, row.key, now=True)
+        if there is None or self._equal(there, [part.digest for part in row.parts]).parts != row.parts:
+            self._write_row(row)
+
+    @staticmethod
+    def _equal(earlier: Row, digests: list[str]) -> Row:
+        """The row of an earlier attempt at a unit, whose parts have these digests. Raises DamageError otherwise."""
+        if [part.digest for part in earlier.parts] != digests:
+            raise DamageError(
+                f"two attempts at unit {earlier.phase}/{earlier.key} gave different results: the run is not "
+                "reproducible. Does a stage depend on more than its batch and its settings?"
+            )
+        return earlier
 
     def distrust(self, row: Row, paths: Iterable[str]) -> None:
         """Has the next run read these parts of a row again, however untouched they look, and redo the unit."""
@@ -351,40 +418,60 @@ class Ledger:
         self._write_row(Row(row.phase, row.key, tuple(parts), row.body))
 
     def _write_row(self, row: Row) -> None:
-        content = {"phase": row.phase, "key": row.key, "parts": [vars(part) for part in row.parts], "body": row.body}
-        content = json.loads(json.dumps(content))
-        path = self.row_path(row.phase, row.key)
-        if not path.parent.exists():
-            path.parent.mkdir(exist_ok=True)
-            sync(path.parent.parent)
-        write_durably(path, json.dumps({"check": digest_of(content), "row": content}).encode(), self.scratch)
+        self.store.write(self.row_name(row.phase, row.key), _row_bytes(row))
 
     def keys(self, phase: str) -> list[str]:
         """The keys of all rows of a phase, damaged ones included, in order."""
-        return sorted(path.stem for path in (self.folder / "rows" / phase).glob("*.json"))
+        if self.store.distant:
+            return sorted(self._phase_rows(phase))
+        names = self.store.names(f"ledger/rows/{phase}/")
+        return sorted(Path(name).stem for name in names if name.endswith(".json"))
+
+    def phases(self) -> list[str]:
+        """The phases that have rows."""
+        return sorted({name.split("/")[2] for name in self.store.names("ledger/rows/")})
 
     def keep_only(self, phase: str, keys: Iterable[str]) -> None:
         """Removes the rows of a phase that the present recipe does not ask for."""
         wanted = set(keys)
-        for key in self.keys(phase):
-            if key not in wanted:
-                self.row_path(phase, key).unlink()
-                (self.folder / "removed" / phase / key).unlink(missing_ok=True)
+        gone = [key for key in self.keys(phase) if key not in wanted]
+        self.store.delete(*(self.row_name(phase, key) for key in gone))
+        self.store.delete(*(self._removed_name(phase, key) for key in gone))
+        for key in gone:
+            self._rows.get(phase, {}).pop(key, None)
 
     def sweep(self) -> None:
         """Removes files in the part folders that no row claims."""
         claimed = {part.path for row in self.rows() for part in row.parts}
-        for name in PART_FOLDERS:
-            for path in (self.out / name).rglob("*"):
-                inside = path.relative_to(self.out)
-                if path.is_file() and str(inside) not in claimed and "plans" not in inside.parts:
-                    path.unlink()
+        for folder in PART_FOLDERS:
+            names = (name for name in self.store.names(f"{folder}/") if name not in claimed)
+            self._delete(name for name in names if "plans" not in name.split("/"))
+
+    def _remove_damaged(self) -> None:
+        """Removes rows that cannot be believed, of a distant store: no attempt puts anything over what is there."""
+        for phase in self.phases():
+            for key in self.keys(phase):
+                if self.valid_row(phase, key, removed_is_fine=True) is None:
+                    row = None
+                    with suppress(DamageError):
+                        row = self.read_row(phase, key)
+                    self.store.delete(self.row_name(phase, key))
+                    self._rows.get(phase, {}).pop(key, None)
+                    self._delete(part.path for part in (row.parts if row else ()))
+
+    def _delete(self, names: Iterable[str]) -> None:
+        by_folder = defaultdict(list)
+        for name in names:
+            by_folder[f"{name.partition('/')[0]}/"].append(name)
+        for folder, those in by_folder.items():
+            self.store.delete(*those)
+            for name in those:
+                self._looks.get(folder, {}).pop(name, None)
 
     def rows(self, phase: str | None = None) -> list[Row]:
         """All readable rows (of a phase), by phase and key."""
-        phases = [phase] if phase else sorted(path.name for path in (self.folder / "rows").glob("*"))
         found = []
-        for name in phases:
+        for name in [phase] if phase else self.phases():
             for key in self.keys(name):
                 try:
                     row = self.read_row(name, key)
@@ -393,3 +480,9 @@ class Ledger:
                 if row is not None:
                     found.append(row)
         return found
+
+
+def _row_bytes(row: Row) -> bytes:
+    content = {"phase": row.phase, "key": row.key, "parts": [vars(part) for part in row.parts], "body": row.body}
+    content = json.loads(json.dumps(content))
+    return json.dumps({"check": digest_of(content), "row": content}).encode()

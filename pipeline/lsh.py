@@ -190,11 +190,10 @@ def _slices(
     width = (1 << 64) // count
     keys, documents = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for part, first in zip(parts, starts_of(parts)[:-1], strict=True):
-        assert part.bands is not None
         if not part.rows:
             continue
         entries = bands * part.rows
-        table = mapped(part.bands, "<u4")
+        table = mapped(part.table, "<u4")
         values = table[: 2 * entries].view("<u8").reshape(bands, -1)[band]
         low = int(np.searchsorted(values, np.uint64(number * width)))
         high = len(values) if number + 1 == count else int(np.searchsorted(values, np.uint64((number + 1) * width)))

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RecipeError, UserError
 from pipeline.guard import REASONS
-from pipeline.ledger import Ledger, digest_of, write_durably
+from pipeline.ledger import Ledger, digest_of
 from stages.base import Outcome
 
 NAME = "pins.json"
@@ -52,14 +52,19 @@ class Pin:
 def read(path: Path) -> list[Pin]:
     """The pins in a file. Raises RecipeError where it holds none or is damaged."""
     try:
-        data = json.loads(path.read_text("utf-8"))
-        if data["format_version"] != FORMAT_VERSION:
-            raise RecipeError(f"{path} has pin format {data['format_version']}; this corpusmill reads {FORMAT_VERSION}")
-        found = TypeAdapter(list[Pin]).validate_python(data["pins"])
+        return _read(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise RecipeError(f"there is no file {path}") from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read(text: bytes, path: str) -> list[Pin]:
+    try:
+        data = json.loads(text.decode("utf-8"))
+        if data["format_version"] != FORMAT_VERSION:
+            raise RecipeError(f"{path} has pin format {data['format_version']}; this corpusmill reads {FORMAT_VERSION}")
+        found = TypeAdapter(list[Pin]).validate_python(data["pins"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         what = f"{error.error_count()} entries are broken" if isinstance(error, ValidationError) else repr(error)
         raise RecipeError(f"{path} is no file of pins, as a run leaves in its folder as {NAME}: {what}") from error
@@ -86,24 +91,22 @@ def gather(ledger: Ledger) -> None:
 
     Call it before the rows of units that are not asked for any more are removed.
     """
-    path = ledger.out / NAME
-    found = {_key(pin): pin for pin in of_folder(ledger.out)}
+    found = {_key(pin): pin for pin in of_run(ledger)}
     found |= {_key(pin): pin for pin in of_rows(ledger)}
     if not found:
         return
     pins = [asdict(found[key]) for key in sorted(found)]
     text = json.dumps({"format_version": FORMAT_VERSION, "pins": pins}, indent=1, ensure_ascii=False) + "\n"
-    if not path.exists() or path.read_bytes() != text.encode():
-        write_durably(path, text.encode(), ledger.scratch)
+    ledger.put(NAME, text.encode())
 
 
-def of_folder(out: Path) -> list[Pin]:
+def of_run(ledger: Ledger) -> list[Pin]:
     """The pins of a run folder; none where it has none. Raises UserError where they are damaged."""
-    path = out / NAME
-    if not path.exists() or not (out / "ledger" / "run.json").exists():
+    data = ledger.small(NAME)
+    if data is None or not ledger.store.exists("ledger/run.json"):
         return []
     try:
-        return read(path)
+        return _read(data, f"{ledger.store}/{NAME}")
     except RecipeError as error:
         raise UserError(f"{error}. Mend it, or remove it: then its documents are tried again.") from error
 

@@ -150,7 +150,7 @@ def _run(order: Order) -> dict[str, int]:
         if pending:
             context.ledger.set_complete(False)
             if phase.name == "shard":
-                (context.out / "corpus.json").unlink(missing_ok=True)  # it describes the shards that go now
+                context.ledger.store.delete("corpus.json")  # it describes the shards that go now
             for number, group in enumerate(_groups(phase, tasks, pending, order)):
                 _do(phase, group, order, f"{phase.name}-{number}")
                 accounts.check_bands(context, phase.name, final=False)
@@ -205,7 +205,7 @@ def _used_up(phase: Phase, pending: list[Task], context: Context) -> bool:
     """Whether a unit of a phase in rounds is to be done that reads files of an earlier round which were deleted."""
     gone = {part.path for row in context.ledger.rows(phase.name) for part in row.parts}
     read = {path for task in pending for path in _reads(task) if path in gone}
-    return any(not (context.out / path).exists() for path in read)
+    return any(not context.ledger.holds(path) for path in read)
 
 
 def _try_once_more(context: Context) -> None:
@@ -232,7 +232,7 @@ def removed_but_needed(context: Context, pending: list[Task]) -> dict[str, list[
     They are done again, and so are units whose parts these must read, back to the crawl if need be.
     """
     ledger = context.ledger
-    if not pending or next((ledger.folder / "removed").glob("*/*"), None) is None:
+    if not pending or not ledger.any_removed():
         return {}
     owners = {part.path: (row, part) for row in ledger.rows() for part in row.parts}
     tasks = {name: {task.key: task for task in phase.tasks(context)} for name, phase in _before(pending[0].phase)}
@@ -286,6 +286,7 @@ def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
 
     made = run_units(tasks, order.context, workers, order.beam, order.desk / name, order.nursery)
+    order.context.ledger.refresh()
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 

@@ -9,7 +9,7 @@ the same. One behind another, their rows are the documents: the number of a docu
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +29,29 @@ class SignedPart:
     """One part."""
 
     stem: Path
-    """The path of its files, without their endings."""
+    """The path of its files, without their endings: of a known one in its index, of another in the run folder."""
     bands: Path | None
     """Its band table; None where there is none (yet)."""
     rows: int
     generation: int
     known: bool
     """Whether it is of an earlier run, whose outcome stands."""
+    opened: Callable[[str], Path] = Path
+    """What makes a file of this machine of a path."""
+
+    def beside(self, ending: str) -> Path:
+        """The path of one of its files."""
+        return self.stem.with_name(f"{self.stem.name}.{ending}")
 
     def file(self, ending: str) -> Path:
         """One of its files."""
-        return self.stem.with_name(f"{self.stem.name}.{ending}")
+        return self.opened(str(self.beside(ending)))
+
+    @property
+    def table(self) -> Path:
+        """Its band table."""
+        assert self.bands is not None
+        return self.opened(str(self.bands))
 
 
 def starts_of(parts: Sequence[SignedPart]) -> Rows:

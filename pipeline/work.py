@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pipeline.ledger import Ledger, digest_of
 from pipeline.recipe import Recipe
 from pipeline.storage.address import use
+from pipeline.store import place
 from pipeline.versions import VERSIONS
 from stages.base import Stage
 
@@ -61,11 +62,14 @@ class Trial:
 class Context:
     """What every unit of a run shares: where it writes, what it was asked for."""
 
-    out: Path
+    out: Path | str
+    """The run folder: of this machine, or an address (see `pipeline.store.place`)."""
     folder: Path
     """The recipe's folder: paths of stages' files are relative to it."""
     recipe: Recipe
     trial: Trial = field(default_factory=Trial)
+    fence: int | None = None
+    """Of a run at an address: the number of its lock, under which alone its workers write."""
 
     def __post_init__(self) -> None:
         use(self.recipe.storage)
@@ -73,7 +77,18 @@ class Context:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger of the run folder."""
-        return Ledger(self.out)
+        return Ledger(self.out, self.fence)
+
+    def file(self, name: str) -> Path:
+        """A committed file of the run, by its name in the run folder, as one of this machine; not to be written to.
+
+        Of a run at an address it is a copy, which stays until the unit that asked for it ends.
+        """
+        return self.ledger.store.file(name)
+
+    def files(self, names: Iterable[str]) -> list[Path]:
+        """`file` of several, which are fetched at once."""
+        return self.ledger.store.files(names)
 
     @cached_property
     def chain(self) -> list[tuple[str, Stage]]:
@@ -92,13 +107,13 @@ class Context:
             "folder": str(self.folder),
             "recipe": self.recipe.model_dump(mode="json"),
             "trial": vars(self.trial),
-        }
+        } | ({} if self.fence is None else {"fence": self.fence})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Context:
         """The context that `to_json` gave."""
         recipe = Recipe.model_validate(data["recipe"], strict=False)
-        return cls(Path(data["out"]), Path(data["folder"]), recipe, Trial(**data["trial"]))
+        return cls(place(data["out"]), Path(data["folder"]), recipe, Trial(**data["trial"]), data.get("fence"))
 
 
 def unit_key(phase: str, packages: tuple[str, ...], facts: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ def tasks(context: Context) -> list[Task]:
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
     """The band table of a part."""
     spec = task.spec
-    values = mapped(context.out / spec["matrix"], "<u4").reshape(-1, spec["permutations"])
+    values = mapped(context.file(spec["matrix"]), "<u4").reshape(-1, spec["permutations"])
     lsh.write_band_table(values, spec["bands"], spec["rows"], folder / "out")
     reporter.add(size=task.size)
     body = {"documents": len(values), "matrix": spec["matrix"]}
@@ -72,13 +72,11 @@ def committed(context: Context) -> list[Part]:
 @once
 def signed(context: Context) -> list[SignedPart]:
     """All signed parts, with their band tables."""
-    of = {
-        context.out / row.body["matrix"]: context.out / row.part("dedup").path for row in context.ledger.rows("bands")
-    }
+    of = {row.body["matrix"]: Path(row.part("dedup").path) for row in context.ledger.rows("bands")}
     return [
-        replace(part, bands=part.file("bands") if part.known else of[part.file("bin")])
+        replace(part, bands=part.beside("bands") if part.known else of[str(part.beside("bin"))])
         for part in exact.signed(context)
-    ]  # fmt: skip
+    ]
 
 
 @once

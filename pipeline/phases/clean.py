@@ -163,7 +163,7 @@ class Chain:
         step = self._pinning[label] = pins.Obeying(guard, label, facts)
         if context.recipe.pins is not None:
             step.obey(pins.read(Path(context.recipe.pins)), whatever_made_them=True)
-        step.obey(pins.of_folder(context.out), whatever_made_them=False)
+        step.obey(pins.of_run(context.ledger), whatever_made_them=False)
         return step
 
     @property

@@ -122,11 +122,11 @@ def _leaders(
     rule, near = bands.rule_of(context), exact.settings_of(context).near
     if rule is None or near is None:
         return start, 0
-    tables = [pq.read_table(context.out / path) for path in task.spec["edges"]]
+    tables = [pq.read_table(path) for path in context.files(task.spec["edges"])]
     edges = [(table.column("left").to_numpy(), table.column("right").to_numpy()) for table in tables if table.num_rows]
     parts = bands.signed(context)
     if task.spec["stars"]:
-        leaders = np.concatenate([mapped(context.out / path, "<u4") for path in task.spec["stars"]])
+        leaders = np.concatenate([mapped(path, "<u4") for path in context.files(task.spec["stars"])])
         start[len(known) :] = leaders[len(known) :]
 
     def taken_apart(members: components.Nodes, neighbours: Rows, bounds: Rows) -> Rows:

@@ -43,8 +43,8 @@ def _marked(context: Context) -> bool:
 
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
     """The surviving documents of a part; those that stay as duplicates say whose."""
-    decided = pq.read_table(context.out / task.spec["decisions"]).combine_chunks()
-    schema = pq.read_schema(context.out / task.spec["documents"][0])
+    decided = pq.read_table(context.file(task.spec["decisions"])).combine_chunks()
+    schema = pq.read_schema(context.file(task.spec["documents"][0]))
     own = [pa.field("cluster_size", pa.int32()), pa.field("characters", pa.int32())]
     marked = _marked(context)
     own += [pa.field("duplicate_of", pa.binary(16))] if marked else []

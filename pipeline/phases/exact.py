@@ -70,7 +70,7 @@ def _parts(context: Context) -> list[list[Any]]:
 
 def _opened(context: Context, parts: list[list[Any]]) -> list[SignedPart]:
     return [
-        SignedPart(context.out / stem, None, rows, generation, known)  # the stem of a known one is absolute
+        SignedPart(Path(stem), None, rows, generation, known, Path if known else context.file)
         for stem, rows, generation, known in parts
     ]
 
@@ -198,7 +198,7 @@ def found(context: Context, name: str) -> npt.NDArray[Any]:
 def opened(context: Context, row: Row, name: str, kind: str) -> npt.NDArray[Any]:
     """A plain file of a row, by the beginning of its name, mapped."""
     part = next(part for part in row.parts if part.path.startswith(f"dedup/{name}-"))
-    return mapped(context.out / part.path, kind)
+    return mapped(context.file(part.path), kind)
 
 
 def digest(context: Context) -> str:

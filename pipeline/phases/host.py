@@ -86,7 +86,7 @@ def line_work(
             held.clear()
             size = 0
 
-    for batch in _pieces(context.out / task.spec["path"], ["source", "url", "text"]):
+    for batch in _pieces(context.file(task.spec["path"]), ["source", "url", "text"]):
         records, count = page_lines(batch, settings)
         pages += count
         held.append(records)
@@ -153,7 +153,7 @@ def range_work(
     number, count = task.spec["number"], task.spec["count"]
     low, high = ((number + step) * (1 << 64) // count for step in (0, 1))
     paths = sorted({part.path for row in context.ledger.rows("lines") for part in row.parts})
-    files = [context.out / path for path in paths]
+    files = context.files(paths)
     found = 0
     with (folder / "out").open("wb") as out:
         pieces = list(hostlines.pages_of_lines(files, low, high, settings_of(context).min_pages, CHUNK))
@@ -209,7 +209,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """The edits of a part, and the rows of the documents that they leave too short."""
     settings = settings_of(context)
     names = sorted({part.path for row in context.ledger.rows("host_lines") for part in row.parts})
-    table = Table([context.out / name for name in names])
+    table = Table(context.files(names))
     rules = [
         (name, limited(stage.bind(load(stage.files(), context.folder)), sources))
         for name, stage, sources in _length_stages(context)
@@ -219,7 +219,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     shown: list[Example] = []
     entered = characters = 0
     with PartWriter(folder / "edits", SCHEMA) as out, PartWriter(folder / "dropped", DROPPED) as lost:
-        for batch in _pieces(context.out / task.spec["path"], None):
+        for batch in _pieces(context.file(task.spec["path"]), None):
             found = decided(batch, settings, table, rules)
             gone = np.zeros(batch.num_rows, np.bool_)
             gone[[row for row, *_ in found.dropped]] = True

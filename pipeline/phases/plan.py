@@ -86,7 +86,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """Which copy of which document stands where."""
     recipe = context.recipe
     assert recipe.shards is not None
-    paths = [context.out / path for path in task.spec["paths"]]
+    paths = context.files(task.spec["paths"])
     asked = recipe.mixture or Mixture()  # type: ignore[call-arg]
     documents = _read(paths, asked, recipe)
     shares = recipe.shards.held_out

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import __version__, pins, token_parts
-from pipeline.ledger import Row, Staged, digest_of, write_durably
+from pipeline.ledger import Row, Staged, digest_of
 from pipeline.phases import plan, tokenise, tokenizer
 from pipeline.progress import Reporter
 from pipeline.recipe import BOUNDARY_ROLES
@@ -64,10 +64,10 @@ def tasks(context: Context) -> list[Task]:
 def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tuple[Sequence[Staged], dict[str, Any]]:
     """One shard: its three files."""
     spec = task.spec
-    with pa.memory_map(str(context.out / spec["plan"])) as file:
+    with pa.memory_map(str(context.file(spec["plan"]))) as file:
         planned = pa.ipc.open_file(file)
         placed = planned.get_batch(spec["place"])
-    paths = [context.out / path for path in json.loads(planned.schema.metadata[b"parts"])]
+    paths = context.files(json.loads(planned.schema.metadata[b"parts"]))
     part, row, copy = (placed.column(name).to_numpy() for name in ("part", "row", "copy"))
     length = placed.column("length").to_numpy().astype(np.int64)
     dtype = token_dtype(spec["vocabulary"])
@@ -94,11 +94,10 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
 
 def finish(context: Context) -> None:
     """Writes `corpus.json` over the committed shards, or removes it where the recipe asks for none."""
-    path = context.out / "corpus.json"
+    store = context.ledger.store
     planned = plan.committed(context)
     if planned is None or context.recipe.shards is None:
-        path.unlink(missing_ok=True)
-        (context.out / MIXTURE_FILE).unlink(missing_ok=True)
+        store.delete("corpus.json", MIXTURE_FILE)
         return
     rows = [context.ledger.read_row("shard", task.key) for task in tasks(context)]
     model = tokenizer.committed(context)
@@ -116,7 +115,7 @@ def finish(context: Context) -> None:
     if by_source:
         files[MIXTURE_FILE] = _write_mixture(context, planned)
     else:
-        (context.out / MIXTURE_FILE).unlink(missing_ok=True)
+        store.delete(MIXTURE_FILE)
     meta = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -139,7 +138,7 @@ def finish(context: Context) -> None:
         meta["pins"] = {"documents": len(pinned), "file": pins.NAME, "digest": pins.digest(pinned)}
     if context.trial.given:
         meta["trial"] = vars(context.trial)
-    _put(context, path, corpus_bytes(meta))
+    context.ledger.put("corpus.json", corpus_bytes(meta))
 
 
 def _write_mixture(context: Context, planned: Row) -> str:
@@ -158,14 +157,8 @@ def _write_mixture(context: Context, planned: Row) -> str:
     }
     head = {"format": MIXTURE_FORMAT, "format_version": MIXTURE_FORMAT_VERSION, "by": planned.body["by"]}
     facts = head | {"tokens": asked.tokens if asked else None, "tokens_asked": total, "groups": groups}
-    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    return _put(context, context.out / MIXTURE_FILE, text.encode())
-
-
-def _put(context: Context, path: Path, text: bytes) -> str:
-    """Writes a file where it does not hold just that: its SHA-256."""
-    if not path.exists() or path.read_bytes() != text:
-        write_durably(path, text, context.ledger.scratch)
+    text = (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()
+    context.ledger.put(MIXTURE_FILE, text)
     return hashlib.sha256(text).hexdigest()
 
 

@@ -213,7 +213,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
 
 def _given(context: Context, path: str | None, bounds: list[int]) -> Iterator[tuple[Edges, int]]:
     """The edges of an input file, piece by piece."""
-    for left, right in _pairs(context.out / path) if path else ():
+    for left, right in _pairs(context.file(path)) if path else ():
         yield stars.within(stars.oriented(left, right), np.array(bounds)), 0
 
 
@@ -229,8 +229,9 @@ def _pairs(path: Path) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.
 
 def _read(context: Context, spec: dict[str, Any], column: int) -> Iterator[Edges]:
     """The edges of a unit's partition, out of all files of the round before."""
-    for path, (start, end) in zip(spec[f"files_{column}"], spec[f"cuts_{column}"], strict=True):
-        yield from _pieces(context.out / path, start, end)
+    paths = context.files(spec[f"files_{column}"])
+    for path, (start, end) in zip(paths, spec[f"cuts_{column}"], strict=True):
+        yield from _pieces(path, start, end)
 
 
 def _pieces(path: Path, start: int, end: int) -> Iterator[Edges]:
@@ -275,9 +276,9 @@ def _ranges(spec: dict[str, Any], context: Context, path: Path) -> None:
     """The leaders of a range of nodes: node n stands at n >> bits of the file of its partition."""
     bits, start = spec["bits"], spec["start"]
     leaders = np.empty(spec["count"], "<u4")
-    for part, name in enumerate(spec["least"]):
+    for part, least in enumerate(context.files(spec["least"])):
         here = leaders[part :: 1 << bits]
-        with (context.out / name).open("rb") as file:
+        with least.open("rb") as file:
             file.seek((start >> bits) * leaders.itemsize)
             here[:] = np.fromfile(file, "<u4", len(here))
     leaders.tofile(path)

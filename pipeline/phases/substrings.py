@@ -92,7 +92,7 @@ def numbered(context: Context) -> list[Documents]:
 def kept_of(context: Context, spec: dict[str, Any]) -> tuple[Flags, Flags]:
     """Which documents of a part are kept, and which of those take part: not the duplicates that stay (`mode: mark`),
     of which nothing would be left."""
-    table = pq.read_table(context.out / spec["decisions"])
+    table = pq.read_table(context.file(spec["decisions"]))
     kept = table.column("cluster_size").to_numpy() > 0
     return kept, kept & table.column("duplicate_of").is_null().to_numpy()
 
@@ -225,7 +225,7 @@ def range_work(
 ) -> tuple[Sequence[Staged], dict[str, Any]]:
     """The places of the records of a range that are cut, and of those that are open, each in order."""
     spec = task.spec
-    files = [records.mapped(context.out / path, spec["columns"]) for path in spec["paths"]]
+    files = [records.mapped(path, spec["columns"]) for path in context.files(spec["paths"])]
     firsts = np.array(spec["firsts"], np.uint64) << np.uint64(32)
     ranks = exact.found(context, "rank")
     sharing = sharing_of(context)
@@ -266,7 +266,7 @@ def _verdicts(context: Context, tasks: Sequence[Task], number: int) -> tuple[lis
 def wanted(context: Context, spec: dict[str, Any], name: str) -> Numbers:
     """The places in a part that are listed in the files under this name, in order."""
     low, high = spec["first"] << 32, (spec["first"] + spec["count"]) << 32
-    files = [records.mapped(context.out / path, 1) for path in spec[name]]
+    files = [records.mapped(path, 1) for path in context.files(spec[name])]
     found = np.concatenate([np.zeros(0, np.uint64), *(file[0, records.between(file, low, high)] for file in files)])
     return np.sort(found) - np.uint64(low)
 

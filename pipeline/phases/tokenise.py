@@ -21,7 +21,7 @@ from pipeline.parts import read_batches
 from pipeline.phases import documents, tokenizer
 from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
-from pipeline.tokenizers.files import PACKAGES, opened
+from pipeline.tokenizers.files import PACKAGES, open_facts
 from pipeline.work import Context, Task, once, unit_key
 
 
@@ -52,8 +52,8 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
 
     The first `prefix_tokens` of the `n_tokens` are the prefix that the recipe asks for.
     """
-    model = opened(context.out, task.spec["tokenizer"])
-    path = context.out / task.spec["path"]
+    model = open_facts(context.file(task.spec["model"]), task.spec["tokenizer"])
+    path = context.file(task.spec["path"])
     source_schema = pq.read_schema(path)
     names = [name for name in source_schema.names if name not in ("text", "title")]
     dtype = token_dtype(model.vocabulary)

@@ -57,7 +57,7 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     """The tokenizer's file and what it is."""
     settings = context.recipe.tokenizer
     assert settings is not None
-    paths = [context.out / path for path in task.spec["paths"]]
+    paths = context.files(task.spec["paths"])
     train = settings.train
     if train is None:
         assert settings.file is not None

@@ -83,7 +83,12 @@ def open_folder(folder: Path) -> Tokenizer:
 
 def opened(folder: Path, facts: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that these facts (`Tokenizer.facts`) are of. Raises DamageError where its file is another."""
-    return _opened(folder / facts["file"], json.dumps({name: facts[name] for name in ("digest", "options", "engine")}))
+    return open_facts(folder / facts["file"], facts)
+
+
+def open_facts(path: Path, facts: Mapping[str, Any]) -> Tokenizer:
+    """As `opened`, of a file that lies at `path`."""
+    return _opened(path, json.dumps({name: facts[name] for name in ("digest", "options", "engine")}))
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,181 @@
+"""Committed files of stores as files of this machine: fetched once, shared by all its processes, bounded.
+
+A copy is called by the digest of its contents, so it is never stale and equal files are one. Whoever uses copies lists
+them in a file of its own, which it holds locked as long as it lives; when room is needed, those that were not used for
+the longest time go first, and of those that somebody lists none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import RecipeError
+from pipeline.processes import alive
+from pipeline.store.folder import file_digest
+
+DEFAULT_GB = 64.0
+"""Of copies that are kept. Those in use stay, however many they are."""
+
+
+class Damaged(Exception):
+    """What was fetched has another digest than it should."""
+
+
+def home() -> Path:
+    """The folder for everything of stores that lies on this machine."""
+    if given := os.environ.get("CORPUSMILL_SCRATCH"):
+        return Path(given).resolve()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "corpusmill" / "stores"
+
+
+def most_bytes() -> int:
+    """Of copies that are kept: `CORPUSMILL_SCRATCH_GB`. Raises RecipeError where that is no number."""
+    given = os.environ.get("CORPUSMILL_SCRATCH_GB", str(DEFAULT_GB))
+    try:
+        return int(float(given) * 1e9)
+    except ValueError as error:
+        raise RecipeError(f"CORPUSMILL_SCRATCH_GB={given}: give a number of gigabytes, such as 64") from error
+
+
+class Cache:
+    """The copies of this machine, as one process uses them. Not to be taken along through a fork."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = (folder or home()) / "files"
+        self._users = self.folder.parent / "users"
+        self._partly = self.folder.parent / "partly"
+        for one in (self.folder, self._users, self._partly):
+            one.mkdir(parents=True, exist_ok=True)
+        self._list = (self._users / f"{os.getpid()}-{uuid.uuid4().hex}").open("w")
+        fcntl.flock(self._list, fcntl.LOCK_EX)
+        self._listed: set[str] = set()
+
+    def get(self, digest: str, suffix: str, size: int, fetch: Callable[[Path], None]) -> Path:
+        """The copy of the file with this digest, fetched where there is none. It stays until `done`.
+
+        `suffix` ends its name. Raises Damaged where what is fetched is another file, and whatever `fetch` raises.
+        """
+        name = f"{digest[:2]}/{digest}{suffix}"
+        path = self.folder / name
+        while not self._take(name):
+            with self._fetching(path) as temporary:
+                if temporary is None:
+                    continue  # another process had it meanwhile
+                self._make_room(size)
+                fetch(temporary)
+                if (found := file_digest(temporary)) != digest:
+                    raise Damaged(f"its digest is {found} instead of {digest}")
+                temporary.chmod(0o444)
+                path.parent.mkdir(exist_ok=True)
+                os.replace(temporary, path)
+        return path
+
+    def done(self) -> None:
+        """None of the copies that this process was given is needed any longer."""
+        if self._listed:
+            self._listed.clear()
+            self._list.truncate(0)
+            self._list.seek(0)
+
+    def close(self) -> None:
+        """Ends the use."""
+        Path(self._list.name).unlink(missing_ok=True)
+        self._list.close()
+
+    def _take(self, name: str) -> bool:
+        """Lists a copy as used, and says whether it is there; nobody makes room in between."""
+        with self._locked():
+            if name not in self._listed:
+                self._listed.add(name)
+                self._list.write(name + "\n")
+                self._list.flush()
+            try:
+                os.utime(self.folder / name)
+            except FileNotFoundError:
+                return False
+            return True
+
+    @contextmanager
+    def _fetching(self, path: Path) -> Iterator[Path | None]:
+        """A file to fetch into, which nobody else does; None where the copy is there when that is so."""
+        temporary = self._partly / path.name
+        with temporary.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                # Whoever held it before has put it in its place, or failed and removed it.
+                if path.exists() or not _same(file, temporary):
+                    yield None
+                else:
+                    file.truncate(0)
+                    yield temporary
+            finally:
+                if _same(file, temporary):
+                    temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder.parent / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _make_room(self, size: int) -> None:
+        """Removes copies that nobody uses, until another of this size fits."""
+        with self._locked():
+            there = []
+            for path in self.folder.glob("*/*"):
+                with suppress(FileNotFoundError):
+                    stat = path.stat()
+                    there.append((stat.st_mtime_ns, stat.st_size, path))
+            total = size + sum(one for _, one, _ in there)
+            most = most_bytes()
+            if total <= most:
+                return
+            used = self._used()
+            for _, one, path in sorted(there):
+                if str(path.relative_to(self.folder)) in used:
+                    continue
+                path.unlink(missing_ok=True)
+                total -= one
+                if total <= most:
+                    return
+
+    def _used(self) -> set[str]:
+        """What living processes list. Lists of dead ones are removed."""
+        used = set(self._listed)
+        for path in self._users.iterdir():
+            if str(path) == self._list.name:
+                continue
+            with suppress(FileNotFoundError), path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+                except BlockingIOError:
+                    used.update(file.read().split())
+        return used
+
+
+def _same(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def own_folder(parent: Path) -> Path:
+    """A new folder of this process in `parent`, out of which folders of dead processes are removed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for path in parent.iterdir():
+        pid = path.name.partition("-")[0]
+        if pid.isdecimal() and int(pid) != os.getpid() and not alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+    folder = parent / f"{os.getpid()}-{uuid.uuid4().hex}"
+    folder.mkdir()
+    return folder
