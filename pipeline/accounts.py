@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-
 from pipeline.errors import PromiseError
 from pipeline.ledger import Ledger, Row
 from pipeline.step_labels import DEDUP_LABEL, HOST_LABEL, NOT_SAMPLED, PASSED, SUBSTRINGS_LABEL
@@ -163,12 +162,10 @@ def identity_problems(ledger: Ledger) -> list[str]:
 
 def counted(ledger: Ledger, phase: str, folder: str) -> int:
     """Rows in the committed tables of a phase: read from the files, or from the row where they were removed."""
-    total = 0
-    for row in ledger.rows(phase):
-        for part in row.parts:
-            if part.path.startswith(folder + "/"):
-                total += ledger.rows_in(part) if ledger.holds(part.path) else _stated(row, folder)
-    return total
+    parts = [(row, part) for row in ledger.rows(phase) for part in row.parts if part.path.startswith(folder + "/")]
+    there = {part.path: part for _, part in parts if ledger.holds(part.path)}
+    stated = sum(_stated(row, folder) for row, part in parts if part.path not in there)
+    return stated + sum(ledger.rows_in(*there.values()))
 
 
 def _stated(row: Row, folder: str) -> int:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import refusal
+from pipeline.storage.address import is_remote
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, what is committed stays; 2 a recipe or argument that cannot be worked with; 3 the run
@@ -34,7 +35,18 @@ app = typer.Typer(
 )
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, see configs/.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+
+
+class Address(str):
+    """An address that was given where a folder is asked for."""
+
+
+def folder(text: str) -> Path:
+    """The folder that an argument names; an address is left to the command, see `command`."""
+    return Address(text) if is_remote(text) else Path(text)  # type: ignore[return-value]
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.", parser=folder)]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=c", help="Change one setting; a stage is addressed by name (repeatable)."),
@@ -109,29 +121,60 @@ class _Console(Console):
 
 
 def command(
-    name: str, *, works: bool = False, group: typer.Typer = app, **settings: Any
+    name: str,
+    *,
+    works: bool = False,
+    group: typer.Typer = app,
+    looks_at: tuple[str, ...] | None = None,
+    **settings: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A command whose UserErrors become one message on stderr and their exit code.
 
     One that `works` does its work whether or not somebody reads what it prints; another ends with 141, as the shell
     has it for a command behind which a pipe broke (`corpusmill dropped DIR | head`).
+
+    `looks_at`: the part folders that it reads of a run, which are then fetched where the run lies at an address; a
+    command without it reads runs of this machine only.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
             with _unheard() if works else nullcontext():
-                _end(function, *args, **kwargs)
+                _end(function, name, looks_at, *args, **kwargs)
 
         return group.command(name, **settings)(guarded)
 
     return register
 
 
-def _end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+def near(out: Path | str) -> Path:
+    """The folder of a run; of one at an address, a folder with its ledger."""
+    if isinstance(out, Path):
+        return out
+    from pipeline.store.mirror import mirrored
+
+    return mirrored(out)
+
+
+def _near(name: str, value: Any, looks_at: tuple[str, ...] | None) -> Any:
+    """An argument of a command; of an address of a run, a folder with what the command looks at."""
+    if not isinstance(value, Address):
+        return value
+    if looks_at is None:
+        raise RecipeError(
+            f"`corpusmill {name}` reads a run in place, and {value} is no folder of this machine. Copy the run first: "
+            f"corpusmill fetch {value} DIR"
+        )
+    from pipeline.store.mirror import mirrored
+
+    return mirrored(str(value), looks_at)
+
+
+def _end(function: Callable[..., Any], name: str, looks_at: tuple[str, ...] | None, *args: Any, **kwargs: Any) -> None:
     """Calls a command and raises typer.Exit with its exit code, having said why where that is not 0."""
     try:
-        code = function(*args, **kwargs)
+        code = function(*args, **{key: _near(name, value, looks_at) for key, value in kwargs.items()})
         sys.stdout.flush()
     except UserError as error:
         console(stderr=True).print(f"corpusmill: {error}", markup=False, highlight=False)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from pipeline import __version__
-from pipeline.app import AsJson, RecipePath, RunFolder, Set, app, command, console
+from pipeline.app import AsJson, RecipePath, RunFolder, Set, app, command, console, near
 from pipeline.errors import RecipeError, UserError
 
 
@@ -40,8 +40,12 @@ def run(
         list[str] | None, typer.Argument(metavar="[-- RUNNER OPTIONS]", help="Options for another runner, behind --.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="The run folder. [default: runs/NAME, or runs/NAME-trial]"),
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The run folder, or an s3:// or gs:// address. [default: runs/NAME, or runs/NAME-trial]",
+        ),
     ] = None,
     set_: Set = None,
     workers: Annotated[
@@ -102,6 +106,7 @@ def run(
     from pipeline.runners.flags import read as read_flags
     from pipeline.show import Display
     from pipeline.sources import input_files
+    from pipeline.store import place
     from pipeline.work import Context, Trial
 
     flags = [*(read_flags(runner_config) if runner_config else []), *(options or [])]
@@ -110,7 +115,7 @@ def run(
     input_files(checked)
     folder = recipe.parent.resolve()
     trial = Trial(limit, _share(sample))
-    target = (out or Path("runs") / (f"{checked.name}-trial" if trial.given else checked.name)).resolve()
+    target = place(out or Path("runs") / (f"{checked.name}-trial" if trial.given else checked.name))
     context = Context(target, folder, checked, trial)
     driver.check_request(request)
     screen = console()
@@ -127,11 +132,11 @@ def run(
         with exposed(wanted, context, runner, screen) as metrics, Display(screen, metrics) as display:
             done = driver.run(context, request, display)
     except UserError as error:
-        if trial.given and error.exit_code == 1 and (target / "ledger" / "rows" / "clean").exists():
-            print_funnel(overview(target), screen)
+        if trial.given and error.exit_code == 1 and context.ledger.keys("clean"):
+            print_funnel(overview(near(target)), screen)
             error.args = (f"{error}\nThis was a trial over a few records; --set changes a setting for this time.",)
         raise
-    print_summary(target, done, screen)
+    print_summary(near(target), done, screen)
 
 
 def _share(text: str | None) -> float | None:
@@ -146,7 +151,7 @@ def _share(text: str | None) -> float | None:
     return share
 
 
-@command("inspect")
+@command("inspect", looks_at=("tokenizer",))
 def inspect(
     folder: RunFolder,
     rules: Annotated[

@@ -15,7 +15,7 @@ from pipeline.app import AsJson, RecipePath, RunFolder, Set, command, console
 from pipeline.errors import RecipeError, UserError
 
 
-@command("dropped")
+@command("dropped", looks_at=())
 def dropped(
     folder: RunFolder,
     reason: Annotated[
@@ -49,7 +49,7 @@ def dropped(
     listing.print_records(run, chosen, default if most is None else most or None, screen, json_lines=as_json)
 
 
-@command("trace")
+@command("trace", looks_at=("shards", "tokenizer", "edits"))
 def trace(
     folder: RunFolder,
     token: Annotated[
@@ -170,13 +170,16 @@ def verify(
     Example: corpusmill verify runs/demo
     """
     from pipeline import publish
+    from pipeline.ledger import Ledger
     from pipeline.look import verify as checking
     from pipeline.look import verifyview as view
     from pipeline.look.verify_copy import verify_copy
     from pipeline.storage.address import is_remote, local_path
+    from pipeline.store import can_hold
 
     if is_remote(folder):
-        report = publish.verify(folder)
+        at_run = can_hold(folder) and Ledger(folder.rstrip("/")).store.exists("ledger/run.json")
+        report = checking.verify(folder.rstrip("/")) if at_run else publish.verify(folder)
     elif (path := Path(local_path(folder))).joinpath("ledger").exists():
         report = checking.verify(path)
     else:
@@ -294,6 +297,7 @@ from pipeline import (  # noqa: E402
     export_commands,  # noqa: F401
     index_commands,  # noqa: F401
     report_commands,  # noqa: F401
+    store_commands,  # noqa: F401
     tokenizer_commands,  # noqa: F401
     worker_commands,  # noqa: F401
 )

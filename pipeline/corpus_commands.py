@@ -12,14 +12,18 @@ import typer
 from rich.console import Console
 
 from pipeline.app import AsJson, command, console, write_out
+from pipeline.app import folder as run_folder
 from pipeline.errors import RecipeError
 
 MISSING = 20
 """Requests that name nothing, of which so many are shown."""
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or of a corpus without a ledger.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="The folder of a run, or of a corpus without a ledger.", parser=run_folder),
+]
 
 
-@command("head")
+@command("head", looks_at=("shards", "tokenizer"))
 def head(
     folder: Folder,
     split: Annotated[
@@ -46,7 +50,7 @@ def head(
     _print_documents(found, as_json)
 
 
-@command("decode")
+@command("decode", looks_at=("shards", "tokenizer"))
 def decode(
     folder: Folder,
     place: Annotated[

@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -31,12 +31,12 @@ from pipeline.desk import retire
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import Failure, as_user_error
 from pipeline.forks import environment
-from pipeline.ledger import Ledger, write_durably
-from pipeline.lock import FolderLock
+from pipeline.ledger import Ledger
 from pipeline.progress import reports
 from pipeline.runners.base import Runner
 from pipeline.settings import listed
 from pipeline.show import Display
+from pipeline.store import Lock, Store
 from pipeline.work import Context
 
 DIED_OF = "died"
@@ -56,7 +56,7 @@ CANCEL_SECONDS = 15.0
 class Stopped(UserError):
     """The run in this folder was stopped by a signal; what is committed stays."""
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: Store) -> None:
         name = signal.Signals(number).name
         super().__init__(f"stopped by {name}. What is committed stays in {folder}; run the same command to go on.")
         self.exit_code = 128 + number
@@ -148,26 +148,23 @@ class _Nurseries:
 
 
 def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nurseries) -> dict[str, int]:
-    ledger = context.ledger
-    try:
-        ledger.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the output folder {context.out} cannot be made: {error.strerror}") from error
-    with _signals_raise(context.out), FolderLock(ledger.folder) as lock:
+    with _signals_raise(context.ledger.store), _locked(context, display) as lock:
+        written = json.dumps(context.to_json())
+        context = replace(context, fence=lock.number)
+        ledger = context.ledger
         ledger.create(context.recipe.name)
         recipe = yaml.safe_dump(context.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        asked = {context.out / "recipe.yaml": recipe, ledger.folder / "context.json": json.dumps(context.to_json())}
-        for path, text in asked.items():
-            if not path.exists() or path.read_bytes() != text.encode():
+        for name, text in {"recipe.yaml": recipe, "ledger/context.json": written}.items():
+            if ledger.small(name) != text.encode():
                 ledger.set_complete(False)
-                write_durably(path, text.encode(), ledger.scratch)
-        for old in sorted((ledger.folder / "runs").glob("*"))[:-4]:
+                ledger.store.write(name, text.encode())
+        for old in sorted(ledger.store.desks.glob("*"))[:-4]:
             shutil.rmtree(old, ignore_errors=True)
         deaths: Counter[str] = Counter()
         while True:
             ledger.clear_attempts()
-            retire(ledger.folder / "runs")
-            desk = ledger.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+            retire(ledger.store.desks)
+            desk = ledger.store.desks / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
             result = _attempt(context, request, display, lock, desk, nurseries, again=bool(deaths))
             display.close_phase(finished=result is not None)
             if result is not None:
@@ -194,18 +191,25 @@ def _died_of(desk: Path) -> str:
     return line[:400] + ("" if line.endswith(".") else ".")
 
 
+def _locked(context: Context, display: Display) -> Lock:
+    try:
+        return context.ledger.store.lock(display.say)
+    except OSError as error:
+        raise UserError(f"the output folder {context.ledger.store} cannot be made: {error.strerror}") from error
+
+
 def _check_trial(context: Context, ledger: Ledger) -> None:
     """Raises RecipeError where a trial run would take the place of a whole one."""
-    path = ledger.folder / "context.json"
-    if not context.trial.given or not path.exists():
+    data = ledger.small("ledger/context.json") if context.trial.given else None
+    if data is None:
         return
     try:
-        there = Context.from_json(json.loads(path.read_text("utf-8"))).trial
+        there = Context.from_json(json.loads(data.decode("utf-8"))).trial
     except (ValueError, KeyError, TypeError):
         return  # of another version or damaged: nothing that could be resumed
     if not there.given:
         raise RecipeError(
-            f"{context.out} holds a run over the whole of its inputs, which a trial would replace. "
+            f"{ledger.store} holds a run over the whole of its inputs, which a trial would replace. "
             "Give another folder with --out."
         )
 
@@ -214,7 +218,7 @@ def _attempt(
     context: Context,
     request: RunRequest,
     display: Display,
-    lock: FolderLock,
+    lock: Lock,
     desk: Path,
     nurseries: _Nurseries,
     *,
@@ -245,24 +249,27 @@ def _attempt(
             stderr=log,
             env=os.environ | environment(),
             process_group=forks.group if forks else 0,  # so that it can be ended with all that it started
-            pass_fds=[lock.fileno()],  # the lock outlives this process while a worker may still commit
+            pass_fds=lock.handles,  # the lock outlives this process while a worker may still commit
         )
         group = forks.group if forks else process.pid
         try:
-            return _watch(process, desk, request, display, group)
+            return _watch(process, desk, request, display, group, lock)
         finally:
             if not request.beam.shares_desk:
                 _let_cancel(process)
             _end(process, group)
             nurseries.end()
+            with suppress(UserError):  # what went wrong before is the news
+                context.ledger.store.keep_logs(desk)
 
 
 def _watch(
-    process: subprocess.Popen[bytes], desk: Path, request: RunRequest, display: Display, group: int
+    process: subprocess.Popen[bytes], desk: Path, request: RunRequest, display: Display, group: int, lock: Lock
 ) -> dict[str, int] | None:
     moved, spent = time.monotonic(), 0.0
     before: Any = None
     while True:
+        lock.check()
         ended = process.poll() is not None
         phase, working = _state(desk)
         display.update(phase, working)
@@ -352,7 +359,7 @@ def _end(process: subprocess.Popen[bytes], group: int) -> None:
 
 
 @contextmanager
-def _signals_raise(folder: Path) -> Iterator[None]:
+def _signals_raise(folder: Store) -> Iterator[None]:
     """While this lasts, Ctrl-C and SIGTERM raise Stopped."""
 
     def stop(number: int, frame: FrameType | None) -> None:

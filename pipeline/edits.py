@@ -101,7 +101,7 @@ def digest(context: Context, clean_part: Part) -> str:
 def rows_of(context: Context, clean_part: Part) -> int:
     """How many documents of a clean part are left."""
     row = _row(context, clean_part)
-    return context.ledger.rows_in(clean_part) if row is None else int(row.body["kept"])
+    return context.ledger.rows_in(clean_part)[0] if row is None else int(row.body["kept"])
 
 
 def read_documents(

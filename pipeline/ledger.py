@@ -27,7 +27,7 @@ from pipeline.store import Look, Put, opened
 from pipeline.store.folder import FolderStore, file_digest, sync, write_durably
 from pipeline.versions import VERSIONS
 
-__all__ = ["Ledger", "Part", "Row", "Staged", "digest_of", "file_digest", "sync", "write_durably"]
+__all__ = ["Ledger", "Part", "Row", "Staged", "digest_of", "file_digest", "row_bytes", "sync", "write_durably"]
 
 FORMAT_VERSION = 1
 PART_FOLDERS = (
@@ -324,16 +324,19 @@ class Ledger:
         """Whether a part lies in the run folder."""
         return self._look(path) is not None if self.store.distant else self.store.exists(path)
 
-    def rows_in(self, part: Part) -> int:
-        """Rows of a table, as its footer says."""
+    def rows_in(self, *parts: Part) -> list[int]:
+        """Rows of tables, as their footers say."""
         import pyarrow.parquet as pq
 
-        source = self.store.source(part.path)
-        try:
-            return int(pq.read_metadata(source).num_rows)
-        finally:
-            if not isinstance(source, Path):
-                source.close()
+        def rows(part: Part) -> int:
+            source = self.store.source(part.path)
+            try:
+                return int(pq.read_metadata(source).num_rows)
+            finally:
+                if not isinstance(source, Path):
+                    source.close()
+
+        return self.store.each(rows, parts)
 
     def part_problem(
         self, part: Part, *, trust_stat: bool = False, digest: str | None = None, now: bool = False
@@ -395,7 +398,7 @@ class Ledger:
 
     def _create_row(self, row: Row) -> None:
         """Puts a row where there is none, or one of equal results, as of a unit whose parts were taken away."""
-        if self.store.create(self.row_name(row.phase, row.key), _row_bytes(row)):
+        if self.store.create(self.row_name(row.phase, row.key), row_bytes(row)):
             return
         there = self.read_row(row.phase, row.key, now=True)
         if there is None or self._equal(there, [part.digest for part in row.parts]).parts != row.parts:
@@ -418,7 +421,7 @@ class Ledger:
         self._write_row(Row(row.phase, row.key, tuple(parts), row.body))
 
     def _write_row(self, row: Row) -> None:
-        self.store.write(self.row_name(row.phase, row.key), _row_bytes(row))
+        self.store.write(self.row_name(row.phase, row.key), row_bytes(row))
 
     def keys(self, phase: str) -> list[str]:
         """The keys of all rows of a phase, damaged ones included, in order."""
@@ -482,7 +485,8 @@ class Ledger:
         return found
 
 
-def _row_bytes(row: Row) -> bytes:
+def row_bytes(row: Row) -> bytes:
+    """What the file of a row holds."""
     content = {"phase": row.phase, "key": row.key, "parts": [vars(part) for part in row.parts], "body": row.body}
     content = json.loads(json.dumps(content))
     return json.dumps({"check": digest_of(content), "row": content}).encode()

@@ -46,6 +46,19 @@ class FolderLock:
             return False
         return True
 
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """Descriptors that hold the lock, to be passed on to children that work for this run."""
+        return (self.fileno(),)
+
+    @property
+    def number(self) -> None:
+        """It has none: see `pipeline.store.lease`."""
+        return None
+
+    def check(self) -> None:
+        """Nobody can take it away."""
+
     def fileno(self) -> int:
         """The descriptor that holds the lock, to pass on to children that work for this run."""
         return self._file.fileno()

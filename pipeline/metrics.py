@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline import accounts
 from pipeline.errors import DamageError
 from pipeline.ledger import Ledger, Row
+from pipeline.storage.patience import Unavailable
 from pipeline.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ class Metrics:
             for name in (name for name in VERSIONS if name in stale and phase):
                 try:
                     self._read(name)
-                except OSError:  # a store that does not answer: what is known is told, the rest next time
+                except (
+                    OSError,
+                    Unavailable,
+                ):  # a store does not answer: what is known is told, the rest next time
                     self._stale.add(name)
             yield from self._of_run(phase, working, ended, moved)
             yield from self._of_phases(phase, begun, restarts, working)
@@ -134,6 +138,7 @@ class Metrics:
     def _read(self, phase: str) -> None:
         """Adds the rows that a phase gained; where it lost some, all of them anew."""
         tally = self._tallies.setdefault(phase, _Tally())
+        self._ledger.refresh()
         keys = set(self._ledger.keys(phase))
         if tally.keys - keys:
             tally = self._tallies[phase] = _Tally()

@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.app import command, console, write_out
+from pipeline.app import RunFolder, command, console, write_out
+from pipeline.app import folder as run_folder
+from pipeline.errors import RecipeError
 
 
-@command("report", works=True)
+@command("report", works=True, looks_at=("shards", "tokenizer", "edits"))
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    folder: RunFolder,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Another run, to be set beside it.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="Another run, to be set beside it.", show_default=False, parser=run_folder
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The page to write. [default: report.html in DIR]")
@@ -36,7 +41,10 @@ def report(
     from pipeline.look.report import compare, single
     from pipeline.look.report.facts import Asked
     from pipeline.show import size_text
+    from pipeline.store.mirror import address_of
 
+    if out is None and address_of(folder):
+        raise RecipeError(f"{address_of(folder)} is no folder of this machine; say with --out where to write the page")
     asked = Asked(price, examples)
     page = single.report(folder, asked) if other is None else compare.report(folder, other, asked)
     path = out or folder / ("report.html" if other is None else f"report-and-{other.resolve().name}.html")

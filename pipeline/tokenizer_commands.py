@@ -57,7 +57,7 @@ def train(
     screen.print(f"made: {target / facts['file']}", highlight=False)
 
 
-@command("report", group=group)
+@command("report", group=group, looks_at=("tokenizer",))
 def report(folder: RunFolder, as_json: AsJson = False) -> None:
     """Show what a run's tokenizer makes of its corpus: characters a token by language and source, tokens of no use.
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import LockedError, UserError
 from pipeline.ledger import Ledger
-from pipeline.lock import FolderLock
 from pipeline.look.runfolder import RunFolder
 from pipeline.shards import Corpus
+from pipeline.storage.patience import Unavailable
+from pipeline.store import Lock
 
 if TYPE_CHECKING:
     from pipeline.tokenizers import Tokenizer
@@ -76,18 +77,20 @@ def at_rest(*runs: RunFolder) -> Iterator[None]:
         yield
 
 
-def lock_of(ledger: Ledger, then: str) -> FolderLock | None:
+def lock_of(ledger: Ledger, then: str) -> Lock | None:
     """The lock of a run that is only looked at; None where nothing may be written there, so that no run works either.
 
     Raises LockedError where one does; it says `then` what to do when that has ended.
     """
-    if not all(os.access(place, os.W_OK | os.X_OK) for place in (ledger.folder, ledger.scratch)):
+    if not ledger.store.distant and not all(
+        os.access(place, os.W_OK | os.X_OK) for place in (ledger.folder, ledger.scratch)
+    ):
         return None
     try:
-        return FolderLock(ledger.folder)
+        return ledger.store.lock(lambda text: None)
     except LockedError as error:
         raise LockedError(f"{str(error).partition(' Wait for')[0]} {then} when that has ended.") from error
-    except OSError:
+    except (OSError, Unavailable):
         return None
 
 

@@ -89,7 +89,8 @@ def dry_run(context: Context, workers: int, console: Console) -> None:
             f"about {probe.records:,.0f} records{part}; of {probe.looked} looked at: {kept}, "
             f"{1000 * (probe.seconds + probe.read_seconds) / max(1, probe.looked):.1f} ms CPU each",
         )
-    free = shutil.disk_usage(_existing(context.out)).free
+    place = context.ledger.store.scratch if isinstance(context.out, str) else context.out
+    free = shutil.disk_usage(_existing(place)).free
     counted = "reading, stages and signatures" if recipe.dedup and recipe.dedup.near else "reading and stages"
     train = recipe.tokenizer.train if recipe.tokenizer else None
     rest = f", and training a tokenizer on up to {size_text(train.sample_bytes)} of text" if train else ""
@@ -98,7 +99,7 @@ def dry_run(context: Context, workers: int, console: Console) -> None:
         f"estimate: {_duration(seconds / workers)} on {workers} worker{'s' if workers > 1 else ''} for {counted}; "
         f"not in it: writing{rest}",
     )
-    _say(console, f"disk for the whole run: about {size_text(disk)} ({size_text(free)} free at {context.out})")
+    _say(console, f"disk for the whole run: about {size_text(disk)} ({size_text(free)} free at {place})")
     _say(console, _state(context))
 
 
@@ -176,7 +177,7 @@ def _measure(reads: list[Read], file: InputFile, chain: Chain, recipe: Recipe, p
 def _state(context: Context) -> str:
     """What of this is done already in the output folder."""
     ledger = context.ledger
-    if not (ledger.folder / "run.json").exists():
+    if not ledger.store.exists("ledger/run.json"):
         return f"{context.out} holds nothing yet, so all of it would be done"
     ledger.check(context.recipe.name)
     for phase in PHASES.values():

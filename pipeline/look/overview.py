@@ -41,7 +41,7 @@ def of_run(run: RunFolder) -> dict[str, Any]:
     corpus = _corpus(folder)
     return {
         "name": head["name"],
-        "folder": str(folder),
+        "folder": run.title,
         "complete": ledger.complete() is not None,
         "trial": _trial(ledger),
         "records": {

@@ -162,7 +162,7 @@ def _print_tokenizer(found: dict[str, Any] | None, console: Console) -> None:
 
 def _print_pins(facts: dict[str, Any], console: Console) -> None:
     if facts["pins"]:
-        path = Path(facts["folder"]) / pins.NAME
+        path = f"{facts['folder']}/{pins.NAME}"
         console.print(
             f"{facts['pins']:,} documents met a limit on time or memory, which is measured: the run is reproducible "
             f"only with its pins, {path} (in a recipe: `pins: FILE`)", style="yellow", highlight=False,
@@ -229,6 +229,7 @@ def _print_engine(facts: dict[str, Any], console: Console) -> None:
 def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
     """What `corpusmill run` says at its end."""
     facts = overview(out)
+    title = facts["folder"]
     if not any(done.values()):
         console.print("nothing had changed, so nothing was redone", highlight=False)
     _print_trial(facts, console)
@@ -242,10 +243,12 @@ def print_summary(out: Path, done: dict[str, int], console: Console) -> None:
     _print_engine(facts, console)
     if facts["mixture"]:
         print_mixture(facts, console)
-    console.print(f"run folder: {out}", highlight=False)
+    console.print(f"run folder: {title}", highlight=False)
     made = "corpus.json" if facts["splits"] else "documents"
-    console.print(f"made: {out / made}", highlight=False)
-    if facts["splits"]:  # the line itself names every shard
+    console.print(f"made: {title}/{made}", highlight=False)
+    if title != str(out):
+        console.print(f"a copy on this machine: `corpusmill fetch {title} DIR`", highlight=False)
+    elif facts["splits"]:  # the line itself names every shard
         console.print(f"Megatron-LM's blend line: `corpusmill export {out} --to megatron`", highlight=False)
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Ledger, Row
 from pipeline.parts import read_batches
+from pipeline.store.mirror import address_of, fill
 
 if TYPE_CHECKING:
     from pipeline.work import Context
@@ -59,6 +60,11 @@ class RunFolder:
         return _ReadOnce(self.folder)
 
     @property
+    def title(self) -> str:
+        """How a run is called that lies here, or at an address of which this is a mirror."""
+        return address_of(self.folder) or str(self.folder)
+
+    @property
     def rows(self) -> list[Row]:
         """All readable manifest rows; none of a copy, as the ledger stayed with the run."""
         return self.ledger.rows()
@@ -73,9 +79,11 @@ class RunFolder:
         Files that were taken away are left out: see `removed`. Raises DamageError where another one is missing.
         """
         paths = []
+        wanted = f"{folder}/{start}"
+        fill(self.folder, (part.path for row in self.rows for part in row.parts if part.path.startswith(wanted)))
         for row in self.rows:
             for part in row.parts:
-                if part.path.startswith(f"{folder}/{start}"):
+                if part.path.startswith(wanted):
                     path = self.folder / part.path
                     if path.exists():
                         paths.append(path)
@@ -108,11 +116,15 @@ class RunFolder:
     def removed(self, folder: str) -> bool:
         """Whether `corpusmill clean` took parts out of this folder."""
         return any(
-            folder in self.ledger.removed(row) and not (self.folder / part.path).exists()
+            folder in self.ledger.removed(row) and not self._there(part.path)
             for row in self.rows
             for part in row.parts
             if part.path.startswith(folder + "/")
         )
+
+    def _there(self, path: str) -> bool:
+        fill(self.folder, [path])
+        return (self.folder / path).exists()
 
     @cached_property
     def context(self) -> Context:

@@ -10,8 +10,10 @@ from pipeline import accounts
 from pipeline.corpora import checks
 from pipeline.corpora.folder import lock_of
 from pipeline.errors import DamageError, UserError
-from pipeline.ledger import PART_FOLDERS, Ledger, Row, file_digest
+from pipeline.ledger import PART_FOLDERS, Ledger, Part, Row
 from pipeline.shards import Corpus
+from pipeline.storage.patience import Unavailable
+from pipeline.store.mirror import mirrored
 from pipeline.tokenizers import Options, open_file
 
 
@@ -57,8 +59,8 @@ class Report:
         self.damage.append(Damage(str(file), reason, mended_by or self.mended_by))
 
 
-def verify(folder: Path) -> Report:
-    """Checks a run folder from end to end, and marks damaged parts where the folder can be written to.
+def verify(folder: Path | str) -> Report:
+    """Checks a run folder, or a run at an address, from end to end, and marks damaged parts where it can be written to.
 
     Raises UserError where there is no run, LockedError where one is at work in it.
     """
@@ -68,13 +70,21 @@ def verify(folder: Path) -> Report:
     try:
         report = Report(complete=ledger.complete() is not None)
         rows = list(_rows(ledger, report))
-        digests: dict[str, str] = {}
-        if not any("shards" in ledger.removed(row) for row in rows if row.phase == "shard"):
-            digests = _check_corpus(ledger, rows, report)
-        broken = _check_parts(ledger, rows, report, digests)
+        shards = not any("shards" in ledger.removed(row) for row in rows if row.phase == "shard")
+        if ledger.store.distant:  # every part is read where it lies; what is then looked at is a copy of it
+            broken = _check_parts(ledger, rows, report, {})
+            whole = not any(damage.file.startswith(("shards/", "tokenizer/")) for damage in report.damage)
+            near = mirrored(str(folder), ("shards", "tokenizer")) if whole else None
+            if near is not None and shards:
+                _check_corpus(near, rows, report)
+        else:
+            near = ledger.out
+            digests = _check_corpus(near, rows, report) if shards else {}
+            broken = _check_parts(ledger, rows, report, digests)
         _check_unclaimed(ledger, rows, report)
         _check_own_files(ledger, report)
-        _check_tokenizer(ledger, rows, report)
+        if near is not None:
+            _check_tokenizer(ledger, near, rows, report)
         _check_identities(ledger, report)
         if lock is not None:
             report.marked = _mark(ledger, broken)
@@ -88,25 +98,23 @@ def _mark(ledger: Ledger, broken: list[tuple[Row, list[str]]]) -> bool:
     try:
         for row, paths in broken:
             ledger.distrust(row, paths)
-    except OSError:
+    except (OSError, Unavailable):
         return False
     return bool(broken)
 
 
 def _rows(ledger: Ledger, report: Report) -> Iterator[Row]:
     """All rows that are whole."""
-    for phase in sorted(path.name for path in (ledger.folder / "rows").glob("*")):
+    for phase in ledger.phases():
         for key in ledger.keys(phase):
             report.rows += 1
             try:
                 row = ledger.read_row(phase, key)
             except DamageError as error:
-                report.add(ledger.row_path(phase, key).relative_to(ledger.out), str(error.__cause__ or error))
+                report.add(ledger.row_name(phase, key), str(error.__cause__ or error))
                 continue
             except OSError as error:
-                report.add(
-                    ledger.row_path(phase, key).relative_to(ledger.out), f"cannot be read: {error.strerror}", "you"
-                )
+                report.add(ledger.row_name(phase, key), f"cannot be read: {error.strerror}", "you")
                 continue
             if row is not None:
                 yield row
@@ -116,22 +124,26 @@ def _check_parts(
     ledger: Ledger, rows: list[Row], report: Report, digests: dict[str, str]
 ) -> list[tuple[Row, list[str]]]:
     """Reads every part in full whose digest is not known; returns the rows with damaged parts."""
+
+    def problem_of(part: Part) -> str | OSError | Unavailable | None:
+        try:
+            return ledger.part_problem(part, digest=digests.get(part.path))
+        except (OSError, Unavailable) as error:
+            return error
+
     broken = []
     for row in rows:
         gone = ledger.removed(row)
         wrong = []
-        for part in row.parts:
-            if part.path.split("/")[0] in gone and not (ledger.out / part.path).exists():
-                report.removed += 1
-                continue
+        there = [part for part in row.parts if part.path.split("/")[0] not in gone or ledger.holds(part.path)]
+        report.removed += len(row.parts) - len(there)
+        for part, problem in zip(there, ledger.store.each(problem_of, there), strict=True):
             report.parts += 1
             report.bytes += part.bytes
-            try:
-                problem = ledger.part_problem(part, digest=digests.get(part.path))
-            except OSError as error:
-                report.add(part.path, f"cannot be read: {error.strerror}", "you, then run again")
-                continue
-            if problem is not None:
+            if isinstance(problem, Exception):
+                why = problem.strerror if isinstance(problem, OSError) else problem.why
+                report.add(part.path, f"cannot be read: {why}", "you, then run again")
+            elif problem is not None:
                 report.add(part.path, problem)
                 wrong.append(part.path)
         if wrong:
@@ -141,28 +153,25 @@ def _check_parts(
 
 def _check_unclaimed(ledger: Ledger, rows: list[Row], report: Report) -> None:
     claimed = {part.path for row in rows for part in row.parts}
-    for name in PART_FOLDERS:
-        for path in sorted((ledger.out / name).rglob("*")):
-            inside = path.relative_to(ledger.out)
-            if path.is_file() and str(inside) not in claimed and "plans" not in inside.parts:
-                report.add(inside, "no manifest row claims it", "the next run")
+    for folder in PART_FOLDERS:
+        for name in ledger.store.names(f"{folder}/"):
+            if name not in claimed and "plans" not in name.split("/"):
+                report.add(name, "no manifest row claims it", "the next run")
 
 
 def _check_own_files(ledger: Ledger, report: Report) -> None:
     for name, digest in (ledger.complete() or {}).items():
-        path = ledger.out / name
-        if not path.exists():
+        if not ledger.store.exists(name):
             report.add(name, "is missing")
-        elif file_digest(path) != digest:
+        elif ledger.store.digest(name) != digest:
             report.add(name, "has other contents than the finished run left")
 
 
-def _check_corpus(ledger: Ledger, rows: list[Row], report: Report) -> dict[str, str]:
+def _check_corpus(folder: Path, rows: list[Row], report: Report) -> dict[str, str]:
     """`corpus.json` against the shards and against the ledger; the ledger's digests of the files that were read."""
-    path = ledger.out / "corpus.json"
-    if not path.exists():
+    if not (folder / "corpus.json").exists():
         return {}
-    corpus, found = check_described(ledger.out, report)
+    corpus, found = check_described(folder, report)
     if corpus is None or found is None:
         return {}
     shards = [shard for split in corpus.splits for shard in corpus.shards(split)]
@@ -179,7 +188,7 @@ def _check_corpus(ledger: Ledger, rows: list[Row], report: Report) -> dict[str, 
         for name in sorted(said.keys() | committed.keys()):
             if said.get(name) != committed.get(name):
                 report.add("corpus.json", f"does not say of {name} what its manifest row says")
-    return {path.relative_to(ledger.out).as_posix(): digest for path, (_, digest) in found.digests.items()}
+    return {path.relative_to(folder).as_posix(): digest for path, (_, digest) in found.digests.items()}
 
 
 def check_described(folder: Path, report: Report) -> tuple[Corpus | None, checks.Checked | None]:
@@ -204,7 +213,7 @@ def take_over(found: checks.Checked, folder: Path, report: Report) -> None:
         report.add(path.relative_to(folder).as_posix(), reason)
 
 
-def _check_tokenizer(ledger: Ledger, rows: list[Row], report: Report) -> None:
+def _check_tokenizer(ledger: Ledger, folder: Path, rows: list[Row], report: Report) -> None:
     for row in rows:
         if row.phase != "tokenizer" or "tokenizer" in ledger.removed(row):
             continue
@@ -212,7 +221,7 @@ def _check_tokenizer(ledger: Ledger, rows: list[Row], report: Report) -> None:
         if any(damage.file == path for damage in report.damage):
             continue
         try:
-            digest = open_file(ledger.out / path, Options(**row.body["options"])).digest
+            digest = open_file(folder / path, Options(**row.body["options"])).digest
         except UserError as error:
             report.add(path, str(error))
             continue

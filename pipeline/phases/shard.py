@@ -67,21 +67,23 @@ def work(task: Task, context: Context, folder: Path, reporter: Reporter) -> tupl
     with pa.memory_map(str(context.file(spec["plan"]))) as file:
         planned = pa.ipc.open_file(file)
         placed = planned.get_batch(spec["place"])
-    paths = context.files(json.loads(planned.schema.metadata[b"parts"]))
+    names = json.loads(planned.schema.metadata[b"parts"])
+    paths = context.files(names)
+    values = context.files(str(Path(name).with_suffix(".bin")) for name in names)
     part, row, copy = (placed.column(name).to_numpy() for name in ("part", "row", "copy"))
     length = placed.column("length").to_numpy().astype(np.int64)
     dtype = token_dtype(spec["vocabulary"])
     theirs = token_parts.opened(paths[part[0]]).schema
-    names = [name for name in theirs.names if name not in token_parts.OWN or name == "prefix_tokens"]
+    columns = [name for name in theirs.names if name not in token_parts.OWN or name == "prefix_tokens"]
     first = [pa.field("id", pa.binary(16)), pa.field("copy", pa.int32())]
-    schema = pa.schema([*first, *(theirs.field(name) for name in names if name != "id")])
+    schema = pa.schema([*first, *(theirs.field(name) for name in columns if name != "id")])
     with ShardWriter(folder / spec["name"], dtype, schema) as out:
         for start in range(0, len(row), token_parts.BLOCK_ROWS):
             some = slice(start, start + token_parts.BLOCK_ROWS)
             rows = token_parts.taken(paths, part[some], row[some]).append_column("copy", pa.array(copy[some]))
             for here in token_parts.blocks(length[some]):
                 tokens = token_parts.gathered(
-                    lambda number: token_parts.tokens_of(paths[number], dtype),
+                    lambda number: token_parts.tokens_of(values[number], dtype),
                     part[some][here], rows.column("start").to_numpy()[here], length[some][here], dtype,
                     spec["token"], edge_last=spec["boundary"] == "eot-last",
                 )  # fmt: skip

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.errors import RecipeError
 from pipeline.storage.address import is_remote, local_path
-from pipeline.store.base import Look, Put, Store
+from pipeline.store.base import Lock, Look, Put, Store
 
-__all__ = ["Look", "Put", "Store", "opened", "place"]
+__all__ = ["Lock", "Look", "Put", "Store", "can_hold", "opened", "place"]
 
 
 def place(text: str | Path) -> Path | str:
@@ -23,6 +24,17 @@ def place(text: str | Path) -> Path | str:
     if isinstance(text, str) and is_remote(text):
         return text.rstrip("/")
     return Path(local_path(str(text))).resolve()
+
+
+def can_hold(address: str) -> bool:
+    """Whether a run can lie at an address at all."""
+    from pipeline.store.protocols import check
+
+    try:
+        check(address)
+    except RecipeError:
+        return False
+    return True
 
 
 def opened(out: Path | str, fence: int | None = None) -> Store:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol, TypeVar
+
+Found = TypeVar("Found")
+Asked = TypeVar("Asked")
 
 
 class Look(NamedTuple):
@@ -23,6 +26,28 @@ class Put(NamedTuple):
     name: str
     digest: str
     """That of `pipeline.store.folder.file_digest`."""
+
+
+class Lock(Protocol):
+    """The lock of a run, held until it is left."""
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """Descriptors that hold it, for children that work for the run."""
+
+    @property
+    def number(self) -> int | None:
+        """The fence of those who work for the run."""
+
+    def check(self) -> None:
+        """Raises LockedError where it was lost."""
+
+    def release(self) -> None:
+        """Gives it back."""
+
+    def __enter__(self) -> Lock: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 class Store(ABC):
@@ -92,6 +117,11 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def lock(self, waiting: Callable[[str], None]) -> Lock:
+        """Takes the lock of the run; `waiting` is told where that takes a while. Raises LockedError where another run
+        holds it."""
+
+    @abstractmethod
     def prepare(self, folders: Iterable[str]) -> None:
         """Makes what a run needs, where it is not there yet."""
 
@@ -111,18 +141,26 @@ class Store(ABC):
         """`file` of several."""
         return [self.file(name) for name in names]
 
+    def each(self, ask: Callable[[Asked], Found], these: Sequence[Asked]) -> list[Found]:
+        """What `ask` gives of each; where the store is distant, several are asked for at once."""
+        return [ask(one) for one in these]
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         return self.look(name) is not None
 
+    @abstractmethod
     def settle(self) -> None:
         """Makes durable what was written otherwise."""
 
+    @abstractmethod
     def done(self) -> None:
         """Says that this process needs no copy any longer that `file` gave it."""
 
+    @abstractmethod
     def tidy(self) -> None:
         """Removes what killed attempts left. Only for the holder of the lock, while nobody works."""
 
+    @abstractmethod
     def keep_logs(self, desk: Path) -> None:
         """Puts the logs of an attempt beside the run's other files, where they do not lie there anyway."""

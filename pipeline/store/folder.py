@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import xxhash
 
+from pipeline.lock import FolderLock
 from pipeline.store.base import Look, Put, Store
 
 
@@ -136,6 +137,9 @@ class FolderStore(Store):
             sync(folder)
         return found
 
+    def lock(self, waiting: Callable[[str], None]) -> FolderLock:
+        return FolderLock(self.folder / "ledger")
+
     def prepare(self, folders: Iterable[str]) -> None:
         ledger = self.folder / "ledger"
         for folder in (ledger / "rows", *(self.folder / name for name in folders)):
@@ -162,6 +166,12 @@ class FolderStore(Store):
 
     def settle(self) -> None:
         os.sync()
+
+    def done(self) -> None:
+        """Nothing: files are used in place."""
+
+    def keep_logs(self, desk: Path) -> None:
+        """Nothing: desks lie in the run folder."""
 
     def tidy(self) -> None:
         for path in self.scratch.iterdir():

@@ -81,9 +81,7 @@ class StoreLock:
     """The lock of a run at an address. Raises LockedError where another run holds it, RecipeError where the store
     cannot keep one."""
 
-    def __init__(
-        self, address: str, folder: str = FOLDER, waiting: Callable[[str], None] = lambda text: None
-    ) -> None:
+    def __init__(self, address: str, folder: str = FOLDER, waiting: Callable[[str], None] = lambda text: None) -> None:
         """`waiting` is told, once, where it takes a while to see whether a holder is alive."""
         self.objects = Objects(address)
         self._folder = folder
@@ -160,6 +158,11 @@ class StoreLock:
                 data = str(number).encode()
                 name = f"{self._folder}{self.number:06d}.beat"
                 self.objects.put(name, data, xxhash.xxh3_128_hexdigest(data), replace=True)
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """No descriptors: children that outlive this process are kept from writing by `check`."""
+        return ()
 
     def check(self) -> None:
         """Raises LockedError where the lock was lost."""

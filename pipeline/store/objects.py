@@ -2,8 +2,8 @@
 
 A put appears whole or not at all, and a part or a row is put only where there was none; so a unit is real with its row,
 as in a folder, without a rename. Nothing of a run is ever written over but a few small files of its driver. Whatever
-writes for a run holds the number of the run's lock (`fence`) and looks, before each write, whether a newer one is there:
-what outlived its own run commits no more.
+writes for a run holds the number of the run's lock (`fence`) and looks, before each write, whether a newer one is
+there: what outlived its own run commits no more.
 
 What is left: between that look and the write lies one request. A process that is held up just there for longer than
 the lease can still put a row of its own unit, which speaks of parts that are there, or remove a file that its run no
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import IO
 
 import xxhash
 
@@ -26,15 +26,14 @@ from pipeline.errors import DamageError
 from pipeline.storage.patience import Passing, insist
 from pipeline.storage.remote import LARGEST_BLOCK, Remote, facts
 from pipeline.store import cache, lease
-from pipeline.store.base import Look, Put, Store
-from pipeline.store.protocols import Object, Objects
+from pipeline.store.base import Asked, Found, Look, Put, Store
+from pipeline.store.protocols import DIGEST, Object, Objects
 
 AT_ONCE = 16
 """Requests of one process at once."""
+KEPT_LOGS = 5
+"""Attempts whose logs stay."""
 DESK_LOGS = ("log", "trace", "order.json")
-
-Found = TypeVar("Found")
-Asked = TypeVar("Asked")
 
 
 class ObjectStore(Store):
@@ -90,14 +89,14 @@ class ObjectStore(Store):
         for start in range(0, len(names), 8 * AT_ONCE):
             self._check_fence()
             some = names[start : start + 8 * AT_ONCE]
-            _at_once(self.objects.remove, some)
+            self.each(self.objects.remove, some)
             for name in some:
                 self._known.pop(name, None)
 
     def read_all(self, prefix: str) -> dict[str, bytes]:
         there = self.objects.list(prefix)
         new = [name for name, one in there.items() if self._read.get(name, ("",))[0] != one.tag]
-        for name, data in zip(new, _at_once(self._or_none, new), strict=True):
+        for name, data in zip(new, self.each(self._or_none, new), strict=True):
             if data is not None:
                 self._read[name] = (there[name].tag, data)
         for name in [name for name in self._read if name.startswith(prefix) and name not in there]:
@@ -114,7 +113,13 @@ class ObjectStore(Store):
         return path
 
     def files(self, names: Iterable[str]) -> list[Path]:
-        return list(_at_once(self._copy, list(names)))
+        return self.each(self._copy, list(names))
+
+    def each(self, ask: Callable[[Asked], Found], these: Sequence[Asked]) -> list[Found]:
+        if len(these) < 2:
+            return [ask(one) for one in these]
+        with ThreadPoolExecutor(min(AT_ONCE, len(these))) as pool:
+            return list(pool.map(ask, these))
 
     def source(self, name: str) -> IO[bytes]:
         return self.objects.open(name)
@@ -127,7 +132,7 @@ class ObjectStore(Store):
                 raise DamageError(f"{self.objects.at(name)} is missing; run again to have it made anew")
             if known.digest is None:
                 raise DamageError(
-                    f"{self.objects.at(name)} was not put by corpusmill, or copied without its metadata ({DIGEST_HINT}); "
+                    f"{self.objects.at(name)} was not put by corpusmill, or copied without its metadata ({DIGEST}); "
                     "remove it and run again to have it made anew"
                 )
             self._known[name] = known
@@ -152,7 +157,7 @@ class ObjectStore(Store):
             self._cache[1].done()
 
     def place(self, files: Sequence[Put]) -> list[Look]:
-        return list(_at_once(self._placed, files))
+        return self.each(self._placed, files)
 
     def _placed(self, file: Put) -> Look:
         self.objects.put(file.name, file.path, file.digest, replace=False)
@@ -163,6 +168,12 @@ class ObjectStore(Store):
                 "another run, or the run is not reproducible. Run again: what no row claims is removed first."
             )
         return Look(there.size, (there.tag,))
+
+    def lock(self, waiting: Callable[[str], None]) -> lease.StoreLock:
+        return lease.StoreLock(self.objects.address, waiting=waiting)
+
+    def settle(self) -> None:
+        """Nothing: what was put is durable."""
 
     def prepare(self, folders: Iterable[str]) -> None:
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -179,21 +190,13 @@ class ObjectStore(Store):
         self.objects.abandon_uploads()
 
     def keep_logs(self, desk: Path) -> None:
-        for name in DESK_LOGS:
-            if (path := desk / name).exists():
-                self.write(f"ledger/runs/{desk.name}/{name}", path.read_bytes())
+        logs = [(f"ledger/runs/{desk.name}/{name}", desk / name) for name in DESK_LOGS if (desk / name).exists()]
+        for name, path in logs:
+            self.write(name, path.read_bytes())
+        there = self.names("ledger/runs/")
+        kept = sorted({name.split("/")[2] for name in there})[-KEPT_LOGS:]
+        self.delete(*(name for name in there if name.split("/")[2] not in kept))
 
     def _check_fence(self) -> None:
         if self.fence is not None:
             lease.check(self.objects, self.fence)
-
-
-DIGEST_HINT = "xxh3-128"
-
-
-def _at_once(ask: Callable[[Asked], Found], these: Sequence[Asked]) -> Iterable[Found]:
-    """What `ask` gives of each, several at once, in their order."""
-    if len(these) < 2:
-        return [ask(one) for one in these]
-    with ThreadPoolExecutor(min(AT_ONCE, len(these))) as pool:
-        return list(pool.map(ask, these))

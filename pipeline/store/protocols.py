@@ -42,7 +42,8 @@ def check(address: str) -> None:
     if name not in PROTOCOLS or "::" in address:
         raise RecipeError(
             f"{address}: a run cannot be kept at {protocol}://, which has no put that fails where a file is already "
-            f"(two workers could not tell whose part counts). Give a folder, or {' or '.join(f'{p}://' for p in PROTOCOLS)}."
+            "(two workers could not tell whose part counts). Give a folder, or an address at "
+            f"{' or '.join(f'{name}://' for name in PROTOCOLS)}."
         )
     bucket, _, rest = address.partition("://")[2].partition("/")
     if not bucket or not rest.strip("/"):
