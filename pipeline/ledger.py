@@ -446,9 +446,8 @@ class Ledger:
     def sweep(self) -> None:
         """Removes files in the part folders that no row claims."""
         claimed = {part.path for row in self.rows() for part in row.parts}
-        for folder in PART_FOLDERS:
-            names = (name for name in self.store.names(f"{folder}/") if name not in claimed)
-            self._delete(name for name in names if "plans" not in name.split("/"))
+        for names in self.store.each(self.store.names, [f"{folder}/" for folder in PART_FOLDERS]):
+            self._delete(name for name in names if name not in claimed and "plans" not in name.split("/"))
 
     def _remove_damaged(self) -> None:
         """Removes rows that cannot be believed, of a distant store: no attempt puts anything over what is there."""
