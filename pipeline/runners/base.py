@@ -72,6 +72,6 @@ class Plain(Runner):
         return self._name, self.flags.to_list()
 
 
-def job_prefix(out: Path) -> str:
+def job_prefix(out: Path | str) -> str:
     """How the names of all jobs of a run folder begin, by which they are known on a cluster."""
     return f"corpusmill-{xxhash.xxh3_64_hexdigest(str(out).encode())[:8]}-"
