@@ -18,6 +18,8 @@ from pipeline.errors import UserError
 from pipeline.failures import Failure
 
 JOB, SUMS, CLAIMS, REPORTS = "job.json", "sums.json", "claims", "reports"
+LOGS = "workers"
+"""The folder beside a phase's with the logs of workers on other hosts."""
 FAILED, WHY = "failed", "failed.json"
 """An empty file, which can be made on a full disk too; and what can be said of the failure."""
 
@@ -81,6 +83,12 @@ class Desk:
     def report(self, name: str, facts: dict[str, Any]) -> None:
         """Puts down where a worker stands."""
         self._put(f"{REPORTS}/{name}.json", json.dumps(facts).encode())
+
+    def put_log(self, name: str, data: bytes) -> None:
+        """Puts down what a worker printed so far in this attempt, in whatever phase."""
+        logs = self.folder.parent / LOGS
+        logs.mkdir(exist_ok=True)
+        Desk(logs)._put(name, data)
 
     def note_sums(self, sums: dict[str, int]) -> None:
         """Leaves what the workers' counts add up to."""

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -24,7 +24,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import coders, fingerprint
+from pipeline import coders, fingerprint, workerlog
 from pipeline.desk import REPORTS, Abandoned, Desk
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
@@ -169,7 +169,8 @@ class Work(beam.DoFn):
                 if row is not None:  # of a worker that was lost afterwards
                     return row
             self.reporter.begin(task.title)
-            row = do_unit(task, self.context, self.reporter)
+            with nullcontext() if self.near else workerlog.of(self.desk).during(task.title):
+                row = do_unit(task, self.context, self.reporter)
             self.reporter.end()
         except Abandoned:
             raise  # there is nobody to tell
