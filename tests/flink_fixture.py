@@ -5,9 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.cluster.flink import TASK_MANAGERS
@@ -52,26 +55,41 @@ def flink_cluster(
     folder.mkdir(exist_ok=True)
     with (folder / "test.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cluster = Cluster(folder, follow=session)
-        if running(folder) is None:
-            cluster.start()
-        else:
-            _mend(cluster)
+        cluster = Cluster(folder)
+        if running(folder) is None or not _mended(cluster):
+            _ended(folder)
+            call("up", folder, "--no-keep", "--follow", str(session))
         yield cluster
         done = folder / "tests.done"
         with done.open("a") as file:
             file.write(".")
         if done.stat().st_size >= pytestconfig.stash[COUNTED]:
-            cluster.stop()
+            _ended(folder)
 
 
-def _mend(cluster: Cluster) -> None:
-    """Starts what the test before left dead; a cluster that cannot be mended is started anew."""
+def call(what: str, folder: Path, *options: str) -> str:
+    """What `python -m pipeline.cluster` says; it must succeed."""
+    words = [sys.executable, "-m", "pipeline.cluster", what, "--folder", str(folder), *options]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _mended(cluster: Cluster) -> bool:
+    """Starts what the test before left dead; returns whether all is of use then."""
     try:
         for name, pid in cluster.facts.parts.items():
             if pid is None:
                 cluster.begin(name)
         cluster.wait_ready(TASK_MANAGERS)
     except ClusterFailed:
-        cluster.stop()
-        cluster.start()
+        return False
+    return True
+
+
+def _ended(folder: Path) -> None:
+    """Ends the cluster as a user does. A process of it that is left then fails the test, for it would stay for good."""
+    call("down", folder)
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [command for command in commands if str(folder) in command] == []
+    assert running(folder) is None

@@ -16,14 +16,14 @@ from pipeline.errors import UserError
 SCREEN = Console(highlight=False, soft_wrap=True)
 
 
-def up(folder: Path) -> None:
-    """Starts the cluster of this folder, or says that it runs."""
+def up(folder: Path, keep: bool, follow: int) -> None:
+    """Starts the cluster of this folder, or says that it runs; `keep` and `follow` as for `local.Cluster`."""
     facts = local.running(folder)
     if facts is not None:
         SCREEN.print("The cluster runs already.")
     else:
         SCREEN.print("Starting a Flink cluster; its jars are fetched once for this machine (310 MB) ...")
-        local.Cluster(folder, ports=Ports.free(Ports()), keep=True, follow=0).start()
+        local.Cluster(folder, ports=Ports.free(Ports()), keep=keep, follow=follow).start()
         facts = local.Cluster(folder).facts
         SCREEN.print("Ready: a job manager, two task managers with two slots each, a worker pool beside each.")
     SCREEN.print(f"  Flink's page   http://{facts.master}")
@@ -68,6 +68,8 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m pipeline.cluster", description="A Flink cluster on this machine.")
     parser.add_argument("what", choices=["up", "down", "status", "fetch", "pin"])
     parser.add_argument("--folder", type=Path, default=local.FOLDER, help="of its logs and state [%(default)s]")
+    parser.add_argument("--no-keep", action="store_true", help="of up: do not start anew a part that died")
+    parser.add_argument("--follow", type=int, metavar="PID", default=0, help="of up: end it all with this process")
     asked = parser.parse_args(words)
     try:
         if asked.what == "fetch":
@@ -76,8 +78,10 @@ def main(words: list[str]) -> int:
             SCREEN.print(f"Written: {jars.pin('flink')}")
         elif asked.what == "status":
             return status(asked.folder)
+        elif asked.what == "up":
+            up(asked.folder, not asked.no_keep, asked.follow)
         else:
-            (up if asked.what == "up" else down)(asked.folder)
+            down(asked.folder)
     except UserError as error:
         print(f"corpusmill: {error}", file=sys.stderr)
         return error.exit_code
