@@ -6,27 +6,23 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
 from pipeline.cluster import flink, jars
 from pipeline.cluster.flink import SLOTS, TASK_MANAGERS, Ports
-from pipeline.cluster.keeper import BUSY, kill_all
+from pipeline.cluster.keeper import kill_all
+from pipeline.cluster.state import FOLDER, Facts, end, held, memory, running
 from pipeline.errors import UserError
 
-FOLDER = Path("runs/cluster")
-"""Where `make cluster-up` keeps its cluster, below the checkout."""
+__all__ = ["FOLDER", "Cluster", "ClusterFailed", "Facts", "end", "memory", "running"]
 
 READY_WITHIN = 180.0
 """Seconds that a cluster may take until it can be used; ten on a quiet machine."""
@@ -34,36 +30,6 @@ READY_WITHIN = 180.0
 
 class ClusterFailed(UserError):
     """A cluster that did not start, or lost a part that it does not get back."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a client of a running cluster must know."""
-
-    folder: Path
-    master: str
-    """Host and port of Flink's REST interface; in front of it `http://`, Flink's page."""
-    job_endpoint: str
-    """Host and port of Beam's job server."""
-    environment_config: str
-    """Host and port of the worker pool beside each task manager, as that one sees it."""
-    keeper: int
-    parts: dict[str, int | None]
-    """Process of each part by its name; None where it is down."""
-
-
-def running(folder: Path | None = None) -> Facts | None:
-    """The cluster that runs in this folder (by default the one of `make cluster-up` from here), if one does."""
-    folder = (folder or FOLDER).resolve()
-    if not _held(folder):
-        return None
-    try:
-        data = json.loads((folder / "cluster.json").read_text())
-    except FileNotFoundError:
-        return None  # it is starting, or ending
-    return Facts(
-        folder, data["master"], data["job_endpoint"], data["environment_config"], data["keeper"], data["parts"]
-    )
 
 
 class Cluster:
@@ -116,11 +82,28 @@ class Cluster:
         fetched = jars.fetch()
         if not shutil.which("java"):
             raise jars.JarsMissing(f"a cluster needs java, which is not on the PATH. {jars.PACKAGES}")
-        if _held(self.folder):
-            raise ClusterFailed(f"a cluster runs in {self.folder} already")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "start.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ClusterFailed(f"a cluster is being started in {self.folder}; wait until it is ready") from None
+            if held(self.folder):
+                raise ClusterFailed(f"a cluster runs in {self.folder} already")
+            self._write(fetched)
+            keeper = self._begin()
+            try:
+                self.wait_ready(keeper=keeper)
+            except BaseException:
+                keeper.terminate()
+                keeper.wait()
+                raise
+
+    def _write(self, fetched: jars.Jars) -> None:
+        """Writes what the keeper and the parts read, in place of what an earlier cluster left."""
         for name in ("logs", "start", "tmp", "conf"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-            (self.folder / name).mkdir(parents=True)
+            (self.folder / name).mkdir()
         (self.folder / "cluster.json").unlink(missing_ok=True)
         ports = self._ports or Ports.free()
         flink.write_settings(self.folder, ports)
@@ -132,19 +115,17 @@ class Cluster:
             "parts": _parts(fetched, self.folder, ports, str(facts["master"])),
         }
         (self.folder / "order.json").write_text(json.dumps(order, indent=1))
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        """Starts the keeper."""
         with (self.folder / "logs" / "keeper.log").open("wb") as log:
-            keeper = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cluster.keeper", str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        try:
-            self.wait_ready(keeper=keeper)
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Ends all of its processes; nothing where it does not run."""
@@ -165,7 +146,8 @@ class Cluster:
     ) -> None:
         """Waits until so many task managers have registered, and the job server and their pools answer.
 
-        Raises ClusterFailed where that takes too long, or a part is down that is not to be started anew.
+        Raises ClusterFailed where that takes too long, or a part is down that is not to be started anew, or was down
+        before all was ready: with `keeper`, the cluster's own process that was just started.
         """
         deadline = time.monotonic() + within
         while True:
@@ -173,12 +155,10 @@ class Cluster:
             if not missing:
                 return
             if keeper is not None and keeper.poll() is not None:
-                busy = keeper.returncode == BUSY
-                raise ClusterFailed(
-                    f"a cluster runs in {self.folder} already" if busy else f"no cluster{self._last_words()}"
-                )
+                raise ClusterFailed(f"the cluster has ended{self._last_words()}")
             facts = running(self.folder)
-            down = [] if facts is None or self._keep else [name for name, pid in facts.parts.items() if pid is None]
+            kept = self._keep and keeper is None
+            down = [] if facts is None or kept else [name for name, pid in facts.parts.items() if pid is None]
             if len([name for name in down if name.startswith("task-manager")]) <= TASK_MANAGERS - task_managers:
                 down = [name for name in down if not name.startswith(("task-manager", "pool"))]
             if down:
@@ -258,32 +238,6 @@ class Cluster:
         return ""
 
 
-def end(folder: Path) -> bool:
-    """Ends the cluster in this folder, with all its processes; returns whether there was one."""
-    folder = folder.resolve()
-    there = False
-    deadline = time.monotonic() + 30
-    while _held(folder):
-        there = True
-        keeper = _keeper(folder)
-        if keeper is not None:
-            with suppress(psutil.Error):
-                keeper.send_signal(signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
-        time.sleep(0.1)
-    return there
-
-
-def memory(pid: int) -> tuple[int, int]:
-    """Bytes of RSS and of PSS (shared pages divided among their users) of a part and what it started."""
-    rss = pss = 0
-    process = psutil.Process(pid)
-    for each in [process, *process.children(recursive=True)]:
-        with suppress(psutil.Error):
-            full = each.memory_full_info()
-            rss, pss = rss + full.rss, pss + full.pss
-    return rss, pss
-
-
 def _parts(fetched: jars.Jars, folder: Path, ports: Ports, master: str) -> list[dict[str, Any]]:
     commands: dict[str, list[str]] = {
         "job-manager": flink.job_manager_command(fetched, folder),
@@ -293,30 +247,6 @@ def _parts(fetched: jars.Jars, folder: Path, ports: Ports, master: str) -> list[
         commands[f"task-manager-{number}"] = flink.task_manager_command(fetched, folder, number)
         commands[f"pool-{number}"] = flink.pool_command(number, ports.pool, folder)
     return [{"name": name, "command": command, "environment": {}} for name, command in commands.items()]
-
-
-def _keeper(folder: Path) -> psutil.Process | None:
-    """The process that keeps this folder."""
-    facts = running(folder)
-    if facts is not None:
-        with suppress(psutil.Error):
-            return psutil.Process(facts.keeper)
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] and process.info["cmdline"][-2:] == ["pipeline.cluster.keeper", str(folder)]:
-            return process
-    return None
-
-
-def _held(folder: Path) -> bool:
-    """Whether a keeper lives in this folder."""
-    try:
-        with (folder / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _answers(address: str) -> bool:

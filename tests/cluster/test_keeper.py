@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ import psutil
 import pytest
 
 from pipeline.cluster import keeper as keeping
+from pipeline.cluster import local
+from pipeline.cluster.local import Cluster, ClusterFailed, running
 from pipeline.processes import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a cluster on one machine needs Linux")
@@ -105,6 +108,28 @@ def test_starts_on_request_alone_where_keeping_is_off(begin: Begin, tmp_path: Pa
     assert state(tmp_path)["parts"]["sleeper"] is None
     (tmp_path / "start" / "sleeper").touch()
     until(lambda: state(tmp_path)["parts"]["sleeper"])
+
+
+def test_two_starts_at_once_are_one(flink_jars: None, tmp_path: Path) -> None:
+    """Else the second of two people who type `make cluster-up` would end what the first one began."""
+    with (tmp_path / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ClusterFailed, match="is being started in"):
+            Cluster(tmp_path).start()
+    assert not (tmp_path / "order.json").exists()
+
+
+def test_part_that_cannot_start_is_named_with_its_reason(
+    flink_jars: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `make cluster-up` would wait for minutes, and not say for what."""
+    sleeping = {"environment": {}, "command": ["sleep", "1000"]}
+    broken = {"environment": {}, "command": ["sh", "-c", "echo 'Caused by: no such port'; exit 1"]}
+    parts = [{"name": "job-manager", **sleeping}, {"name": "task-manager-1", **broken}]
+    monkeypatch.setattr(local, "_parts", lambda *_: parts)
+    with pytest.raises(ClusterFailed, match=r"(?s)task-manager-1 ended.*Caused by: no such port"):
+        Cluster(tmp_path, keep=True).start()
+    assert running(tmp_path) is None
 
 
 def test_second_keeper_of_a_folder_is_refused(begin: Begin, tmp_path: Path) -> None:
