@@ -131,6 +131,18 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Buckets:
+    """The documents of a range of a band that share their key with another one."""
+
+    documents: Rows
+    """(members,) their numbers: bucket by bucket, in each in the total order."""
+    rank: npt.NDArray[np.uint32]
+    """(members,)"""
+    bounds: npt.NDArray[np.int64]
+    """(buckets + 1,) where each bucket begins, and the number of members."""
+
+
+@dataclass(frozen=True)
 class Joined:
     """The edges of one range of one band."""
 
@@ -151,20 +163,8 @@ def join(
 
     Memory: about 60 bytes a document of the range, and a signature for each one that shares its bucket.
     """
-    keys, documents = _slices(parts, rule.bands, band, piece)
-    stays = ~order.alone[documents]
-    keys, documents = keys[stays], documents[stays]
-    keys, documents = _in_buckets(keys, documents)
-    if len(order.known):  # buckets without a new document are left alone
-        begins = starts(keys)
-        fresh = np.add.reduceat(documents >= len(order.known), np.flatnonzero(begins)) if len(keys) else keys[:0]
-        stays = (fresh > 0)[np.cumsum(begins) - 1] if len(keys) else begins
-        keys, documents = keys[stays], documents[stays]
-    rank = order.rank[documents]
-    place = np.lexsort((rank, keys))
-    begins = starts(keys)  # the same in either order
-    documents, rank = documents[place], rank[place]
-    bounds = np.append(np.flatnonzero(begins), len(keys)).astype(np.int64)
+    found = buckets(parts, order, rule.bands, band, piece)
+    documents, rank, bounds = found.documents, found.rank, found.bounds
     values = signatures(parts, documents, rule.permutations, scratch)
     sets, ends = (
         shingle_sets(parts, documents, scratch) if rule.exact else (np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))
@@ -180,6 +180,25 @@ def join(
     )  # fmt: skip
     one, other = rank[edges[:, 0]], rank[edges[:, 1]]
     return Joined(np.minimum(one, other), np.maximum(one, other), len(bounds) - 1, figures)
+
+
+def buckets(parts: Sequence[SignedPart], order: Order, bands: int, band: int, piece: tuple[int, int]) -> Buckets:
+    """The candidates of range `piece[0]` of `piece[1]` of a band; needs no signatures."""
+    keys, documents = _slices(parts, bands, band, piece)
+    stays = ~order.alone[documents]
+    keys, documents = keys[stays], documents[stays]
+    keys, documents = _in_buckets(keys, documents)
+    if len(order.known):  # buckets without a new document are left alone
+        begins = starts(keys)
+        fresh = np.add.reduceat(documents >= len(order.known), np.flatnonzero(begins)) if len(keys) else keys[:0]
+        stays = (fresh > 0)[np.cumsum(begins) - 1] if len(keys) else begins
+        keys, documents = keys[stays], documents[stays]
+    rank = order.rank[documents]
+    place = np.lexsort((rank, keys))
+    begins = starts(keys)  # the same in either order
+    documents, rank = documents[place], rank[place]
+    bounds = np.append(np.flatnonzero(begins), len(keys)).astype(np.int64)
+    return Buckets(documents, rank, bounds)
 
 
 def _slices(
