@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-up cluster-down cluster-status test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-tokens install clean
+.PHONY: demo cluster-up cluster-down cluster-status test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-scale bench-tokens install clean
 
 install: .venv/installed
 
@@ -89,6 +89,13 @@ bench-tokens: install
 	$(BIN)/python -m tests.bench.tokens_encode
 	$(BIN)/python -m tests.bench.tokens_phases
 	$(BIN)/python -m tests.bench.tokens_mixture
+
+# An hour, and 15 GB of disk.
+bench-scale: install
+	$(BIN)/python -m tests.bench.scale_clean
+	$(BIN)/python -m tests.bench.dedup_join
+	$(BIN)/python -m tests.bench.dedup_bands
+	$(BIN)/python -m tests.bench.dedup_stars
 
 bench-look: install
 	$(BIN)/python -m tests.bench.look_report

@@ -1,0 +1,77 @@
+"""The most memory that the processes of a run hold, by role, while it lasts; those of its cluster too."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import psutil
+
+SECONDS = 0.5
+"""Between two looks."""
+DRIVER, WORKING, WORKERS = "driver", "working process", "workers"
+"""The command, the process of it that gives out units, and those that do them with what they are forked from."""
+
+
+class TreeMemory:
+    """Looks at a process and all below it, and at those that `others` names by role; afterwards `peaks` has the most
+    bytes of each role at one time (PSS: what several share counts once), and `all` of all together."""
+
+    def __init__(self, pid: int, others: Callable[[], Mapping[str, int]] = dict) -> None:
+        self.peaks: Counter[str] = Counter()
+        self._pid = pid
+        self._others = others
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> TreeMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(SECONDS):
+            held: Counter[str] = Counter()
+            for role, process in self._roles():
+                try:
+                    held[role] += process.memory_full_info().pss
+                except psutil.Error:
+                    continue  # it ended meanwhile
+            held["all"] = sum(held.values())
+            for role, size in held.items():
+                self.peaks[role] = max(self.peaks[role], size)
+
+    def _roles(self) -> list[tuple[str, psutil.Process]]:
+        found: list[tuple[str, psutil.Process]] = []
+        try:
+            found += _below(psutil.Process(self._pid), DRIVER)
+        except psutil.Error:
+            return found
+        for role, pid in self._others().items():
+            try:
+                found += [(role, each) for each in _family(psutil.Process(pid))]
+            except psutil.Error:
+                continue
+        return found
+
+
+def _below(process: psutil.Process, role: str) -> list[tuple[str, psutil.Process]]:
+    """A process and its descendants, each with its role: that of its parent unless its command line says another."""
+    found = [(role, process)]
+    for child in process.children():
+        try:
+            words = " ".join(child.cmdline())
+        except psutil.Error:
+            continue
+        begins = {"pipeline.runner": WORKING, "pipeline.nursery": WORKERS, "apache_beam": WORKERS}
+        known = [its for word, its in begins.items() if word in words and role != WORKERS]
+        found += _below(child, known[0] if known else role)
+    return found
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
