@@ -32,7 +32,7 @@ from pipeline.errors import RecipeError, UserError
 from pipeline.failures import Failure, as_user_error
 from pipeline.forks import environment
 from pipeline.ledger import Ledger
-from pipeline.progress import reports
+from pipeline.progress import moving, reports
 from pipeline.runners.base import Runner
 from pipeline.settings import listed
 from pipeline.show import Display
@@ -277,7 +277,7 @@ def _watch(
             _end(process, group)  # what it may have left
             return _result(process, desk)
         still = time.monotonic() - moved
-        now = (phase, [{name: value for name, value in report.items() if name != "cpu"} for report in working])
+        now = phase, moving(working)
         if now != before:
             before, moved = now, time.monotonic()
         elif still > request.stall_seconds:

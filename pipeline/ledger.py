@@ -423,9 +423,9 @@ class Ledger:
     def _write_row(self, row: Row) -> None:
         self.store.write(self.row_name(row.phase, row.key), row_bytes(row))
 
-    def keys(self, phase: str) -> list[str]:
-        """The keys of all rows of a phase, damaged ones included, in order."""
-        if self.store.distant:
+    def keys(self, phase: str, *, now: bool = False) -> list[str]:
+        """The keys of all rows of a phase, damaged ones included, in order. `now` as in `read_row`."""
+        if self.store.distant and not now:
             return sorted(self._phase_rows(phase))
         names = self.store.names(f"ledger/rows/{phase}/")
         return sorted(Path(name).stem for name in names if name.endswith(".json"))

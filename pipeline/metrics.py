@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline import accounts
 from pipeline.errors import DamageError
 from pipeline.ledger import Ledger, Row
+from pipeline.progress import moving
 from pipeline.storage.patience import Unavailable
 from pipeline.versions import VERSIONS
 
@@ -93,8 +94,8 @@ class Metrics:
     def update(self, phase: dict[str, Any], working: list[dict[str, Any]]) -> None:
         """Where the run stands: the phase, and the latest report of each worker."""
         with self._telling:
-            if (phase, working) != self._before:
-                self._before, self._moved = (phase, working), time.time()
+            if (now := (phase, moving(working))) != self._before:
+                self._before, self._moved = now, time.time()
             name = phase["phase"].removesuffix("-again")
             if name not in self._phases or name != self._phase.get("phase"):
                 self._phases.setdefault(name, time.time())
@@ -139,12 +140,12 @@ class Metrics:
         """Adds the rows that a phase gained; where it lost some, all of them anew."""
         tally = self._tallies.setdefault(phase, _Tally())
         self._ledger.refresh()
-        keys = set(self._ledger.keys(phase))
+        keys = set(self._ledger.keys(phase, now=True))
         if tally.keys - keys:
             tally = self._tallies[phase] = _Tally()
         for key in sorted(keys - tally.keys):
             with suppress(DamageError):  # it counts for nothing, and is redone
-                row = self._ledger.read_row(phase, key)
+                row = self._ledger.read_row(phase, key, now=True)
                 if row is not None:
                     tally.add(row)
 

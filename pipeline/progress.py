@@ -107,3 +107,8 @@ def reports(folder: Path) -> list[dict[str, Any]]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def moving(working: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What changes in reports as the work goes on: CPU time is used also where nothing moves."""
+    return [{name: value for name, value in report.items() if name != "cpu"} for report in working]

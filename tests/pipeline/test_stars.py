@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_run import run_here, write_recipe
 
-from pipeline import engine, runner, stars
+from pipeline import components, engine, runner, stars
+from pipeline.cluster.local import Cluster
 from pipeline.ledger import Part, Staged
 from pipeline.look import clean_folder
 from pipeline.look.runfolder import RunFolder
@@ -247,6 +248,32 @@ def test_generations_are_joined_within_themselves(tmp_path: Path, monkeypatch: p
     in_rounds(context)
     inside = [(300 <= a < 800 and 300 <= b < 800) or (a >= 800 and b >= 800) for a, b in pairs.tolist()]
     assert result(context) == reference(pairs[np.array(inside)], nodes)
+
+
+@pytest.mark.slow
+def test_rounds_on_a_cluster_give_what_union_find_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flink_cluster: Cluster
+) -> None:
+    """The phase is for crawls that no machine holds: on the cluster it must not name survivors of other clusters."""
+    monkeypatch.setattr(stars, "PART_NODES", 512)  # what units there are is found here, workers are told
+    context, nodes = context_in(tmp_path), 3_000
+    pairs = SHUFFLE(nodes)[: nodes // 5 * 4].reshape(-1, 4)[:, [0, 1, 1, 2, 2, 3]].reshape(-1, 2)
+    pairs = SHUFFLE(np.concatenate([pairs, pairs[::3]]))
+    wire(monkeypatch, commit_edges(context, [pairs[:1_000], pairs[1_000:]]), nodes)
+    facts = flink_cluster.facts
+    where = {"flink_master": facts.master, "job_endpoint": facts.job_endpoint}
+    where["environment_config"] = facts.environment_config
+    (desk := tmp_path / "desk").mkdir()
+    order = runner.Order(context, 2, "flink", [f"--{name}={value}" for name, value in where.items()], desk)
+    with order.beam:
+        runner._rounds(PHASES["stars"]._replace(parallel_from=0), order, "stars-round")
+    steps = [one["step"] for one in phase.rounds(context.ledger, phase.graph(context))]
+    assert steps[:3] == ["spread", "small", "large"]
+    assert steps[-2:] == ["least", "ranges"]
+    assert len({report.name for report in desk.glob("stars-round-1/reports/*")}) == 2, "one worker did all"
+    left, right = pairs.astype(np.uint32).T
+    found, _ = components.leaders([(left, right)], [0, nodes], np.arange(nodes, dtype=np.uint32))
+    assert result(context) == found.tolist() == reference(pairs, nodes)
 
 
 def clusters_of(folder: Path, *changes: str, mode: str) -> list[dict[str, Any]]:
