@@ -165,8 +165,8 @@ def troubled(context: Context, file: Path) -> None:
     screen = Console(quiet=True)
     with exposed(Wanted(file=file), context, "local", screen) as metrics, Display(screen, metrics) as display:
         display.update({"phase": "clean", "units": 3, "pending": 2, "bytes": 10}, [])
-        display.restarted("clean")
-        display.restarted("clean")
+        display.restarted("clean", "")
+        display.restarted("clean", "")
         raise PromiseError("a stage dropped more than expected")
 
 

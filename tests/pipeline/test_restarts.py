@@ -22,7 +22,7 @@ def lives(monkeypatch: pytest.MonkeyPatch, phases: list[str], done: dict[str, in
     left: Iterator[str] = iter(phases)
 
     def attempt(
-        context: Context, request: object, display: object, lock: object, desk: Path, nurseries: object
+        context: Context, request: object, display: object, lock: object, desk: Path, nurseries: object, *, again: bool
     ) -> dict[str, int] | None:
         desk.mkdir(parents=True)
         phase = next(left, None)
