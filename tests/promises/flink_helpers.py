@@ -1,0 +1,54 @@
+"""Runs on the Flink cluster of the tests, and what befalls it while they are at work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import promise_helpers as help
+
+from pipeline.cluster.local import Cluster
+
+
+def flags(cluster: Cluster) -> list[str]:
+    """What leads a run to this cluster."""
+    return [
+        *("--runner", "flink", "--", f"--flink_master={cluster.master}", f"--job_endpoint={cluster.job_endpoint}"),
+        f"--environment_config={cluster.environment_config}",
+    ]
+
+
+def start(cluster: Cluster, recipe: Path, out: Path, *options: object) -> subprocess.Popen[str]:
+    """Starts a run there."""
+    return help.start("run", recipe, "--out", out, *options, *flags(cluster))
+
+
+def phase_of(out: Path) -> str:
+    """The phase that the latest attempt is in; nothing where it has not begun one."""
+    folders = sorted(out.glob("ledger/runs/*"))
+    try:
+        return str(json.loads((folders[-1] / "phase.json").read_text())["phase"])
+    except (IndexError, OSError, ValueError):
+        return ""
+
+
+def when(process: subprocess.Popen[str], out: Path, phase: str, deed: Callable[[], Any]) -> None:
+    """Does something as soon as a job of this phase is at work."""
+    begun = help.until(
+        lambda: (
+            process.poll() is not None
+            or (phase_of(out) == phase and any(out.glob(f"ledger/runs/*/{phase}-0/reports/*")))
+        )
+    )
+    assert begun
+    assert process.poll() is None, process.communicate()[0]
+    deed()
+
+
+def at_work(cluster: Cluster) -> list[str]:
+    """The names of jobs that have not ended."""
+    ended = ("FINISHED", "FAILED", "CANCELED")
+    return [job["name"] for job in cluster.ask("/jobs/overview")["jobs"] if job["state"] not in ended]
