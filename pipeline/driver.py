@@ -163,7 +163,7 @@ def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nu
         deaths: Counter[str] = Counter()
         while True:
             ledger.clear_attempts()
-            retire(ledger.store.desks)
+            retire(ledger.store)
             desk = ledger.store.desks / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
             result = _attempt(context, request, display, lock, desk, nurseries, again=bool(deaths))
             display.close_phase(finished=result is not None)

@@ -8,7 +8,6 @@ sum must equal what the ledger gained.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import shutil
 import sys
@@ -25,7 +24,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import coders, fingerprint, workerlog
-from pipeline.desk import REPORTS, Abandoned, Desk
+from pipeline.desk import REPORTS, Abandoned, Desk, Relay, StoreDesk
+from pipeline.errors import LockedError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
@@ -54,8 +54,10 @@ def run_units(
     Returns units, parts and bytes committed. Raises UnitFailed, or WorkersDied where no unit says why.
     """
     tasks = sorted(tasks, key=lambda task: (-task.size, task.key))
-    desk = Desk(folder)
     near = runner.shares_desk
+    desk = Desk(folder)
+    if not near and isinstance(context.out, str):
+        desk = StoreDesk(folder, context.out, context.recipe.storage, context.fence)
     desk.open(
         {
             "context": context.to_json(),
@@ -68,11 +70,17 @@ def run_units(
     name = f"{job_prefix(context.out)}{folder.parent.name[-8:]}-{folder.name}"
     kind, flags = runner.beam(name, workers, nursery)
     flags = told(flags, context)
+    relay = Relay(desk)
+
+    def look() -> None:
+        runner.watch(name)
+        relay()
+
     try:
         pipeline = beam.Pipeline(runner=kind, options=PipelineOptions(flags))
         # To spread units over workers costs Beam a grouping: not for one.
         graph(pipeline, [task.key for task in tasks], desk, spread=not near or workers > 1)
-        wait(pipeline.run(), functools.partial(runner.watch, name))
+        wait(pipeline.run(), look)
     except Exception as error:
         failed = UnitFailed.within(error)
         if failed is not None:
@@ -83,7 +91,9 @@ def run_units(
     failure = desk.failure()
     if failure is not None:
         raise UnitFailed(failure)
-    return desk.sums()
+    sums = desk.sums()
+    desk.close()
+    return sums
 
 
 def graph(pipeline: beam.Pipeline, keys: list[str], desk: Desk, *, spread: bool) -> None:
@@ -172,7 +182,7 @@ class Work(beam.DoFn):
             with nullcontext() if self.near else workerlog.of(self.desk).during(task.title):
                 row = do_unit(task, self.context, self.reporter)
             self.reporter.end()
-        except Abandoned:
+        except (Abandoned, LockedError):
             raise  # there is nobody to tell
         except BaseException as error:  # a stage may well call sys.exit
             failure = Failure.of(error, task.title)

@@ -7,10 +7,13 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.desk import Abandoned, Desk
+from pipeline.errors import LockedError, UserError
+from pipeline.storage.patience import Unavailable
 
 INTERVAL = 0.3
 """Seconds between two reports of a worker of this machine, at least."""
@@ -32,7 +35,7 @@ class Reporter:
         self._interval = INTERVAL if far is None else FAR_INTERVAL
         self._told = 0.0
         self._lock = threading.Lock()
-        self._ended: Abandoned | None = None
+        self._ended: UserError | None = None
         if far is not None:
             self.facts["host"] = socket.gethostname()
             threading.Thread(target=self._beat, daemon=True, name="report").start()
@@ -78,7 +81,8 @@ class Reporter:
         with self._lock:
             self._told = time.monotonic()
             if self._far is not None:
-                self._far.report(f"{self.facts['host']}-{os.getpid()}", self.facts)
+                with suppress(Unavailable):
+                    self._far.report(f"{self.facts['host']}-{os.getpid()}", self.facts)
                 return
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text(json.dumps(self.facts))
@@ -92,10 +96,10 @@ class Reporter:
             try:
                 self._far.check()
                 self.tell()
-            except Abandoned as over:
+            except (Abandoned, LockedError) as over:
                 self._ended = over
-            except OSError:
-                continue  # a file system that is away for a moment
+            except (OSError, Unavailable):
+                continue  # a file system or a store that is away for a moment
 
 
 def reports(folder: Path) -> list[dict[str, Any]]:

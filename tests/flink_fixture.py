@@ -8,10 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+        cluster = Cluster(folder)
+        with mock.patch.dict(os.environ, ENVIRONMENT):  # workers reach the tests' own stores
+            if running(folder) is None or not _mended(cluster):
+                _ended(folder)
+                call("up", folder, "--no-keep", "--follow", str(session))
 
 import psutil
 import pytest
+from loopback import ENVIRONMENT
 
 from pipeline.cluster.flink import TASK_MANAGERS
 from pipeline.cluster.jars import JarsMissing, fetch
@@ -56,9 +61,10 @@ def flink_cluster(
     with (folder / "test.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cluster = Cluster(folder)
-        if running(folder) is None or not _mended(cluster):
-            _ended(folder)
-            call("up", folder, "--no-keep", "--follow", str(session))
+        with mock.patch.dict(os.environ, ENVIRONMENT):  # workers reach the tests' own stores
+            if running(folder) is None or not _mended(cluster):
+                _ended(folder)
+                call("up", folder, "--no-keep", "--follow", str(session))
         yield cluster
         done = folder / "tests.done"
         with done.open("a") as file:

@@ -160,12 +160,25 @@ class Web:
 
 def upload(address: str, bucket: str, folder: Path) -> None:
     """Puts the files of a folder into a new bucket, by another client than the one under test."""
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=address, region_name="us-east-1",
-                          aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
-                          aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"])  # fmt: skip
+    client = _client(address)
     client.create_bucket(Bucket=bucket)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             client.put_object(Bucket=bucket, Key=str(path.relative_to(folder)), Body=path.read_bytes())
+
+
+def download(address: str, bucket: str, prefix: str) -> dict[str, bytes]:
+    """The objects whose names begin so, by the same other client."""
+    client, found = _client(address), {}
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for one in page.get("Contents", []):
+            found[one["Key"]] = client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
+    return found
+
+
+def _client(address: str) -> Any:
+    import boto3
+
+    return boto3.client("s3", endpoint_url=address, region_name="us-east-1",
+                        aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+                        aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"])  # fmt: skip

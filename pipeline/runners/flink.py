@@ -23,6 +23,9 @@ AGAIN_PATIENCE = 180.0
 """The same after workers were lost: a machine is replaced in that time."""
 SILENCE = 60.0
 """Seconds without an answer of the job manager after which a job counts as lost."""
+SHORT = 20.0
+"""Seconds that a job waits for slots which were lost. Then it begins anew on those that are left, since nobody knows
+whether a lost machine comes back."""
 LOOK = 2.0
 """Seconds between two looks at the cluster."""
 GRACE = 20.0
@@ -45,8 +48,8 @@ class Flink(Portable):
                 self.endpoint = self.endpoint or local.job_endpoint
         self._cluster = Cluster(self.master or "")
         self._slots: Overview | None = None
-        self._looked = self._answered = self._known = 0.0
-        self._watched = ""
+        self._looked = self._answered = self._known = self._enough = 0.0
+        self._watched, self._needs = "", 0
 
     def check(self) -> None:
         """Raises RecipeError for a setting that is missing or unknown."""
@@ -69,6 +72,7 @@ class Flink(Portable):
 
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
         """As for every cluster, on so many slots."""
+        self._needs = workers
         kind, given = super().beam(job, workers, nursery)
         return kind, [*(flag for flag in given if not flag.startswith("--parallelism=")), f"--parallelism={workers}"]
 
@@ -79,24 +83,27 @@ class Flink(Portable):
         return [f"--flink-master={self.master}"]
 
     def watch(self, job: str) -> None:
-        """Raises WorkersDied where the job manager is silent, or no longer knows the job: it was started anew."""
+        """Raises WorkersDied where the job manager is silent or no longer knows the job, or slots stay away."""
         now = time.monotonic()
         if self._watched != job:
-            self._watched, self._answered, self._known = job, now, now
+            self._watched, self._answered, self._known, self._enough = job, now, now, now
         if now - self._looked < LOOK:
             return
         self._looked = now
         try:
             there = any(one.name == job and not one.over for one in self._cluster.jobs())
+            slots = self._cluster.overview().slots
         except Unreachable as error:
             if now - self._answered > SILENCE:
                 raise WorkersDied(f"the job manager has not answered for {SILENCE:.0f} s: {error}") from error
             return
         self._answered = now
-        if there:
-            self._known = now
-        elif now - self._known > GRACE:
+        self._known = now if there else self._known
+        self._enough = now if slots >= self._needs else self._enough
+        if now - self._known > GRACE:
             raise WorkersDied("the job manager no longer knows the job; was it started anew?")
+        if now - self._enough > SHORT:
+            raise WorkersDied(f"the cluster has {slots} slots left of the {self._needs} that the job needs")
 
     def end_jobs(self, prefix: str) -> None:
         """Cancels them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import flink_helpers as flink
 import promise_helpers as help
 import pytest
+from loopback import ENVIRONMENT, download, moto_app, serving, upload
 from promise_helpers import Small
 
 from pipeline.cluster.local import Cluster
@@ -58,6 +60,30 @@ def test_stopped(flink_cluster: Cluster, small: Small, tmp_path: Path, number: i
     ended, output = help.run("run", small.recipe, "--out", out, "--workers", 1)  # on this machine
     assert ended == 0, output
     assert help.shards(out) == small.shards
+
+
+def test_all_folders_in_an_object_store(flink_cluster: Cluster, small: Small, tmp_path: Path) -> None:
+    """Else machines that share no file system could not work together; and what is read must be whole."""
+    with serving(moto_app()) as where:
+        upload(where, "crawl", small.crawl)
+        upload(where, "mill", tmp_path / "nothing")
+        recipe = help.recipe(small.crawl) | {"storage": {"s3": {"endpoint_url": where}}}
+        for item in recipe["inputs"]:
+            item["path"] = item["path"].replace(str(small.crawl), "s3://crawl")
+        path = help.write_recipe(tmp_path / "small.yaml", recipe)
+        words = ("run", path, "--out", "s3://mill/run", *flink.flags(flink_cluster))
+        process = help.start(*words, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+        status, output = help.finish(process)
+        assert status == 0, output
+        found = {name.rpartition("/")[2]: data for name, data in download(where, "mill", "run/shards/").items()}
+        left = [
+            name for name in download(where, "mill", "run/ledger/runs/") if name.endswith(("job.json", "sums.json"))
+        ]
+    digests = {
+        name: hashlib.sha256(data).hexdigest() for name, data in found.items() if name.endswith((".bin", ".idx"))
+    }
+    assert digests == small.shards
+    assert left == []
 
 
 def test_a_band_and_a_fault_end_the_run(flink_cluster: Cluster, small: Small, tmp_path: Path) -> None:
