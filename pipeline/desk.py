@@ -161,13 +161,17 @@ class StoreDesk(Desk):
     def close(self) -> None:
         """Removes all of it from the store."""
         self.relay()
-        self.store.delete(*self.store.names(f"{self._name('')}"))
+        self.store.delete(*self.store.names(self._name("")))
 
     def relay(self) -> None:
         """Brings reports here, now and then."""
         for name in self.store.names(f"{self._name(REPORTS)}/"):
             with suppress(FileNotFoundError):
                 super()._put(f"{REPORTS}/{name.rpartition('/')[2]}", self.store.read(name))
+
+    def put_log(self, name: str, data: bytes) -> None:
+        """Puts down what a worker printed so far in this attempt, in whatever phase."""
+        self.store.write(f"ledger/runs/{self.folder.parent.name}/{LOGS}/{name}", data)
 
     def _name(self, name: str) -> str:
         return f"ledger/runs/{self.folder.parent.name}/{self.folder.name}/{name}"

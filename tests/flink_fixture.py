@@ -8,11 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-        cluster = Cluster(folder)
-        with mock.patch.dict(os.environ, ENVIRONMENT):  # workers reach the tests' own stores
-            if running(folder) is None or not _mended(cluster):
-                _ended(folder)
-                call("up", folder, "--no-keep", "--follow", str(session))
+from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
