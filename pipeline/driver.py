@@ -36,6 +36,7 @@ from pipeline.progress import moving, reports
 from pipeline.runners.base import Runner
 from pipeline.settings import listed
 from pipeline.show import Display
+from pipeline.spent import RunClock
 from pipeline.store import Lock, Store
 from pipeline.work import Context
 
@@ -105,8 +106,9 @@ def run(context: Context, request: RunRequest, display: Display) -> dict[str, in
     try:
         context.ledger.check(context.recipe.name)
         _check_trial(context, context.ledger)
+        clock = RunClock()
         with _Nurseries(context, request) as nurseries:
-            return _run(context, request, display, nurseries)
+            return _run(context, request, display, nurseries, clock)
     except OSError as error:
         raise as_user_error(error) or error from error
 
@@ -118,6 +120,8 @@ class _Nurseries:
         self._context = context
         self._request = request
         self._nursery: nursery.Nursery | None = None
+        self.cpu_seconds = 0.0
+        """CPU time until stages were bound."""
 
     def __enter__(self) -> _Nurseries:
         self.get()
@@ -135,6 +139,7 @@ class _Nurseries:
             except BaseException:
                 self.end()
                 raise
+            self.cpu_seconds += self._nursery.cpu_seconds()
             if problems:
                 self.end()
                 raise RecipeError(listed(self._request.recipe, problems))
@@ -147,7 +152,9 @@ class _Nurseries:
         self._nursery = None
 
 
-def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nurseries) -> dict[str, int]:
+def _run(
+    context: Context, request: RunRequest, display: Display, nurseries: _Nurseries, clock: RunClock
+) -> dict[str, int]:
     with _signals_raise(context.ledger.store), _locked(context, display) as lock:
         written = json.dumps(context.to_json())
         context = replace(context, fence=lock.number)
@@ -168,6 +175,9 @@ def _run(context: Context, request: RunRequest, display: Display, nurseries: _Nu
             result = _attempt(context, request, display, lock, desk, nurseries, again=bool(deaths))
             display.close_phase(finished=result is not None)
             if result is not None:
+                workers = request.beam.workers(request.workers)
+                binding = nurseries.cpu_seconds
+                clock.end(context.ledger.store, result, workers, binding, local=request.beam.shares_desk)
                 return result
             facts, working = _state(desk)
             phase = facts.get("phase", "start")

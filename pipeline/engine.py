@@ -30,7 +30,7 @@ from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
 from pipeline.phases import PHASES
 from pipeline.pool.telling import told
-from pipeline.processes import Unfailing, follow
+from pipeline.processes import Unfailing, follow, forget_peak, peak_memory
 from pipeline.progress import Reporter
 from pipeline.runners.base import Runner, job_prefix
 from pipeline.work import Context, Task
@@ -153,13 +153,15 @@ class Work(beam.DoFn):
             self.refused = True
             return
         self.tasks = {key: Task(phase, key, size, spec) for phase, key, size, spec in job["tasks"]}
+        self.queue = iter(self.tasks.values())
+        """What this worker has not tried to claim yet: each unit once, whatever the number of elements it is given."""
         self.reporter = Reporter(self.desk.folder / REPORTS, None if self.near else self.desk)
 
     def process(self, key: str) -> Iterator[pa.RecordBatch]:
         """Does this unit; or, where the queue is shared, whatever is left in it."""
         if self.refused:
             return
-        for task in self.tasks.values() if self.near else [self.tasks[key]]:  # largest first, as they were listed
+        for task in self.queue if self.near else [self.tasks[key]]:  # largest first, as they were listed
             row = self._unit(task)
             if row is not None:
                 values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
@@ -201,10 +203,13 @@ def do_unit(task: Task, context: Context, reporter: Reporter) -> Row:
     for attempt in range(1, RETRIES + 1):
         folder = context.ledger.attempt()
         try:
-            begun = time.process_time()
+            begun, clock = time.process_time(), time.monotonic()
+            forget_peak()
             staged, body = PHASES[task.phase].work(task, context, folder, reporter)
             timing = body.setdefault("timing", {})
             timing["cpu_s"] = round(time.process_time() - begun + timing.get("children_s", 0.0), 3)
+            timing["wall_s"] = round(time.monotonic() - clock, 3)
+            timing.setdefault("peak_rss", peak_memory())
             reporter.check()
             return context.ledger.commit(task.phase, task.key, staged, body)
         except OSError as error:

@@ -21,6 +21,8 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+import psutil
+
 from pipeline import bound, forks
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import Failure
@@ -85,6 +87,13 @@ class Nursery:
             error.exit_code = failure.exit_code
             raise error
         return list(found["problems"])
+
+    def cpu_seconds(self) -> float:
+        """CPU time that it took so far, without what it forked."""
+        with suppress(psutil.Error):
+            times = psutil.Process(self._process.pid).cpu_times()
+            return times.user + times.system
+        return 0.0
 
     def close(self) -> None:
         """Ends it, and what it forked."""

@@ -64,7 +64,7 @@ class Unfailing:
 
 
 def peak_memory() -> int:
-    """Most bytes of memory that this process ever had.
+    """Most bytes of memory that this process ever had, or since `forget_peak`.
 
     Linux books a parent's memory to `ru_maxrss` of the child that it starts, so the kernel's own mark is read.
     """
@@ -76,6 +76,12 @@ def peak_memory() -> int:
         pass  # no such file on this system
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def forget_peak() -> None:
+    """Has `peak_memory` count from now on, where the system can (Linux, proc(5): clear_refs)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _alive(process: psutil.Process) -> bool:

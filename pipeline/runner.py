@@ -26,6 +26,7 @@ from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.phases import PHASES, Phase
 from pipeline.processes import follow
 from pipeline.runners.base import Runner, job_prefix
+from pipeline.spent import Clock
 from pipeline.work import Context, Task
 
 PROBE_FROM = 16
@@ -62,6 +63,11 @@ class Order:
         found = runners.make(self.runner, self.options)
         found.again = self.again
         return found
+
+    @functools.cached_property
+    def clock(self) -> Clock:
+        """What is spent, and on which phase."""
+        return Clock(self.context.ledger.store)
 
 
 def main(path: str) -> int:
@@ -137,6 +143,7 @@ def _run(order: Order) -> dict[str, int]:
     _try_once_more(context)
     pins.gather(context.ledger)  # of a run that was stopped in mid-phase
     for phase in PHASES.values():
+        order.clock.begin(phase.name)
         tasks = phase.tasks(context)
         pending = missing(phase, tasks, context)
         if phase.spent is not None and _used_up(phase, pending, context):
@@ -159,8 +166,18 @@ def _run(order: Order) -> dict[str, int]:
         if phase.spent is not None:
             done[phase.name] += _rounds(phase, order, f"{phase.name}-round")
         accounts.check_bands(context, phase.name, final=True)
+        order.clock.end()
         if phase.name == order.until:
-            return done
+            break
+    else:
+        _finish(order, done)
+    order.clock.finish()
+    return done
+
+
+def _finish(order: Order, done: dict[str, int]) -> None:
+    """What is left to do behind the last phase of a whole run."""
+    context = order.context
     from pipeline.phases import shard
 
     shard.finish(context)
@@ -170,7 +187,6 @@ def _run(order: Order) -> dict[str, int]:
     index.add(context)  # before the run counts as done: what is published must be remembered
     context.ledger.set_complete(True)
     accounts.check_identities(context)
-    return done
 
 
 def _rounds(phase: Phase, order: Order, name: str) -> int:
@@ -285,7 +301,8 @@ def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
     workers = 1 if amount < phase.parallel_from else min(order.beam.workers(order.workers), len(tasks))
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
 
-    made = run_units(tasks, order.context, workers, order.beam, order.desk / name, order.nursery)
+    with order.clock.pipeline(len(tasks), workers, alone=amount < phase.parallel_from):
+        made = run_units(tasks, order.context, workers, order.beam, order.desk / name, order.nursery)
     order.context.ledger.refresh()
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")

@@ -109,6 +109,15 @@ def size_text(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def duration_text(seconds: float) -> str:
+    """A time for people: seconds, minutes, hours."""
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} hours" if hours else f"{minutes}:{rest:02d} minutes"
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -23,7 +23,7 @@ from pipeline.readers.base import Piece, Read, Tally, batches
 from pipeline.readers.fileobj import FileObject
 from pipeline.readers.sources import File
 from pipeline.recipe import Recipe
-from pipeline.show import size_text
+from pipeline.show import duration_text, size_text
 from pipeline.sources import InputFile, input_files
 from pipeline.work import Context, Trial
 from stages.minhash import MinHashSettings, signatures
@@ -96,7 +96,7 @@ def dry_run(context: Context, workers: int, console: Console) -> None:
     rest = f", and training a tokenizer on up to {size_text(train.sample_bytes)} of text" if train else ""
     _say(
         console,
-        f"estimate: {_duration(seconds / workers)} on {workers} worker{'s' if workers > 1 else ''} for {counted}; "
+        f"estimate: {duration_text(seconds / workers)} on {workers} worker{'s' if workers > 1 else ''} for {counted}; "
         f"not in it: writing{rest}",
     )
     _say(console, f"disk for the whole run: about {size_text(disk)} ({size_text(free)} free at {place})")
@@ -189,14 +189,6 @@ def _state(context: Context) -> str:
                 "behind it what depends on them"
             )
     return f"in {context.out} all of it is done, so nothing would be redone"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} hours" if hours else f"{minutes}:{rest:02d} minutes"
 
 
 def _say(console: Console, text: str) -> None:

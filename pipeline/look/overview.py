@@ -13,6 +13,7 @@ from pipeline.errors import DamageError
 from pipeline.ledger import Ledger, Row
 from pipeline.look import content
 from pipeline.look.runfolder import RunFolder
+from pipeline.planning.share import serial_share
 
 HOST_LINES = 10
 """Lines of hosts that are shown."""
@@ -85,13 +86,14 @@ def of_run(run: RunFolder) -> dict[str, Any]:
 
 def inspection(folder: Path, *, hosts: bool) -> dict[str, Any]:
     """`overview`, and what is counted in the documents' columns: `lengths`, and `hosts` where there are not more than
-    QUICK documents, or `hosts` is asked for."""
+    QUICK documents, or `hosts` is asked for; and what share of its CPU time one process alone could spend."""
     run = RunFolder(folder)
     facts = of_run(run)
     facts["lengths"] = content.lengths(run)
     counted = hosts or facts["records"]["kept"] <= QUICK
     facts["hosts"] = content.hosts(run, HOSTS) if counted else None
     facts["hosts_counted"] = counted
+    facts["serial"] = serial_share(run.ledger)
     facts["tokenizer_report"] = tokenizer_report(folder)
     return facts
 

@@ -97,6 +97,12 @@ def print_overview(facts: dict[str, Any], console: Console) -> None:
     console.print(
         f"CPU seconds by phase: {seconds}; peak memory of a worker {size_text(facts['peak_bytes'])}", highlight=False
     )
+    if serial := facts.get("serial"):
+        of = ", ".join(f"{name} {value:.1f}" for name, value in list(serial["of"].items())[:5])
+        console.print(
+            f"serial share: {serial['share']:.1%} of {serial['cpu_seconds']:.1f} s of CPU time is one process's, "
+            f"whatever the workers: {of}", highlight=False,
+        )  # fmt: skip
 
 
 def _print_lengths(name: str, spread: dict[str, Any], console: Console) -> None:

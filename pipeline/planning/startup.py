@@ -1,0 +1,97 @@
+"""What a run takes beside its units: the start, a pipeline for each phase, a unit's place in the books."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.planning import laws
+from pipeline.planning.measured import Measured, PhaseCost
+
+DRIVER_S = 0.01
+"""CPU seconds of the driver for each second of the run: it looks five times a second. Where no run says so."""
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Out of what a run spent outside of its units."""
+
+    run_s: float
+    """Seconds before the first phase and behind the last one."""
+    pipeline: float
+    """Seconds that a pipeline with one worker takes beside its units."""
+    round: float
+    """Seconds between two units of a worker: commit, report, the next claim."""
+    plan_unit_s: float
+    """Seconds of the working process for a unit, CPU time all of it."""
+    fixed_cpu_s: float
+    """CPU seconds of driver, working process and stages' binding, units apart."""
+    driver_share: float
+    """CPU seconds of the driver a second."""
+    worker_cpu_s: float
+    """CPU seconds of a worker in a pipeline beside its units."""
+    commit_cpu_s: float
+    """CPU seconds of a worker for a unit beside its work."""
+    local: bool
+
+    @classmethod
+    def of(cls, measured: Measured) -> Startup:
+        """What a run shows of it; the constants of `laws` for what it does not."""
+        pipeline, each = _fitted(measured)
+        units = measured.units
+        outside = [cost.outside for cost in measured.phases.values() if cost.outside is not None]
+        planning = sum(one.planning_cpu_s for one in outside)
+        plan_unit = planning / units if units >= laws.MANY_UNITS else laws.PLAN_UNIT_S
+        run, working = measured.run, measured.working
+        if run is None or working is None:
+            return cls(0.0, pipeline, each, plan_unit, 0.0, DRIVER_S, laws.START_CPU_S, laws.COMMIT_CPU_S, local=True)
+        phases = sum(one.wall_s for one in outside)
+        fixed = run.binding_cpu_s + max(0.0, working.cpu_s - plan_unit * units)
+        workers = sum(one.workers for each_phase in outside for one in each_phase.pipelines)
+        guessed = laws.START_CPU_S * workers + laws.COMMIT_CPU_S * units
+        in_units = sum(cost.cpu_s for cost in measured.phases.values())
+        beside = run.cpu_s - run.driver_cpu_s - run.binding_cpu_s - working.cpu_s - in_units
+        ratio = min(3.0, max(0.3, beside / guessed)) if run.local and guessed else 1.0
+        return cls(
+            run_s=max(0.0, run.wall_s - phases),
+            pipeline=pipeline,
+            round=each,
+            plan_unit_s=plan_unit,
+            fixed_cpu_s=fixed,
+            driver_share=run.driver_cpu_s / run.wall_s,
+            worker_cpu_s=laws.START_CPU_S * ratio,
+            commit_cpu_s=laws.COMMIT_CPU_S * ratio,
+            local=run.local,
+        )
+
+    def pipeline_s(self, workers: int, rounds: float, *, cluster: bool) -> float:
+        """Seconds of a pipeline beside its units, which each worker does `rounds` of."""
+        start = max(self.pipeline, laws.JOB_S) if cluster else self.pipeline
+        return start + laws.WORKER_S * (workers - 1) + self.round * rounds
+
+
+def _fitted(measured: Measured) -> tuple[float, float]:
+    """Seconds of a pipeline and of a round: least squares over the run's phases, neither below 0."""
+    pairs = [(cost, whole) for cost in measured.phases.values() if (whole := _beside(cost)) is not None]
+    if not pairs:
+        return laws.PIPELINE_S, laws.ROUND_S
+    ones = [rounds for _, (_, rounds) in pairs]
+    rest = [seconds for _, (seconds, _) in pairs]
+    count = len(pairs)
+    mean_x, mean_y = sum(ones) / count, sum(rest) / count
+    spread = sum((x - mean_x) ** 2 for x in ones)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(ones, rest, strict=True)) / spread if spread else 0.0
+    slope = max(0.0, slope)
+    return max(0.0, mean_y - slope * mean_x), slope
+
+
+def _beside(cost: PhaseCost) -> tuple[float, float] | None:
+    """Seconds of a phase's pipelines beside their units, for one pipeline and one worker, and rounds of units.
+
+    None where the run was resumed in it, so that its time is not known whole.
+    """
+    outside = cost.outside
+    if outside is None or len(outside.pipelines) != 1 or outside.pipelines[0].units != cost.units:
+        return None
+    (one,) = outside.pipelines
+    busy = max(cost.longest_s, cost.wall_s / one.workers)
+    return max(0.0, one.wall_s - busy - laws.WORKER_S * (one.workers - 1)), float(-(-one.units // one.workers))
