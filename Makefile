@@ -1,22 +1,27 @@
-# Everything is installed into .venv; uv does it in seconds where it is there, pip otherwise.
+# Everything is installed into .venv, in the versions of configs/cluster/requirements.txt where that names one; uv does it
+# in seconds where it is there, pip otherwise.
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
+LOCKED := sed -n '/^[a-z].*==/s/ *\\$$//p' configs/cluster/requirements.txt
+
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-up cluster-down cluster-status test peers lint bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-scale bench-tokens install clean
+.PHONY: demo cluster-up cluster-down cluster-status test peers lint lock bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-scale bench-tokens install clean
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml configs/cluster/requirements.txt
 ifdef UV
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python $(BIN)/python -e '.[train,dev]'
+	$(LOCKED) > .venv/constraints.txt
+	$(UV) pip install --quiet --python $(BIN)/python --constraint .venv/constraints.txt -e '.[train,dev]'
 else
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+	$(LOCKED) > .venv/constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .venv/constraints.txt -e '.[train,dev]'
 endif
 	touch $@
 
@@ -39,6 +44,13 @@ cluster-down: install
 
 cluster-status: install
 	$(BIN)/python -m pipeline.cluster status
+
+# What the image of configs/cluster/Dockerfile holds, with digests. Pins that are there stay, unless they no longer fit;
+# to raise them: make lock UPGRADE=--upgrade
+lock:
+	echo hatchling | uv pip compile --quiet pyproject.toml - --universal --generate-hashes --only-binary :all: --no-binary google-apitools $(UPGRADE) \
+	  $(addprefix --extra ,s3 gcs http hf dataflow metrics pdf datasets lid176 spelling segmenters) \
+	  --no-annotate --no-header --output-file configs/cluster/requirements.txt
 
 # Readers that we did not write. Where they cannot be had the tests that need them are skipped, and say so.
 peers: .peers/installed

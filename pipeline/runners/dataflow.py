@@ -20,7 +20,7 @@ WANTED = {
     "project": "the project that pays",
     "region": "where the workers run, as europe-west4",
     "temp_location": "a folder for Dataflow's own files, as gs://BUCKET/temp",
-    "sdk_container_image": "the image with corpusmill, which configs/cluster/Dockerfile.dataflow builds",
+    "sdk_container_image": "the image with corpusmill: `docker build --target sdk -f configs/cluster/Dockerfile .`",
 }
 EXTRA = "pip install 'corpusmill[dataflow]'"
 
