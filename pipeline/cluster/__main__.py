@@ -75,7 +75,8 @@ def main(words: list[str]) -> int:
         if asked.what == "fetch":
             SCREEN.print(f"The jars are in {jars.fetch().folder}.")
         elif asked.what == "pin":
-            SCREEN.print(f"Written: {jars.pin('flink')}")
+            for engine in jars.ENGINES:
+                SCREEN.print(f"Written: {jars.pin(engine)}")
         elif asked.what == "status":
             return status(asked.folder)
         elif asked.what == "up":

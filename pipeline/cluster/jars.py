@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 LISTS = Path(__file__).resolve().parents[2] / "configs" / "cluster"
 """The folder of pom.xml, the requirement of Flink, and the digests."""
 
+ENGINES = ("flink", "spark")
 FLINK_JARS = ("flink-dist-", "log4j-")
 """How the names of those jars begin that are wanted of Flink's package; the rest are formats and an interpreter."""
 

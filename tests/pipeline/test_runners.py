@@ -70,6 +70,45 @@ def test_an_unknown_flag_names_the_nearest(tmp_path: Path, monkeypatch: pytest.M
         check_request(RunRequest(runner="flink", options=flags))
 
 
+DATAFLOW = Path(__file__).resolve().parents[2] / "configs" / "cluster" / "dataflow.yaml"
+
+
+def test_dataflows_template_is_right() -> None:
+    """Else whoever fills it in would learn of a wrong name from a job that failed."""
+    found = runners.make("dataflow", read(DATAFLOW))
+    found.check()
+    found.check_out("gs://bucket/run")
+    assert "settings of Dataflow are right" in found.rehearse()
+    with pytest.raises(RecipeError, match="give gs://BUCKET/RUN"):
+        found.check_out("/data/run")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--project=123456", "Invalid Project ID"),
+        ("--machine_typ=n2", "Did you mean 'machine_type'"),
+        ("--max_num_workers=many", "a whole number"),
+    ],
+)
+def test_what_dataflow_would_refuse_is_refused_first(wrong: str, said: str) -> None:
+    """Else minutes would go by until a job that cannot start says so."""
+    with pytest.raises(RecipeError, match=said):
+        check_request(RunRequest(runner="dataflow", options=[*read(DATAFLOW), wrong]))
+
+
+def test_dataflow_says_all_that_is_missing() -> None:
+    """Else it would come out one by one."""
+    with pytest.raises(RecipeError, match=r"--project.*--region.*--temp_location.*--sdk_container_image"):
+        check_request(RunRequest(runner="dataflow"))
+
+
+def test_sparks_master_is_looked_at() -> None:
+    """Else a host without its protocol would be taken for something else by Spark."""
+    with pytest.raises(RecipeError, match="spark://HOST:PORT"):
+        check_request(RunRequest(runner="spark", options=["--spark_master_url=host:7077"]))
+
+
 @pytest.mark.parametrize("name", ["flink", "FlinkRunner"])
 def test_beams_own_names_are_understood(name: str) -> None:
     """Else whoever comes from Beam would have to guess."""
