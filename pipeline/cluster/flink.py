@@ -125,6 +125,7 @@ def write_settings(folder: Path, ports: Ports) -> None:
         "restart-strategy.fixed-delay.attempts": 3,
         "restart-strategy.fixed-delay.delay": "4 s",
         "resourcemanager.taskmanager-registration.timeout": "30 s",
+        "pekko.startup-timeout": "60 s",  # ten, by default, which a busy machine may take
         "cluster.registration.error-delay": 1000,
         "cluster.registration.refused-registration-delay": 1000,
     }
