@@ -93,6 +93,18 @@ def check(expected: dict[str, Any], context: Context | None = None) -> None:
         raise WorkerMismatch(f"worker on host {host} has {'; '.join(told[:TOLD])}{more}. {MEND}")
 
 
+def check_release(expected: str) -> None:
+    """Compares the release of corpusmill alone: a worker of another one may not even be able to read its job.
+
+    Raises WorkerMismatch.
+    """
+    here = _version("corpusmill")
+    if here != expected:
+        raise WorkerMismatch(
+            f"worker on host {socket.gethostname()} has corpusmill {here}, the driver {expected}. {MEND}"
+        )
+
+
 def checked(job: dict[str, Any]) -> Context:
     """The context of a job, for a worker: if the job has the driver's fingerprint, it is compared before all else.
 

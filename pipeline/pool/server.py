@@ -24,7 +24,7 @@ from google.protobuf import json_format, text_format
 
 from pipeline import fingerprint, forks
 from pipeline.failures import Failure, UnitFailed
-from pipeline.pool.telling import CONTEXT, FINGERPRINT
+from pipeline.pool.telling import CONTEXT, RELEASE
 
 LISTENS, START, STOP = "listens", "start", "stop"
 """What the server says to the pool: that it has a port, and what runners ask it for."""
@@ -68,8 +68,8 @@ class Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         error = ""
         try:
             params = dict(request.params)
-            if FINGERPRINT in params:
-                fingerprint.check(json.loads(params[FINGERPRINT]))
+            if RELEASE in params:
+                fingerprint.check_release(params[RELEASE])
             run = params.get(CONTEXT)
             answer = say(
                 self._pool, START, name=request.worker_id, environment=environment(request), run=run and json.loads(run)

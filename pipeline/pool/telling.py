@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from typing import Any
 
-from pipeline import fingerprint
 from pipeline.work import Context
 
 CONTEXT = "corpusmill.context"
 """The context of the run: a pool binds its stages once for all workers."""
-FINGERPRINT = "corpusmill.fingerprint"
-"""What the driver has installed: a pool that has something else starts no worker."""
+RELEASE = "corpusmill.release"
+"""The driver's release of corpusmill: a pool of another one starts no worker. All else the worker compares, which can
+say so where nobody tries again."""
 
 
 def environment_config(where: str, context: Context) -> str:
     """The value of Beam's `--environment_config` for the pools at `where`: their address, or such a value."""
     config: dict[str, Any] = json.loads(where) if where.lstrip().startswith("{") else {"url": where}
     params: dict[str, str] = config.get("params", {})
-    told = {CONTEXT: json.dumps(context.to_json()), FINGERPRINT: json.dumps(fingerprint.of())}
+    told = {CONTEXT: json.dumps(context.to_json()), RELEASE: version("corpusmill")}
     return json.dumps(config | {"params": params | told})
 
 

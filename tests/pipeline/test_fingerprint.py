@@ -113,12 +113,14 @@ def test_a_file_that_is_untouched_is_read_once(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.skipif(not nursery.available(), reason="processes are forked on Linux only")
 def test_a_worker_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would do units that look like those of the others, and are not."""
-    stub = tmp_path / "other" / "pyarrow-0.1.0.dist-info"
-    stub.mkdir(parents=True)
-    (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: pyarrow\nVersion: 0.1.0\n")
+    other = tmp_path / "other"
+    for name in ("pyarrow", "corpusmill"):
+        stub = other / f"{name}-0.0.1.dist-info"
+        stub.mkdir(parents=True)
+        (stub / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n")
     recipe = write_recipe(tmp_path)
-    with pool(tmp_path, {"PYTHONPATH": str(stub.parent)}) as running:
-        assert "pyarrow 0.1.0" in running.ready
+    with pool(tmp_path, {"PYTHONPATH": str(other)}) as running:
+        assert "corpusmill 0.0.1" in running.ready
         for where in ("by the pool", "by the worker"):
             context = Context(tmp_path / where, tmp_path, read_recipe(recipe))
             context.ledger.folder.mkdir(parents=True)
@@ -138,9 +140,10 @@ def test_a_worker_of_another_version_is_refused(tmp_path: Path, monkeypatch: pyt
                 servicer.stop()
             failure = failed.value.failure
             assert failure.expected
-            assert failure.message.startswith(
-                f"worker on host {socket.gethostname()} has pyarrow 0.1.0, the driver {version('pyarrow')}. Equal bytes"
-            )
+            told = f"worker on host {socket.gethostname()} has corpusmill 0.0.1, the driver {version('corpusmill')}"
+            if where == "by the worker":
+                told += f"; pyarrow 0.0.1, the driver {version('pyarrow')}"
+            assert failure.message.startswith(f"{told}. Equal bytes")
             assert context.ledger.rows() == []
             started = list(running.logs.glob("*worker*.log"))
             assert len(started) == (where == "by the worker")  # and nothing is tried again
