@@ -207,5 +207,10 @@ class Relay:
 
 
 def retire(store: Store) -> None:
-    """Takes back the jobs of all attempts so far: workers that are still at one commit nothing more."""
-    store.delete(*(name for name in store.names("ledger/runs/") if name.endswith(f"/{JOB}")))
+    """Takes back the jobs of all attempts so far: workers that are still at one commit nothing more.
+
+    What a failed attempt left in a store goes as well; in a folder the driver keeps the last few.
+    """
+    names = [name for name in store.names("ledger/runs/") if name.count("/") > 3]
+    desks = [name for name in names if name.split("/")[3] != LOGS]
+    store.delete(*(name for name in desks if store.distant or name.endswith(f"/{JOB}")))
