@@ -2,7 +2,8 @@
 
 A graph like that of deduplication: each pair of it found in several bands, most nodes alone, clusters of all sizes; and
 one path through a tenth of the nodes, shuffled, which deduplication never gives. Units run in this process, one after
-another; scipy's components over the same edges in memory say whether the result is right.
+another, or on the cluster of `make cluster-up` with `--runner flink`; union-find and scipy's components over the same
+edges in memory say whether the result is right.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import yaml
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-from pipeline import engine
+from pipeline import components, engine, runner
 from pipeline.ledger import Staged
-from pipeline.phases import stars
+from pipeline.phases import PHASES, stars
 from pipeline.progress import Reporter
 from pipeline.recipe import read_recipe
 from pipeline.work import Context
@@ -48,10 +49,13 @@ def graph(nodes: int, path: bool) -> np.ndarray[tuple[int, int], np.dtype[np.uin
 
 
 def main() -> int:
-    """Prints the rounds of both graphs."""
+    """Prints the rounds of both graphs; 1 where a component is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=20_000_000)
+    parser.add_argument("--runner", help="flink; left out: this process, without Beam")
+    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    right = True
     for path in (False, True):
         pairs = graph(options.nodes, path)
         with tempfile.TemporaryDirectory() as name:
@@ -68,44 +72,71 @@ def main() -> int:
             edges = list(context.ledger.commit("join", "0" * 32, staged, {"timing": {}}).parts)
             del piece
             (folder / "reports").mkdir()
-            reporter = Reporter(folder / "reports")
-            begun, cpu = time.monotonic(), time.process_time()
-            seconds = in_rounds(context, stars.Graph(edges, options.nodes), reporter)
-            wall, cpu = time.monotonic() - begun, time.process_time() - cpu
             whole = stars.Graph(edges, options.nodes)
-            told = stars.rounds(context.ledger, whole)
+            begun = time.monotonic()
+            if options.runner:
+                on_runner(context, whole, options.runner, options.workers, folder)
+            else:
+                in_rounds(context, whole, Reporter(folder / "reports"))
+            wall, seconds = time.monotonic() - begun, cpu_of_rounds(context, whole)
+            rounds = stars.rounds(context.ledger, whole)
             files = [np.fromfile(context.out / part.path, "<u4") for part in stars.leaders(context.ledger, whole)]
         print(
-            f"{options.nodes:,} nodes, {len(pairs):,} edges{', a path among them' if path else ''}: {len(told)} rounds"
+            f"{options.nodes:,} nodes, {len(pairs):,} edges{', a path among them' if path else ''}: {len(rounds)} rounds"
         )
-        for number, one in enumerate(told):
-            print(f"  {one['step']:<8}{one['edges']:>13,} edges {one['changed']:>13,} changed {seconds[number]:7.1f} s")
+        for number, one in enumerate(rounds):
+            print(
+                f"  {one['step']:<8}{one['edges']:>13,} edges {one['changed']:>13,} changed {seconds[number]:7.1f} s CPU"
+            )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"  {wall:.1f} s, {cpu:.1f} s of CPU; this process held {peak:,.0f} MB at most, the graph included")
+        print(
+            f"  {wall:.1f} s, {sum(seconds.values()):.1f} s of CPU; this process held {peak:,.0f} MB at most, the graph included"
+        )
         label = connected_components(
             coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(options.nodes,) * 2).tocsr(),
             directed=False,
         )[1]
         first = np.full(label.max() + 1, options.nodes, np.int64)
         np.minimum.at(first, label, np.arange(options.nodes))
-        print(f"  equal to scipy's: {bool((np.concatenate(files) == first[label]).all())}", flush=True)
+        united, _ = components.leaders(
+            [(pairs[:, 0], pairs[:, 1])], [0, options.nodes], np.arange(options.nodes, dtype=np.uint32)
+        )
+        found = np.concatenate(files)
+        same = {"union-find": bool((found == united).all()), "scipy": bool((found == first[label]).all())}
+        right = right and all(same.values())
+        print("  equal to " + ", ".join(f"{name}: {equal}" for name, equal in same.items()), flush=True)
     print(json.dumps(environment()))
-    return 0
+    return 0 if right else 1
 
 
-def in_rounds(context: Context, whole: stars.Graph, reporter: Reporter) -> list[float]:
-    """Seconds of each round."""
-    spent: dict[int, float] = defaultdict(float)
+def in_rounds(context: Context, whole: stars.Graph, reporter: Reporter) -> None:
+    """All rounds, in this process."""
     while True:
         tasks = stars.units(context.ledger, whole)
         pending = [task for task in tasks if context.ledger.read_row(task.phase, task.key) is None]
         if not pending:
-            return list(spent.values())
+            return
         for task in pending:
-            begun = time.monotonic()
             engine.do_unit(task, context, reporter)
-            spent[task.spec.get("round", 0)] += time.monotonic() - begun
         context.ledger.release(stars.spent_rows(context.ledger, whole))
+
+
+def on_runner(context: Context, whole: stars.Graph, name: str, workers: int, desk: Path) -> None:
+    """All rounds, each a job of this runner."""
+    stars.graph = lambda context: whole  # type: ignore[assignment]  # of which only this process asks
+    order = runner.Order(context, workers, name, [], desk)
+    with order.beam:
+        runner._rounds(PHASES["stars"], order, "stars-round")
+
+
+def cpu_of_rounds(context: Context, whole: stars.Graph) -> dict[int, float]:
+    """CPU seconds of the units of each round."""
+    spent: dict[int, float] = defaultdict(float)
+    for task in stars.units(context.ledger, whole):
+        row = context.ledger.read_row(task.phase, task.key)
+        assert row is not None
+        spent[task.spec.get("round", 0)] += row.body["timing"]["cpu_s"]
+    return spent
 
 
 if __name__ == "__main__":
