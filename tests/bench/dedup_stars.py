@@ -81,17 +81,14 @@ def main() -> int:
             wall, seconds = time.monotonic() - begun, cpu_of_rounds(context, whole)
             rounds = stars.rounds(context.ledger, whole)
             files = [np.fromfile(context.out / part.path, "<u4") for part in stars.leaders(context.ledger, whole)]
-        print(
-            f"{options.nodes:,} nodes, {len(pairs):,} edges{', a path among them' if path else ''}: {len(rounds)} rounds"
-        )
+        also = ", a path among them" if path else ""
+        print(f"{options.nodes:,} nodes, {len(pairs):,} edges{also}: {len(rounds)} rounds")
         for number, one in enumerate(rounds):
-            print(
-                f"  {one['step']:<8}{one['edges']:>13,} edges {one['changed']:>13,} changed {seconds[number]:7.1f} s CPU"
-            )
+            told = f"{one['edges']:>13,} edges {one['changed']:>13,} changed"
+            print(f"  {one['step']:<8}{told} {seconds[number]:7.1f} s CPU")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"  {wall:.1f} s, {sum(seconds.values()):.1f} s of CPU; this process held {peak:,.0f} MB at most, the graph included"
-        )
+        held = f"this process held {peak:,.0f} MB at most, the graph included"
+        print(f"  {wall:.1f} s, {sum(seconds.values()):.1f} s of CPU; {held}")
         label = connected_components(
             coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(options.nodes,) * 2).tocsr(),
             directed=False,
