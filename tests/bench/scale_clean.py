@@ -104,7 +104,7 @@ def recipe(crawl: Path) -> dict[str, Any]:
 
 
 def run(scratch: Path, times: int, workers: int, runner: str, options: Sequence[str]) -> Run:
-    """One run over the crawl so many times. Raises CalledProcessError with its output where it fails."""
+    """One run over the crawl so many times; ends this process with its output where it fails."""
     path, out, figures = scratch / f"{times}.yaml", scratch / "run", scratch / "run.prom"
     path.write_text(yaml.safe_dump(recipe(scratch / f"x{times}")), "utf-8")
     command = [sys.executable, "-m", "pipeline.cli", "run", path, "--out", out, "--metrics-file", figures]
@@ -115,7 +115,7 @@ def run(scratch: Path, times: int, workers: int, runner: str, options: Sequence[
         with TreeMemory(process.pid, cluster if runner == "flink" else dict) as memory:
             status = process.wait()
     if status:
-        raise subprocess.CalledProcessError(status, command[1:4], log.read_text("utf-8"))
+        sys.exit(f"the run ended with {status}:\n{log.read_text('utf-8')}")
     seen = samples(figures.read_text("utf-8"))
     shutil.rmtree(out)
     starts = {key[1]: value for key, value in seen.items() if key[0] == "corpusmill_phase_start_time_seconds"}
