@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -18,7 +18,7 @@ class TreeMemory:
     """Looks at a process and all below it, and at those that `others` names by role; afterwards `peaks` has the most
     bytes of each role at one time (PSS: what several share counts once), and `all` of all together."""
 
-    def __init__(self, pid: int, others: Callable[[], Mapping[str, int]] = dict) -> None:
+    def __init__(self, pid: int, others: Callable[[], Iterable[tuple[str, int]]] = list) -> None:
         self.peaks: Counter[str] = Counter()
         self._pid = pid
         self._others = others
@@ -51,7 +51,7 @@ class TreeMemory:
             found += _below(psutil.Process(self._pid), DRIVER)
         except psutil.Error:
             return found
-        for role, pid in self._others().items():
+        for role, pid in self._others():
             try:
                 found += [(role, each) for each in _family(psutil.Process(pid))]
             except psutil.Error:
