@@ -105,6 +105,7 @@ bench-tokens: install
 # An hour, and 15 GB of disk.
 bench-scale: install
 	$(BIN)/python -m tests.bench.scale_clean
+	$(BIN)/python -m tests.bench.plan_calibrate
 	$(BIN)/python -m tests.bench.dedup_join
 	$(BIN)/python -m tests.bench.dedup_bands
 	$(BIN)/python -m tests.bench.dedup_stars

@@ -35,6 +35,12 @@ def plan_run(
     memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Memory of a machine.")] = "128GiB",
     disk: Annotated[str, typer.Option("--disk", metavar="SIZE", help="A machine's own disk.")] = "2TB",
     network: Annotated[str, typer.Option("--network", metavar="SPEED", help="A machine's network.")] = "10Gbit",
+    busy: Annotated[
+        float,
+        typer.Option(
+            "--busy", metavar="F", min=1, help="CPU time when all cores of a machine work, by that when one does."
+        ),
+    ] = 1.0,
     price: Annotated[
         float | None, typer.Option("--price", metavar="X", min=0, help="What a machine costs for an hour.")
     ] = None,
@@ -62,6 +68,7 @@ def plan_run(
         asked.size("--memory", memory),
         asked.size("--disk", disk),
         asked.speed("--network", network),
+        busy,
         price,
     )
     checked = read_recipe(recipe, set_, bind=False)

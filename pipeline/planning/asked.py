@@ -41,8 +41,14 @@ class Machines:
     """Bytes of a machine's own disk."""
     network: float = 1.25e9
     """Bytes a second that a machine reads and writes over the network."""
+    busy: float = 1.0
+    """CPU time of a unit while all cores of a machine are at work, by that while one is."""
     price: float | None = None
     """Of a machine for an hour, in whatever money."""
+
+    def crowded(self, workers: float) -> float:
+        """By what CPU time grows on a machine where so many cores work at once."""
+        return 1.0 if self.cores < 2 else 1 + (self.busy - 1) * (min(workers, self.cores) - 1) / (self.cores - 1)
 
     @property
     def workers(self) -> int:

@@ -108,6 +108,7 @@ def line(
     workers = 1 if law.single else int(min(machines.workers, units / turns))
     spread = min(machines.count, workers)
     cpu, source = _cpu(name, law, cost, measured, sizes, scale, units, workers)
+    cpu *= machines.crowded(-(-workers // machines.count)) / _crowded(cost, measured, machines.busy)
     waits = cost.wall_s / cost.cpu_s if source == "run" and cost.wall_s > cost.cpu_s > 1 else 1.0
     mean = cpu * waits / units
     rounds = -(-units // workers)
@@ -185,6 +186,13 @@ def _cpu(
     less = min(1.0, 0.9 * cost.cpu_s / beside) if beside else 1.0  # where this machine is faster than that of the bench
     work = cost.cpu_s - less * beside
     return work * grown + less * (fixed * units + first * workers) + max(0.0, looks), "run"
+
+
+def _crowded(cost: PhaseCost, measured: Measured, busy: float) -> float:
+    """By what the run's own CPU time had grown where several of its cores worked at once."""
+    if measured.run is None or not measured.run.local or cost.outside is None:
+        return 1.0
+    return Machines(1, measured.run.cores, busy=busy).crowded(max(one.workers for one in cost.outside.pipelines))
 
 
 def law_looks(law: Law, measured: Measured, sizes: Sizes, units: float, workers: int) -> float:

@@ -17,7 +17,7 @@ ASSUMED = (
     "pages are as the run's: as long, kept and lost in the same shares, in files and splits of the same size",
     "duplicates are as frequent as in the run; a larger crawl has more of them, and less is left to do behind them",
     "clusters of near duplicates stay as large as they are, so comparisons grow with documents, not with their pairs",
-    "cores are as fast as the run's, also when all of a machine's are at work",
+    "cores are as fast as the run's (--busy says by what they are slower when all of a machine's work at once)",
 )
 
 
