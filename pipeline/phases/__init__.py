@@ -92,9 +92,9 @@ def _phases() -> dict[str, Phase]:
             "matches", ("stretches", "exact"), 64 * megabyte, substrings.match_tasks, substrings.range_work, silent=True
         ),
         Phase("spans", ("clean", "host", "repeats", "matches"), 32 * megabyte, spans.tasks, spans.work),
-        Phase("documents", ("clean", "host", "losers", "spans"), 64 * megabyte, documents.tasks, documents.work),
+        Phase("documents", ("clean", "host", "losers", "spans"), 16 * megabyte, documents.tasks, documents.work),
         Phase("tokenizer", ("documents",), 1 << 40, tokenizer.tasks, tokenizer.work, silent=True),
-        Phase("tokenise", ("documents", "tokenizer"), 32 * megabyte, tokenise.tasks, tokenise.work),
+        Phase("tokenise", ("documents", "tokenizer"), 4 * megabyte, tokenise.tasks, tokenise.work),
         Phase("plan", ("tokenise",), 1 << 40, plan.tasks, plan.work, silent=True),
         Phase("shard", ("tokenise", "plan"), 32 * megabyte, shard.tasks, shard.work),
     ]

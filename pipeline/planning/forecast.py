@@ -105,7 +105,8 @@ def line(
     cost = measured.phases[name]
     units = max(1.0, law.units(sizes))
     turns = laws.STARS_ROUNDS if name == "stars" else 1
-    workers = 1 if law.single else int(min(machines.workers, units / turns))
+    alone = law.single or _size(name, law, sizes) < PHASES[name].parallel_from
+    workers = 1 if alone else int(min(machines.workers, units / turns))
     spread = min(machines.count, workers)
     cpu, source = _cpu(name, law, cost, measured, sizes, scale, units, workers)
     cpu *= machines.crowded(-(-workers // machines.count)) / _crowded(cost, measured, machines.busy)
@@ -149,6 +150,13 @@ def line(
         parts_s=times,
         source=source,
     )
+
+
+def _size(name: str, law: Law, sizes: Sizes) -> float:
+    """Bytes by which the working process decides whether one worker does a phase."""
+    if name in ("index", "clean"):
+        return sizes.amounts.size
+    return sizes.of(tuple(kind for kind in law.own or law.every if kind[0] != "exact"))
 
 
 def _cpu(
@@ -221,13 +229,19 @@ def units_of(name: str, sizes: Sizes) -> float:
 
 def _tokenizer(cost: PhaseCost, measured: Measured, sizes: Sizes) -> float:
     """Training, on a sample of bounded size, and two passes over all texts to choose it."""
-    train = sizes.recipe.tokenizer.train if sizes.recipe.tokenizer else None
     here, there = measured.amounts.text, sizes.amounts.text
     passes = 2 * laws.READ_TEXT_S
-    learning = max(0.0, cost.cpu_s - passes * here)
-    if train is not None:
-        learning *= min(there, float(train.sample_bytes)) / max(1.0, min(here, float(train.sample_bytes)))
+    learning = max(0.0, cost.cpu_s - passes * here) * _sample(measured, sizes)
     return learning + passes * there + laws.WHOLE["tokenizer"].cpu_s * sizes.amounts.survivors
+
+
+def _sample(measured: Measured, sizes: Sizes) -> float:
+    """The planned tokenizer's sample in those of the run; 1 where none is trained."""
+    train = sizes.recipe.tokenizer.train if sizes.recipe.tokenizer else None
+    if train is None:
+        return 1.0
+    most = float(train.sample_bytes)
+    return min(sizes.amounts.text, most) / max(1.0, min(measured.amounts.text, most))
 
 
 def _memory(name: str, cost: PhaseCost, measured: Measured, sizes: Sizes) -> float:
@@ -238,6 +252,9 @@ def _memory(name: str, cost: PhaseCost, measured: Measured, sizes: Sizes) -> flo
     if whole is not None:
         late = name in ("plan", "tokenizer")
         more = amounts.survivors - here.survivors if late else amounts.signed - here.signed
+        if name == "tokenizer":  # what is above a worker's own is the sample's
+            own = min(one.peak for one in measured.phases.values() if one.units)
+            base += (base - own) * max(0.0, _sample(measured, sizes) - 1)
         return base + whole.memory * max(0.0, more)
     near = sizes.recipe.dedup.near if sizes.recipe.dedup else None
     if name == "join" and near is not None:
