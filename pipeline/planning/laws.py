@@ -42,9 +42,9 @@ READ_TEXT_S = 2e-9
 JOIN_FIXED_S = 0.01
 JOIN_CPU_S = 0.2e-6
 """CPU seconds of the join for a document in a band."""
-STARS_CPU_S = 3e-6
+STARS_CPU_S = 4e-7
 """CPU seconds of all rounds of phase stars for a document."""
-STARS_ROUNDS = 16
+STARS_ROUNDS = 17
 """Rounds of phase stars, each a pipeline of its own."""
 EDGE_BYTES, EDGE_PACKED = 8, 4
 """Bytes of an edge in a file of phase stars, and in a part of the join, where numbers lie packed."""

@@ -156,7 +156,7 @@ def table(told: dict[str, Any], came: dict[str, Any]) -> list[tuple[str, float, 
 def main() -> int:
     """Prints the table and the verdicts; 1 where one is missed, 2 where the pages are not here."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--copies", type=int, default=4, help="of the shared crawl, which are 1x")
+    parser.add_argument("--copies", type=int, default=6, help="of the shared crawl, which are 1x")
     parser.add_argument("--files", type=int, default=9, help="of the shared crawl, of about 300 pages each")
     parser.add_argument("--folder", type=Path, help="where crawl and runs go: 0.7 GB for each copy")
     parser.add_argument("--busy", type=float, help="instead of measuring it")
