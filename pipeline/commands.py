@@ -175,10 +175,10 @@ def verify(
     from pipeline.look import verifyview as view
     from pipeline.look.verify_copy import verify_copy
     from pipeline.storage.address import is_remote, local_path
-    from pipeline.store import can_hold
+    from pipeline.store import cannot_hold
 
     if is_remote(folder):
-        at_run = can_hold(folder) and Ledger(folder.rstrip("/")).store.exists("ledger/run.json")
+        at_run = cannot_hold(folder) is None and Ledger(folder.rstrip("/")).store.exists("ledger/run.json")
         report = checking.verify(folder.rstrip("/")) if at_run else publish.verify(folder)
     elif (path := Path(local_path(folder))).joinpath("ledger").exists():
         report = checking.verify(path)

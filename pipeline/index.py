@@ -1,10 +1,10 @@
 """The index of deduplication: what earlier crawls held, so that a later one is deduplicated against them.
 
-A folder with `index.json`, which names the generations in their order, and a folder for each generation. That holds
-signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their band tables. The tables have
-three columns more: `rank`, the place in the total order of all documents of the index, `survivor`, the number of the
-document that each one lost to, or its own, and `reason`, why (the place in `pipeline.dedup.REASONS`, -1 where kept).
-A document's number is its place in the generations' parts, one behind another.
+A folder, or an address in s3 or gs, with `index.json`, which names the generations in their order, and a folder for
+each generation. That holds signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their
+band tables. The tables have three columns more: `rank`, the place in the total order of all documents of the index,
+`survivor`, the number of the document that each one lost to, or its own, and `reason`, why (the place in
+`pipeline.dedup.REASONS`, -1 where kept). A document's number is its place in the generations' parts, one behind another.
 
 Nothing in an index ever changes but by generations added at its end: what was published is not taken back. The
 parameters that its contents depend on are named in it, and another run's must be the same.
@@ -18,9 +18,10 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DamageError, RecipeError, UserError
-from pipeline.ledger import Part, digest_of, file_digest, sync, write_durably
+from pipeline.ledger import Part, digest_of, file_digest, sync
 from pipeline.lock import FolderLock
 from pipeline.signed import SignedPart
+from pipeline.storage.address import is_remote
+from pipeline.store import Put, Store
+from pipeline.store.folder import FolderStore
 from pipeline.versions import VERSIONS
 from pipeline.work import Context, Task, once
 from stages import minhash
@@ -42,6 +46,8 @@ FORMAT = "corpusmill-dedup-index"
 FORMAT_VERSION = 1
 HIDDEN = ".work"
 """In the index: the lock, and what is being written."""
+LOCKS = f"{HIDDEN}/lock/"
+"""At an address: the locks."""
 PIN = "ledger/index.json"
 """In the run folder: which generations the run found, and which one it has added."""
 
@@ -75,22 +81,29 @@ class Generation:
 class Index:
     """An index as its file says."""
 
-    folder: Path
+    folder: Path | str
+    """Of this machine, or an address."""
     parameters: dict[str, Any]
     generations: list[Generation]
 
+    @cached_property
+    def store(self) -> Store:
+        """Its files."""
+        return _store(self.folder)
+
     @classmethod
-    def read(cls, folder: Path) -> Index | None:
+    def read(cls, folder: Path | str) -> Index | None:
         """The index in a folder; None where there is none. Raises UserError, DamageError."""
-        path = folder / NAME
+        path = f"{folder}/{NAME}"
+        store = _store(folder)
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(store.read(NAME))
             head = data["format"], data["format_version"]
             if head != (FORMAT, FORMAT_VERSION):
                 raise UserError(f"{path} is {head[0]} of version {head[1]}; this corpusmill reads {FORMAT_VERSION}")
             return cls(folder, data["parameters"], [Generation(**one) for one in data["generations"]])
         except FileNotFoundError:
-            if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            if _holds_other_files(store):
                 raise UserError(f"{folder} is not empty and no index of deduplication: it has no {NAME}") from None
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -104,7 +117,7 @@ class Index:
             "parameters": self.parameters,
             "generations": [asdict(one) for one in self.generations],
         }
-        write_durably(self.folder / NAME, json.dumps(data, indent=1).encode(), self.folder / HIDDEN)
+        self.store.write(NAME, json.dumps(data, indent=1).encode())
 
     def damage(self) -> list[str]:
         """What is wrong with its files, each read whole."""
@@ -112,37 +125,65 @@ class Index:
         for one in self.generations:
             for number, part in enumerate(one.parts):
                 for ending, digest in part["files"].items():
-                    path = self.folder / one.folder / f"{number:05d}.{ending}"
-                    if not path.is_file():
-                        found.append(f"{path} is missing")
-                    elif file_digest(path) != digest:
-                        found.append(f"{path} has other contents than were written")
+                    name = f"{one.folder}/{number:05d}.{ending}"
+                    if self.store.look(name) is None:
+                        found.append(f"{self.folder}/{name} is missing")
+                    elif self.store.digest(name) != digest:
+                        found.append(f"{self.folder}/{name} has other contents than were written")
         return found
 
     def cut_short(self) -> str | None:
         """The first file that is missing or has another size than its rows ask for."""
         near = self.parameters["near"]
-        for part in self.parts():
-            sizes: dict[str, int | None] = {"parquet": None, "names": None}
-            if near:
-                sizes |= {"bin": 4 * near["permutations"] * part.rows, "bands": 12 * near["bands"] * part.rows}
-            for ending, size in sizes.items():
-                path = part.file(ending)
-                if not path.is_file():
-                    return f"{path} is missing"
-                if size is not None and path.stat().st_size != size:
-                    return f"{path} holds {path.stat().st_size} bytes instead of {size}"
+        for one in self.generations:
+            looks = self.store.looks(f"{one.folder}/")
+            for number, part in enumerate(one.parts):
+                sizes: dict[str, int | None] = {"parquet": None, "names": None}
+                if near:
+                    rows = part["rows"]
+                    sizes |= {"bin": 4 * near["permutations"] * rows, "bands": 12 * near["bands"] * rows}
+                for ending, size in sizes.items():
+                    name = f"{one.folder}/{number:05d}.{ending}"
+                    look = looks.get(name)
+                    if look is None:
+                        return f"{self.folder}/{name} is missing"
+                    if size is not None and look.bytes != size:
+                        return f"{self.folder}/{name} holds {look.bytes} bytes instead of {size}"
         return None
 
     def parts(self) -> list[SignedPart]:
         """Its parts, in order."""
         return [
             SignedPart(stem, stem.with_name(f"{stem.name}.bands") if "bands" in part["files"] else None, part["rows"],
-                       age, True)
+                       age, True, self.opened)
             for age, one in enumerate(self.generations)
             for number, part in enumerate(one.parts)
-            for stem in [self.folder / one.folder / f"{number:05d}"]
+            for stem in [self._root / one.folder / f"{number:05d}"]
         ]  # fmt: skip
+
+    @property
+    def _root(self) -> Path:
+        """What the paths of its parts begin with: in a folder they are whole, at an address they begin there."""
+        return self.folder if isinstance(self.folder, Path) else Path()
+
+    @property
+    def opened(self) -> Callable[[str], Path]:
+        """What makes a file of this machine of such a path."""
+        return Path if isinstance(self.folder, Path) else self.store.file
+
+
+def _store(folder: Path | str, fence: int | None = None) -> Store:
+    if isinstance(folder, Path):
+        return FolderStore(folder, folder / HIDDEN)
+    from pipeline.store.objects import ObjectStore
+
+    return ObjectStore(folder, fence, LOCKS)
+
+
+def _holds_other_files(store: Store) -> bool:
+    if isinstance(store, FolderStore):
+        return store.folder.is_dir() and any(not entry.name.startswith(".") for entry in store.folder.iterdir())
+    return bool([name for name in store.names("") if not name.startswith(".")])
 
 
 def parameters_of(context: Context) -> dict[str, Any]:
@@ -162,9 +203,11 @@ def parameters_of(context: Context) -> dict[str, Any]:
     }
 
 
-def folder_of(context: Context) -> Path | None:
-    """The folder of the recipe's index, if it asks for one."""
+def folder_of(context: Context) -> Path | str | None:
+    """The folder of the recipe's index, or its address, if it asks for one."""
     named = context.recipe.dedup.index if context.recipe.dedup else None
+    if named is not None and is_remote(named):
+        return named.rstrip("/")
     return None if named is None else Path(os.path.normpath(context.folder.resolve() / named))
 
 
@@ -228,6 +271,12 @@ def known(context: Context) -> list[SignedPart]:
     return found.parts() if found else []
 
 
+def opener(context: Context) -> Callable[[str], Path]:
+    """What makes files of this machine of the paths of the index's parts."""
+    folder = folder_of(context)
+    return _store(folder).file if isinstance(folder, str) else Path
+
+
 def digest(context: Context) -> list[str]:
     """What these generations hold."""
     found = _before(context)
@@ -288,8 +337,8 @@ def add(context: Context) -> None:
     signed = [part.digest for row, _ in signatures.committed(context) for part in row.parts]
     tables = [part.digest for part in bands.committed(context)]
     outcome = digest_of([signed, tables, [part.digest for part in clusters.committed(context).parts]])
-    with _locked(folder):
-        there = Index.read(folder) or Index(folder, parameters_of(context), [])
+    with _locked(folder) as store:
+        there = _held(Index.read(folder) or Index(folder, parameters_of(context), []), store)
         there.write()  # from here on the folder is an index, whatever comes in between
         count = len(pin["before"])
         digests = [one.digest for one in there.generations]
@@ -298,13 +347,13 @@ def add(context: Context) -> None:
         if digests[:count] != pin["before"] or digests[count:] not in ([], [pin["added"]]):
             raise UserError(f"another run has added to {folder} meanwhile; run again, against what it holds now")
         name = _name(context.recipe.name)
-        made = Generation(context.recipe.name, name, _write_parts(context, _new(folder, name)))
+        made = Generation(context.recipe.name, name, _write_parts(context, _new(store, name)))
         pin |= {"added": made.digest, "outcome": outcome, "asked": _asked(context)}
         context.ledger.store.write(PIN, json.dumps(pin).encode())
-        _finish(Index(folder, there.parameters, [*there.generations[:count], made]))
+        _finish(_held(Index(folder, there.parameters, [*there.generations[:count], made]), store))
 
 
-def merge(folders: Sequence[Path], out: Path) -> Index:
+def merge(folders: Sequence[Path | str], out: Path | str) -> Index:
     """One index of several, in a new folder: their generations one behind another, the first one's oldest.
 
     What was published from any of them stays: a later crawl is deduplicated against all, and where its documents
@@ -323,35 +372,45 @@ def merge(folders: Sequence[Path], out: Path) -> Index:
         found.append(there)
     if Index.read(out) is not None:
         raise RecipeError(f"{out} holds an index already; give another folder")
-    with _locked(out):
-        Index(out, found[0].parameters, []).write()
+    with _locked(out) as store:
+        _held(Index(out, found[0].parameters, []), store).write()
         generations: list[Generation] = []
         for there in found:
             before = sum(one.documents for one in generations)
             for one in there.generations:
                 name = _name(one.name)
-                new, parts = _new(out, name), []
+                new, parts = _new(store, name), []
                 for number, part in enumerate(one.parts):
                     stem = f"{number:05d}"
-                    table = pq.read_table(there.folder / one.folder / f"{stem}.parquet")
+                    table = pq.read_table(there.store.file(f"{one.folder}/{stem}.parquet"))
                     for column in ("rank", "survivor"):
                         place = table.schema.get_field_index(column)
                         moved = pa.compute.add(table.column(column), pa.scalar(before, pa.uint32()))
                         table = table.set_column(place, column, moved)
-                    files = {ending: there.folder / one.folder / f"{stem}.{ending}" for ending in part["files"]}
+                    files = {ending: there.store.file(f"{one.folder}/{stem}.{ending}") for ending in part["files"]}
                     parts.append(_write_part(new, stem, table, files, dict(part["files"])))
                 generations.append(Generation(one.name, name, parts))
                 before_all = sum(g.documents for g in generations)
                 if before_all >= 2**32:
                     raise RecipeError(f"together they hold {before_all} documents; fewer than 2^32 can be joined")
-        merged = Index(out, found[0].parameters, generations)
+        merged = _held(Index(out, found[0].parameters, generations), store)
         _finish(merged)
     return merged
 
 
+def _held(index: Index, store: Store) -> Index:
+    """The index, to be written by the holder of its lock."""
+    index.__dict__["store"] = store
+    return index
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path | str) -> Iterator[Store]:
     """While this lasts, nobody else writes into the index; what killed runs left there is removed first."""
+    if isinstance(folder, str):
+        with _locked_there(folder) as store:
+            yield store
+        return
     with FolderLock(folder / HIDDEN):
         there = Index.read(folder)
         named = {one.folder for one in there.generations} if there else set()
@@ -360,30 +419,52 @@ def _locked(folder: Path) -> Iterator[None]:
                 shutil.rmtree(path)
             elif path.parent.name == HIDDEN and path.name != "lock":
                 path.unlink()
-        yield
+        yield _store(folder)
         if (gone := Index.read(folder)) is not None:
             for name in named - {one.folder for one in gone.generations}:
                 shutil.rmtree(folder / name)
+
+
+@contextmanager
+def _locked_there(address: str) -> Iterator[Store]:
+    """As `_locked`, at an address."""
+    from pipeline.store.lease import StoreLock
+
+    with StoreLock(address, LOCKS) as lock:
+        store = _store(address, lock.number)
+        for kept in (True, False):  # what others left, then what this one replaced
+            there = Index.read(address)
+            named = {one.folder for one in there.generations} if there else set()
+            folders = ((name, name.partition("/")[0]) for name in store.names(""))
+            store.delete(*(name for name, top in folders if top not in named and _MADE.search(top)))
+            if kept:
+                yield store
 
 
 def _name(recipe: str) -> str:
     return f"{recipe}.{uuid.uuid4().hex}.generation"
 
 
-def _new(folder: Path, name: str) -> Path:
-    new = folder / HIDDEN / name
-    new.mkdir()
+def _new(store: Store, name: str) -> Path:
+    new = store.scratch / name
+    new.mkdir(parents=True)
     return new
 
 
 def _finish(index: Index) -> None:
     """Puts new generations where they belong, then names them."""
     for one in index.generations:
-        new = index.folder / HIDDEN / one.folder
-        if new.exists():
+        new = index.store.scratch / one.folder
+        if new.exists() and isinstance(index.folder, Path):
             sync(new)
             os.replace(new, index.folder / one.folder)
-    sync(index.folder)
+        elif new.exists():
+            names = {f"{number:05d}.{end}": digest for number, part in enumerate(one.parts)
+                     for end, digest in part["files"].items()}  # fmt: skip
+            index.store.place([Put(new / name, f"{one.folder}/{name}", digest) for name, digest in names.items()])
+            shutil.rmtree(new)
+    if isinstance(index.folder, Path):
+        sync(index.folder)
     index.write()
 
 
@@ -428,5 +509,5 @@ def _write_part(
                 os.link(source, new / f"{stem}.{ending}")  # neither the run nor the index ever writes into it
             except OSError:
                 shutil.copyfile(source, new / f"{stem}.{ending}")
-                sync(new / f"{stem}.{ending}")
+            sync(new / f"{stem}.{ending}")
     return {"rows": table.num_rows, "files": dict(sorted(digests.items()))}

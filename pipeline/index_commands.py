@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from pipeline.app import AsJson, app, command, console
+from pipeline.storage.address import is_remote
 
 group = typer.Typer(
     help="Look at and merge indexes of deduplication (dedup.index in a recipe).", no_args_is_help=True,
@@ -18,9 +19,13 @@ group = typer.Typer(
 app.add_typer(group, name="index")
 
 
+def _place(text: str) -> Path | str:
+    return text.rstrip("/") if is_remote(text) else Path(text)
+
+
 @command("show", group=group)
 def show_index(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The index.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The index: a folder, or an address.")],
     check: Annotated[bool, typer.Option("--check", help="Read every file, and compare it with its digest.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -33,7 +38,7 @@ def show_index(
     from pipeline import index
     from pipeline.errors import UserError
 
-    there = index.Index.read(folder)
+    there = index.Index.read(_place(folder))
     if there is None:
         raise UserError(f"{folder} is no index of deduplication: it has no {index.NAME}")
     damage = there.damage() if check else []
@@ -70,8 +75,8 @@ def show_index(
 
 @command("merge", works=True, group=group)
 def merge_indexes(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The indexes, oldest first.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The index to write, in a new folder.")],
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="The indexes, oldest first.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="The index to write, in a new folder.")],
 ) -> None:
     """Merge indexes that were made apart, so that a later crawl is deduplicated against all of them.
 
@@ -82,7 +87,7 @@ def merge_indexes(
     """
     from pipeline import index
 
-    merged = index.merge(folders, out)
+    merged = index.merge([_place(folder) for folder in folders], _place(out))
     console().print(
         f"made: {out}: {len(merged.generations)} crawls, "
         f"{sum(one.documents for one in merged.generations):,} documents",

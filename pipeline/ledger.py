@@ -10,7 +10,6 @@ the work, another redoes it, and what no key claims is removed. A row carries a 
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ import xxhash
 from pipeline import __version__
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.store import Look, Put, opened
+from pipeline.store.cache import own_folder
 from pipeline.store.folder import FolderStore, file_digest, sync, write_durably
 from pipeline.versions import VERSIONS
 
@@ -200,7 +200,9 @@ class Ledger:
 
     def attempt(self) -> Path:
         """A new folder for the temporary files of one unit's attempt."""
-        folder = self.scratch / f"{os.getpid()}-{uuid.uuid4().hex}"
+        if self.store.distant:
+            return own_folder(self.scratch)  # of workers that were killed on this machine, nobody else removes them
+        folder = self.scratch / uuid.uuid4().hex
         folder.mkdir(parents=True)
         return folder
 

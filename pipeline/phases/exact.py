@@ -69,8 +69,9 @@ def _parts(context: Context) -> list[list[Any]]:
 
 
 def _opened(context: Context, parts: list[list[Any]]) -> list[SignedPart]:
+    there = index.opener(context)
     return [
-        SignedPart(Path(stem), None, rows, generation, known, Path if known else context.file)
+        SignedPart(Path(stem), None, rows, generation, known, there if known else context.file)
         for stem, rows, generation, known in parts
     ]
 

@@ -18,6 +18,7 @@ from pipeline.recipe.tokens import BOUNDARY_ROLES, Mixture
 from pipeline.recipe.whole import Recipe
 from pipeline.settings import apply_change, explain, listed, load_yaml
 from pipeline.storage.address import is_remote, local_path, option_problems
+from pipeline.store import cannot_hold
 from stages.base import Stage
 from stages.registry import STAGES, find, make
 
@@ -119,8 +120,8 @@ def _cross_problems(recipe: Recipe) -> list[str]:
     if recipe.mixture:
         problems += _mixture_problems(recipe.mixture, sources)
     dedup = recipe.dedup
-    if dedup and dedup.index is not None and is_remote(dedup.index):
-        problems.append(f"dedup.index: {dedup.index}: an index is a folder of this machine, whose files are mapped")
+    if dedup and dedup.index is not None and is_remote(dedup.index) and (why := cannot_hold(dedup.index)):
+        problems.append(f"dedup.index: {why}")
     if dedup and dedup.index is not None and len({item.generation for item in recipe.inputs}) > 1:
         problems.append("dedup.index: a run adds one crawl at a time; give its inputs one `generation`, or none")
     for name in recipe.host.repeated_lines.sources if recipe.host else ():

@@ -132,5 +132,6 @@ class Dedup(Model):
         description="mark: duplicates stay, with `cluster_size` and `duplicate_of`, for a mixture that weighs by them",
     )
     index: Pattern | None = Field(
-        None, description="folder that remembers the documents of earlier crawls, and gets those of this run"
+        None,
+        description="folder (or address: s3://, gs://) that remembers the documents of earlier crawls and gets this run's",
     )

@@ -16,7 +16,7 @@ from pipeline.errors import RecipeError
 from pipeline.storage.address import is_remote, local_path
 from pipeline.store.base import Lock, Look, Put, Store
 
-__all__ = ["Lock", "Look", "Put", "Store", "can_hold", "opened", "place"]
+__all__ = ["Lock", "Look", "Put", "Store", "cannot_hold", "opened", "place"]
 
 
 def place(text: str | Path) -> Path | str:
@@ -26,15 +26,15 @@ def place(text: str | Path) -> Path | str:
     return Path(local_path(str(text))).resolve()
 
 
-def can_hold(address: str) -> bool:
-    """Whether a run can lie at an address at all."""
+def cannot_hold(address: str) -> str | None:
+    """Why no run can lie at an address; None where one can."""
     from pipeline.store.protocols import check
 
     try:
         check(address)
-    except RecipeError:
-        return False
-    return True
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 def opened(out: Path | str, fence: int | None = None) -> Store:

@@ -169,13 +169,29 @@ def _same(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def own_folder(parent: Path) -> Path:
-    """A new folder of this process in `parent`, out of which folders of dead processes are removed."""
-    parent.mkdir(parents=True, exist_ok=True)
-    for path in parent.iterdir():
+_caches: dict[tuple[int, Path], Cache] = {}
+
+
+def of_process() -> Cache:
+    """The copies as this process uses them."""
+    key = (os.getpid(), home())
+    if key not in _caches:
+        _caches[key] = Cache()
+    return _caches[key]
+
+
+def clear_of_dead(parent: Path) -> None:
+    """Removes the folders of processes that are no more."""
+    for path in parent.iterdir() if parent.exists() else ():
         pid = path.name.partition("-")[0]
         if pid.isdecimal() and int(pid) != os.getpid() and not alive(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def own_folder(parent: Path) -> Path:
+    """A new folder of this process in `parent`, out of which folders of dead processes are removed."""
+    clear_of_dead(parent)
+    parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"{os.getpid()}-{uuid.uuid4().hex}"
     folder.mkdir()
     return folder

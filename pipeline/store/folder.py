@@ -54,9 +54,10 @@ class FolderStore(Store):
 
     distant = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scratch: Path | None = None) -> None:
+        """`scratch`: where files are written aside, of a folder that is no run's."""
         self.folder = folder
-        self.scratch = folder / "ledger" / "attempts"
+        self.scratch = scratch or folder / "ledger" / "attempts"
         self.desks = folder / "ledger" / "runs"
 
     def __str__(self) -> str:

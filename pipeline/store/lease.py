@@ -62,15 +62,15 @@ class Holder:
             return True
 
 
-def check(objects: Objects, number: int) -> None:
+def check(objects: Objects, number: int, folder: str) -> None:
     """Raises LockedError where lock `number` is not the newest one any more."""
-    newest = max(_numbers(objects), default=0)
+    newest = max(_numbers(objects, folder), default=0)
     if newest != number:
-        raise LockedError(_lost(objects, newest))
+        raise LockedError(_lost(objects, newest, folder))
 
 
-def _lost(objects: Objects, newest: int) -> str:
-    who = _holder(objects, newest)
+def _lost(objects: Objects, newest: int, folder: str) -> str:
+    who = _holder(objects, newest, folder)
     return (
         f"this run has lost its lock at {objects.address}: it gave no sign of life for longer than its lease, and "
         f"another run works there now ({who or 'holder unknown'}). What is committed stays; this run is ended."
@@ -153,7 +153,7 @@ class StoreLock:
             with suppress(Unavailable):  # a store that does not answer takes no lock away either
                 newest = max(_numbers(self.objects, self._folder), default=0)
                 if newest != self.number:
-                    self.lost = _lost(self.objects, newest)
+                    self.lost = _lost(self.objects, newest, self._folder)
                     return
                 data = str(number).encode()
                 name = f"{self._folder}{self.number:06d}.beat"
@@ -184,12 +184,12 @@ class StoreLock:
         self.release()
 
 
-def _numbers(objects: Objects, folder: str = FOLDER) -> list[int]:
+def _numbers(objects: Objects, folder: str) -> list[int]:
     found = (_NAME.fullmatch(name.removeprefix(folder)) for name in objects.list(folder))
     return [int(one[1]) for one in found if one]
 
 
-def _holder(objects: Objects, number: int, folder: str = FOLDER) -> Holder | None:
+def _holder(objects: Objects, number: int, folder: str) -> Holder | None:
     with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
         return Holder(**json.loads(objects.read(f"{folder}{number:06d}")))
     return None

@@ -13,7 +13,6 @@ longer needed and the new one claims; the next look at the rows finds that, and 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -41,9 +40,11 @@ class ObjectStore(Store):
 
     distant = True
 
-    def __init__(self, address: str, fence: int | None = None) -> None:
+    def __init__(self, address: str, fence: int | None = None, locks: str = lease.FOLDER) -> None:
+        """`locks`: where its lock objects lie, of which `fence` is one."""
         self.objects = Objects(address)
         self.fence = fence
+        self.locks = locks
         own = cache.home() / "runs" / hashlib.sha256(self.objects.address.encode()).hexdigest()[:16]
         self.scratch = own / "attempts"
         self.desks = own / "desks"
@@ -51,7 +52,6 @@ class ObjectStore(Store):
         """Committed files that were asked about: they do not change."""
         self._read: dict[str, tuple[str, bytes]] = {}
         """Small files that were read with others: tag, contents."""
-        self._cache: tuple[int, cache.Cache] | None = None
 
     def __str__(self) -> str:
         return self.objects.address
@@ -141,20 +141,14 @@ class ObjectStore(Store):
 
         def get() -> Path:
             try:
-                return self._copies().get(digest, suffix, size, lambda path: self.objects.fetch(name, path))
+                return cache.of_process().get(digest, suffix, size, lambda path: self.objects.fetch(name, path))
             except cache.Damaged as error:
                 raise Passing(str(error)) from error
 
         return insist(get, self.objects.at(name))
 
-    def _copies(self) -> cache.Cache:
-        if self._cache is None or self._cache[0] != os.getpid():
-            self._cache = (os.getpid(), cache.Cache())
-        return self._cache[1]
-
     def done(self) -> None:
-        if self._cache is not None and self._cache[0] == os.getpid():
-            self._cache[1].done()
+        cache.of_process().done()
 
     def place(self, files: Sequence[Put]) -> list[Look]:
         return self.each(self._placed, files)
@@ -170,7 +164,7 @@ class ObjectStore(Store):
         return Look(there.size, (there.tag,))
 
     def lock(self, waiting: Callable[[str], None]) -> lease.StoreLock:
-        return lease.StoreLock(self.objects.address, waiting=waiting)
+        return lease.StoreLock(self.objects.address, self.locks, waiting)
 
     def settle(self) -> None:
         """Nothing: what was put is durable."""
@@ -188,6 +182,7 @@ class ObjectStore(Store):
 
     def tidy(self) -> None:
         self.objects.abandon_uploads()
+        cache.clear_of_dead(self.scratch)
 
     def keep_logs(self, desk: Path) -> None:
         logs = [(f"ledger/runs/{desk.name}/{name}", desk / name) for name in DESK_LOGS if (desk / name).exists()]
@@ -199,4 +194,4 @@ class ObjectStore(Store):
 
     def _check_fence(self) -> None:
         if self.fence is not None:
-            lease.check(self.objects, self.fence)
+            lease.check(self.objects, self.fence, self.locks)
