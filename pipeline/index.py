@@ -4,7 +4,8 @@ A folder, or an address in s3 or gs, with `index.json`, which names the generati
 each generation. That holds signed parts (see `pipeline.signed`) of all documents of the run, losers too, with their
 band tables. The tables have three columns more: `rank`, the place in the total order of all documents of the index,
 `survivor`, the number of the document that each one lost to, or its own, and `reason`, why (the place in
-`pipeline.dedup.REASONS`, -1 where kept). A document's number is its place in the generations' parts, one behind another.
+`pipeline.dedup.REASONS`, -1 where kept). A document's number is its place in the generations' parts, one behind
+another.
 
 Nothing in an index ever changes but by generations added at its end: what was published is not taken back. The
 parameters that its contents depend on are named in it, and another run's must be the same.

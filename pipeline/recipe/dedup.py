@@ -133,5 +133,5 @@ class Dedup(Model):
     )
     index: Pattern | None = Field(
         None,
-        description="folder (or address: s3://, gs://) that remembers the documents of earlier crawls and gets this run's",
+        description="folder (or s3:// or gs:// address) that remembers the documents of earlier crawls, and gets these",
     )
