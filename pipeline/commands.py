@@ -15,7 +15,7 @@ from pipeline.app import AsJson, RecipePath, RunFolder, Set, command, console
 from pipeline.errors import RecipeError, UserError
 
 
-@command("dropped", looks_at=())
+@command("dropped", looks_at=("duplicates",))
 def dropped(
     folder: RunFolder,
     reason: Annotated[
