@@ -56,16 +56,17 @@ class Cache:
             one.mkdir(parents=True, exist_ok=True)
         self._list = (self._users / f"{os.getpid()}-{uuid.uuid4().hex}").open("w")
         fcntl.flock(self._list, fcntl.LOCK_EX)
-        self._listed: set[str] = set()
+        self._listed: dict[object, set[str]] = {}
+        """By who uses them."""
 
-    def get(self, digest: str, suffix: str, size: int, fetch: Callable[[Path], None]) -> Path:
-        """The copy of the file with this digest, fetched where there is none. It stays until `done`.
+    def get(self, digest: str, suffix: str, size: int, fetch: Callable[[Path], None], owner: object = None) -> Path:
+        """The copy of the file with this digest, fetched where there is none. It stays until its owner is `done`.
 
         `suffix` ends its name. Raises Damaged where what is fetched is another file, and whatever `fetch` raises.
         """
         name = f"{digest[:2]}/{digest}{suffix}"
         path = self.folder / name
-        while not self._take(name):
+        while not self._take(name, owner):
             with self._fetching(path) as temporary:
                 if temporary is None:
                     continue  # another process had it meanwhile
@@ -78,23 +79,29 @@ class Cache:
                 os.replace(temporary, path)
         return path
 
-    def done(self) -> None:
-        """None of the copies that this process was given is needed any longer."""
-        if self._listed:
-            self._listed.clear()
-            self._list.truncate(0)
-            self._list.seek(0)
+    def done(self, owner: object = None) -> None:
+        """None of the copies that this owner was given is needed any longer; others of this process may need some."""
+        if owner in self._listed:
+            with self._locked():
+                del self._listed[owner]
+                self._list.truncate(0)
+                self._list.seek(0)
+                self._list.writelines(f"{name}\n" for name in sorted(self._in_use()))
+                self._list.flush()
+
+    def _in_use(self) -> set[str]:
+        return set().union(*self._listed.values())
 
     def close(self) -> None:
         """Ends the use."""
         Path(self._list.name).unlink(missing_ok=True)
         self._list.close()
 
-    def _take(self, name: str) -> bool:
+    def _take(self, name: str, owner: object) -> bool:
         """Lists a copy as used, and says whether it is there; nobody makes room in between."""
         with self._locked():
-            if name not in self._listed:
-                self._listed.add(name)
+            if name not in self._listed.setdefault(owner, set()):
+                self._listed[owner].add(name)
                 self._list.write(name + "\n")
                 self._list.flush()
             try:
@@ -149,7 +156,7 @@ class Cache:
 
     def _used(self) -> set[str]:
         """What living processes list. Lists of dead ones are removed."""
-        used = set(self._listed)
+        used = self._in_use()
         for path in self._users.iterdir():
             if str(path) == self._list.name:
                 continue

@@ -141,14 +141,14 @@ class ObjectStore(Store):
 
         def get() -> Path:
             try:
-                return cache.of_process().get(digest, suffix, size, lambda path: self.objects.fetch(name, path))
+                return cache.of_process().get(digest, suffix, size, lambda path: self.objects.fetch(name, path), self)
             except cache.Damaged as error:
                 raise Passing(str(error)) from error
 
         return insist(get, self.objects.at(name))
 
     def done(self) -> None:
-        cache.of_process().done()
+        cache.of_process().done(self)
 
     def place(self, files: Sequence[Put]) -> list[Look]:
         return self.each(self._placed, files)

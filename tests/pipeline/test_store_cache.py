@@ -66,6 +66,21 @@ def test_room_is_made_of_what_nobody_uses(tmp_path: Path, monkeypatch: pytest.Mo
     assert not held.exists()
 
 
+def test_units_of_one_process_keep_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a unit that ends would have what another thread of its process still reads taken away."""
+    monkeypatch.setenv("CORPUSMILL_SCRATCH_GB", "0.00001")
+    cache = Cache(tmp_path)
+
+    def take(data: bytes, owner: str) -> Path:
+        return cache.get(digest(data), ".bin", len(data), lambda path: path.write_bytes(data) and None, owner)
+
+    first, second = take(b"a" * 6 * KB, "one"), take(b"b" * 6 * KB, "two")
+    cache.done("two")
+    get(Cache(tmp_path), b"c" * 6 * KB)
+    assert first.exists()
+    assert not second.exists()
+
+
 def test_several_processes_fetch_one_file_once(tmp_path: Path) -> None:
     """Else the workers of one machine would each download what all of them read."""
     script = f"""
