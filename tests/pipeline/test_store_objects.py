@@ -21,7 +21,7 @@ from pipeline.errors import DamageError, LockedError, RecipeError, UserError
 from pipeline.ledger import Ledger, Row, Staged
 from pipeline.storage import address
 from pipeline.storage.patience import Unavailable
-from pipeline.store import Put, lease, place, protocols
+from pipeline.store import Put, lease, opened, place, protocols
 from pipeline.store.folder import file_digest
 from pipeline.store.lease import StoreLock
 
@@ -341,3 +341,32 @@ def test_what_cannot_hold_a_run_is_refused_by_name(run: str, s3: Flaky, tmp_path
         _ = Ledger(run).out
     assert place("s3://b/run/") == "s3://b/run"
     assert place("file:///tmp/x") == Path("/tmp/x")
+
+
+@pytest.mark.parametrize("kind", ["folder", "objects"])
+def test_a_store_is_one_thing_wherever_it_lies(kind: str, run: str, tmp_path: Path) -> None:
+    """Else what works in a folder would fail on a cluster, where nobody looks until the bill comes."""
+    out = tmp_path / "run" if kind == "folder" else run
+    Ledger(out).create("name")
+    store = opened(out)
+    assert store.create("ledger/notes/a", b"first")
+    assert not store.create("ledger/notes/a", b"second")
+    store.write("ledger/notes/b/c", b"old")
+    store.write("ledger/notes/b/c", b"new")
+    assert store.read_all("ledger/notes/") == {"ledger/notes/a": b"first", "ledger/notes/b/c": b"new"}
+    assert store.names("ledger/notes/") == ["ledger/notes/a", "ledger/notes/b/c"]
+    assert {name: look.bytes for name, look in store.looks("ledger/notes/").items()} == {
+        "ledger/notes/a": 5, "ledger/notes/b/c": 3,
+    }  # fmt: skip
+    assert store.looks("ledger/notes/")["ledger/notes/a"] == store.look("ledger/notes/a")
+    (tmp_path / "part").write_bytes(b"part")
+    digest = file_digest(tmp_path / "part")
+    (look,) = store.place([Put(tmp_path / "part", "clean/p.bin", digest)])
+    assert look == store.look("clean/p.bin")
+    assert store.digest("clean/p.bin") == digest
+    assert store.file("clean/p.bin").read_bytes() == b"part"
+    store.delete("clean/p.bin", "ledger/notes/a", "ledger/notes/never")
+    assert not store.exists("clean/p.bin")
+    assert store.names("ledger/nothing/") == []
+    with pytest.raises(FileNotFoundError):
+        store.read("ledger/notes/a")
