@@ -17,7 +17,6 @@ from pipeline.ledger import Ledger
 from pipeline.store import cache
 
 SMALL = ("recipe.yaml", "corpus.json", "mixture.json", "pins.json")
-LEDGER = ("ledger/run.json", "ledger/context.json", "ledger/complete.json", "ledger/index.json")
 FOLDERS = ("ledger/rows/", "ledger/removed/")
 
 _of: dict[Path, Ledger] = {}
@@ -63,7 +62,9 @@ def fill(folder: Path, names: Iterable[str]) -> None:
 
 def small_files(ledger: Ledger) -> dict[str, bytes]:
     """All files of a run that are no parts, by name."""
-    small = {name: data for name in (*LEDGER, *SMALL) if (data := ledger.small(name)) is not None}
+    names = [*SMALL, *(name for name in ledger.store.names("ledger/") if name.count("/") == 1)]
+    read = dict(zip(names, ledger.store.each(ledger.small, names), strict=True))
+    small = {name: data for name, data in read.items() if data is not None}
     for prefix in FOLDERS:
         small |= ledger.store.read_all(prefix)
     return small
