@@ -17,7 +17,8 @@ from pipeline.ledger import Ledger
 from pipeline.store import cache
 
 SMALL = ("recipe.yaml", "corpus.json", "mixture.json", "pins.json")
-FOLDERS = ("ledger/rows/", "ledger/removed/")
+NOT_COPIED = ("lock", "runs")
+"""In the ledger: who works there, and what is said of attempts."""
 
 _of: dict[Path, Ledger] = {}
 """The ledgers of runs that have such folders in this process."""
@@ -62,11 +63,12 @@ def fill(folder: Path, names: Iterable[str]) -> None:
 
 def small_files(ledger: Ledger) -> dict[str, bytes]:
     """All files of a run that are no parts, by name."""
-    names = [*SMALL, *(name for name in ledger.store.names("ledger/") if name.count("/") == 1)]
+    inside = [name for name in ledger.store.names("ledger/") if name.split("/")[1] not in NOT_COPIED]
+    names = [*SMALL, *(name for name in inside if name.count("/") == 1)]
     read = dict(zip(names, ledger.store.each(ledger.small, names), strict=True))
     small = {name: data for name, data in read.items() if data is not None}
-    for prefix in FOLDERS:
-        small |= ledger.store.read_all(prefix)
+    for folder in sorted({name.split("/")[1] for name in inside if name.count("/") > 1}):
+        small |= ledger.store.read_all(f"ledger/{folder}/")
     return small
 
 

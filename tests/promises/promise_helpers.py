@@ -218,7 +218,7 @@ def shards(out: Path) -> dict[str, str]:
 
 def statistics(facts: dict[str, Any]) -> dict[str, Any]:
     """What `inspect --json` says, without times and without the names of files."""
-    facts = {name: value for name, value in facts.items() if name not in ("folder", "cpu_seconds", "peak_bytes")}
+    facts = {key: value for key, value in facts.items() if key not in ("folder", "cpu_seconds", "peak_bytes", "serial")}
     for step in facts["funnel"]:
         step.pop("seconds")
     nameless = ("path", "file")
