@@ -22,12 +22,11 @@ from pipeline.cli import app
 from pipeline.storage import address
 
 BUCKET = "everything"
-pytestmark = pytest.mark.slow
 RUN = f"s3://{BUCKET}/runs/small"
 LEASE = "4"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def store() -> Iterator[Flaky]:
     """A real S3 server, and the switch by which it fails."""
     flaky = Flaky(moto_app())
@@ -36,10 +35,10 @@ def store() -> Iterator[Flaky]:
         yield flaky
 
 
-@pytest.fixture(scope="module")
-def reach(store: Flaky, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture
+def reach(store: Flaky, tmp_path: Path) -> dict[str, str]:
     """What a process needs to reach it."""
-    scratch = tmp_path_factory.mktemp("scratch")
+    scratch = tmp_path / "scratch"
     own = {"AWS_ENDPOINT_URL": store.where, "CORPUSMILL_SCRATCH": str(scratch), "CORPUSMILL_LEASE": LEASE}
     return ENVIRONMENT | own
 
@@ -53,11 +52,36 @@ def names(store: Flaky, prefix: str) -> dict[str, bytes]:
     return {key.removeprefix(prefix): client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
 
-@pytest.fixture(scope="module")
-def killed(small: Small, store: Flaky, reach: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The output of the run that went to its end, after one of its workers and then all of it was killed, and the
-    store had failed for a while."""
-    folder = tmp_path_factory.mktemp("killed")
+@pytest.fixture
+def look(reach: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`look(*args)`: a command's output, in this process."""
+    for name, value in reach.items():
+        monkeypatch.setenv(name, value)
+    address.use({})
+
+    def invoke(*args: object, status: int = 0) -> str:
+        done = CliRunner().invoke(app, [str(arg) for arg in args])
+        assert done.exit_code == status, f"{done.output}\n{done.exception}"
+        return done.output
+
+    yield invoke
+    address.use({})
+
+
+@pytest.mark.slow
+def test_a_run_in_a_store_is_that_of_a_folder_whatever_befalls_it(
+    small: Small, store: Flaky, reach: dict[str, str], look: Any, tmp_path: Path
+) -> None:
+    """Else where a run lies, or a machine that was taken away in mid-run, would change what a model is trained on; or
+    nobody could see what a run did without copying all of it. One test, for the run is dear."""
+    _check_shards(small, store, _killed(small, store, reach, tmp_path))
+    _check_looks(small, look, tmp_path)
+    _check_damage(store, reach, look, tmp_path)
+
+
+def _killed(small: Small, store: Flaky, reach: dict[str, str], folder: Path) -> str:
+    """Runs the recipe to its end, after one of its workers and then all of it was killed, while the store fails at
+    times: its output."""
     upload(store.where, BUCKET, small.crawl)
     data = yaml.safe_load(small.recipe.read_text())
     for item in data["inputs"]:
@@ -84,8 +108,7 @@ def killed(small: Small, store: Flaky, reach: dict[str, str], tmp_path_factory: 
     return output
 
 
-def test_the_shards_are_those_of_a_run_in_a_folder(small: Small, store: Flaky, killed: str) -> None:
-    """Else where a run lies, or a machine that was taken away in mid-run, would change what a model is trained on."""
+def _check_shards(small: Small, store: Flaky, killed: str) -> None:
     assert re.search(r"clean +nothing to do|clean +\d of 5", killed), killed
     there = names(store, "runs/small/shards/")
     for name in small.shards:
@@ -99,24 +122,7 @@ def test_the_shards_are_those_of_a_run_in_a_folder(small: Small, store: Flaky, k
     assert not [name for name, data in names(store, "runs/small/").items() if secret in data]
 
 
-@pytest.fixture
-def look(reach: dict[str, str], killed: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """`look(*args)`: a command's output, in this process."""
-    for name, value in reach.items():
-        monkeypatch.setenv(name, value)
-    address.use({})
-
-    def invoke(*args: object, status: int = 0) -> str:
-        done = CliRunner().invoke(app, [str(arg) for arg in args])
-        assert done.exit_code == status, f"{done.output}\n{done.exception}"
-        return done.output
-
-    yield invoke
-    address.use({})
-
-
-def test_commands_that_look_at_runs_take_an_address(small: Small, look: Any, tmp_path: Path) -> None:
-    """Else nobody could see what a run in a store did without copying all of it."""
+def _check_looks(small: Small, look: Any, tmp_path: Path) -> None:
     assert help.statistics(json.loads(look("inspect", RUN, "--json"))) == small.statistics
     near = [json.loads(line) for line in look("dropped", small.out, "--json").splitlines()]
     far = [json.loads(line) for line in look("dropped", RUN, "--json").splitlines()]
@@ -141,10 +147,7 @@ def test_commands_that_look_at_runs_take_an_address(small: Small, look: Any, tmp
     assert "everything is as it was written" in look("verify", tmp_path / "corpus")
 
 
-def test_damage_in_the_store_is_found_and_mended(
-    small: Small, store: Flaky, reach: dict[str, str], look: Any, tmp_path: Path
-) -> None:
-    """Else an object that was written over would end in a corpus, or stop the run for ever."""
+def _check_damage(store: Flaky, reach: dict[str, str], look: Any, tmp_path: Path) -> None:
     before = names(store, "runs/small/")
     name = next(name for name in sorted(before) if name.startswith("tokens/") and name.endswith(".bin"))
     client = boto3.client("s3", endpoint_url=store.where, region_name="us-east-1", aws_access_key_id="loopback",
@@ -155,7 +158,7 @@ def test_damage_in_the_store_is_found_and_mended(
     told = look("verify", RUN, status=4)
     assert name in told
     assert shard in told
-    recipe = tmp_path / "small.yaml"
+    recipe = tmp_path / "again.yaml"
     recipe.write_bytes(before["recipe.yaml"])
     status, output = help.run("run", recipe, "--out", RUN, "--workers", 1, env=reach)
     assert status == 0, output
