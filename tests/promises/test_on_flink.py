@@ -72,7 +72,7 @@ def test_all_folders_in_an_object_store(flink_cluster: Cluster, small: Small, tm
             item["path"] = item["path"].replace(str(small.crawl), "s3://crawl")
         path = help.write_recipe(tmp_path / "small.yaml", recipe)
         words = ("run", path, "--out", "s3://mill/run", *flink.flags(flink_cluster))
-        process = help.start(*words, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+        process = help.start(*words, env=ENVIRONMENT | {"CORPUSMILL_SCRATCH": str(tmp_path / "cache")})
         status, output = help.finish(process)
         assert status == 0, output
         found = {name.rpartition("/")[2]: data for name, data in download(where, "mill", "run/shards/").items()}
