@@ -171,7 +171,9 @@ def _near(name: str, value: Any, looks_at: tuple[str, ...] | None) -> Any:
     return mirrored(str(value), looks_at)
 
 
-def _end(function: Callable[..., Any], name: str, looks_at: tuple[str, ...] | None, *args: Any, **kwargs: Any) -> None:
+def _end(
+    function: Callable[..., Any], name: str, looks_at: tuple[str, ...] | None, /, *args: Any, **kwargs: Any
+) -> None:
     """Calls a command and raises typer.Exit with its exit code, having said why where that is not 0."""
     try:
         code = function(*args, **{key: _near(name, value, looks_at) for key, value in kwargs.items()})
