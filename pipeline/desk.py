@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.aside import write_whole
 from pipeline.errors import UserError
 from pipeline.failures import Failure
 from pipeline.storage.address import use
@@ -123,9 +124,7 @@ class Desk:
         if not data:  # takes no room
             path.touch()
             return
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_whole(path, data)
 
     def _get(self, name: str) -> bytes | None:
         try:

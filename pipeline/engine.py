@@ -184,9 +184,9 @@ class Work(beam.DoFn):
             with nullcontext() if self.near else workerlog.of(self.desk).during(task.title):
                 row = do_unit(task, self.context, self.reporter)
             self.reporter.end()
-        except (Abandoned, LockedError):
-            raise  # there is nobody to tell
         except BaseException as error:  # a stage may well call sys.exit
+            if not self.near and isinstance(error, Abandoned | LockedError):
+                raise  # there is nobody to tell
             failure = Failure.of(error, task.title)
             self.desk.fail(failure)
             with suppress(OSError):

@@ -31,8 +31,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.aside import sync
 from pipeline.errors import DamageError, RecipeError, UserError
-from pipeline.ledger import Part, digest_of, file_digest, sync
+from pipeline.ledger import Part, digest_of, file_digest
 from pipeline.lock import FolderLock
 from pipeline.signed import SignedPart
 from pipeline.storage.address import is_remote

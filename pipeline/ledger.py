@@ -21,13 +21,14 @@ from typing import Any
 import xxhash
 
 from pipeline import __version__
+from pipeline.aside import sync
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.store import Look, Put, opened
 from pipeline.store.cache import own_folder
-from pipeline.store.folder import FolderStore, file_digest, sync, write_durably
+from pipeline.store.folder import FolderStore, file_digest
 from pipeline.versions import VERSIONS
 
-__all__ = ["Ledger", "Part", "Row", "Staged", "digest_of", "file_digest", "row_bytes", "sync", "write_durably"]
+__all__ = ["Ledger", "Part", "Row", "Staged", "digest_of", "file_digest", "row_bytes"]
 
 FORMAT_VERSION = 1
 PART_FOLDERS = (

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.aside import write_whole
 from pipeline.desk import Abandoned, Desk
 from pipeline.errors import LockedError, UserError
 from pipeline.storage.patience import Unavailable
@@ -84,9 +85,7 @@ class Reporter:
                 with suppress(Unavailable):
                     self._far.report(f"{self.facts['host']}-{os.getpid()}", self.facts)
                 return
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.facts))
-            os.replace(temporary, self.path)
+            write_whole(self.path, json.dumps(self.facts).encode())
 
     def _beat(self) -> None:
         assert self._far is not None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import accounts, index, listing, pins, runners
+from pipeline.aside import write_whole
 from pipeline.driver import CANCEL_SECONDS, DIED, DIED_OF
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
@@ -327,9 +328,7 @@ def _announce_looks(order: Order, number: int, total: int) -> None:
 
 
 def _tell(order: Order, facts: dict[str, Any]) -> None:
-    temporary = order.desk / "phase.tmp"
-    temporary.write_text(json.dumps(facts))
-    os.replace(temporary, order.desk / "phase.json")
+    write_whole(order.desk / "phase.json", json.dumps(facts).encode())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.aside import write_whole
 from pipeline.processes import alive
 
 LOOK = 0.1
@@ -129,9 +130,8 @@ class Keeper:
 
     def _write(self) -> None:
         pids = {part.name: part.process.pid if part.process else None for part in self._parts}
-        temporary = self._folder / "cluster.json.tmp"
-        temporary.write_text(json.dumps(self._facts | {"keeper": os.getpid(), "parts": pids}, indent=1))
-        os.replace(temporary, self._folder / "cluster.json")
+        facts = self._facts | {"keeper": os.getpid(), "parts": pids}
+        write_whole(self._folder / "cluster.json", json.dumps(facts, indent=1).encode())
 
     def _end(self) -> None:
         self._say("the cluster ends")

@@ -6,12 +6,10 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +17,10 @@ from typing import Any
 from pipeline.cluster import flink, jars
 from pipeline.cluster.flink import SLOTS, TASK_MANAGERS, Ports
 from pipeline.cluster.keeper import kill_all
+from pipeline.cluster.rest import JobManager, Unreachable
 from pipeline.cluster.state import FOLDER, Facts, end, held, memory, running
 from pipeline.errors import UserError
+from pipeline.ports import listens
 
 __all__ = ["FOLDER", "Cluster", "ClusterFailed", "Facts", "end", "memory", "running"]
 
@@ -205,9 +205,8 @@ class Cluster:
             self.begin("job-manager")
 
     def ask(self, path: str) -> Any:
-        """What Flink's REST interface answers, for example to `/overview`. Raises OSError where it does not."""
-        with urllib.request.urlopen(f"http://{self.master}{path}", timeout=10) as answer:
-            return json.load(answer)
+        """What Flink's REST interface answers, for example to `/overview`. Raises Unreachable where it does not."""
+        return JobManager(self.master).ask(path)
 
     def _missing(self, task_managers: int) -> str:
         """The name of a part that is not of use yet, or nothing."""
@@ -215,16 +214,16 @@ class Cluster:
         if facts is None:
             return "keeper"
         try:
-            overview = self.ask("/overview")
-        except (OSError, ValueError):
+            overview = JobManager(facts.master).overview()
+        except Unreachable:
             return "job-manager"
-        if overview["taskmanagers"] < task_managers or overview["slots-total"] < task_managers * SLOTS:
-            return f"task-manager-{overview['taskmanagers'] + 1}"
-        if not _answers(facts.job_endpoint):
+        if overview.task_managers < task_managers or overview.slots < task_managers * SLOTS:
+            return f"task-manager-{overview.task_managers + 1}"
+        if not listens(facts.job_endpoint, 1):
             return "job-server"
         port = facts.environment_config.rpartition(":")[2]
         for number in range(1, TASK_MANAGERS + 1):
-            if facts.parts[f"task-manager-{number}"] is not None and not _answers(f"{flink.host(number)}:{port}"):
+            if facts.parts[f"task-manager-{number}"] is not None and not listens(f"{flink.host(number)}:{port}", 1):
                 return f"pool-{number}"
         return ""
 
@@ -247,13 +246,6 @@ def _parts(fetched: jars.Jars, folder: Path, ports: Ports, master: str) -> list[
         commands[f"task-manager-{number}"] = flink.task_manager_command(fetched, folder, number)
         commands[f"pool-{number}"] = flink.pool_command(number, ports.pool, folder)
     return [{"name": name, "command": command, "environment": {}} for name, command in commands.items()]
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with suppress(OSError), closing(socket.create_connection((host, int(port)), 1)):
-        return True
-    return False
 
 
 def _until(true: Any, within: float = 10.0) -> None:

@@ -17,10 +17,12 @@ a Java runtime need not have a compiler.
 
 from __future__ import annotations
 
-import os
+import io
 import struct
 import zipfile
 from pathlib import Path
+
+from pipeline.aside import write_whole
 
 NAME = "Start"
 
@@ -33,10 +35,10 @@ _ARGS_TO_NOTHING = "([Ljava/lang/String;)V"
 
 def write_jar(path: Path, driver: str) -> None:
     """Writes a jar that holds this class alone; `driver` is the full name of the job server's class."""
-    temporary = path.with_name(path.name + ".tmp")
-    with zipfile.ZipFile(temporary, "w") as jar:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as jar:
         jar.writestr(zipfile.ZipInfo(f"{NAME}.class"), class_file(driver))
-    os.replace(temporary, path)
+    write_whole(path, data.getvalue())
 
 
 def class_file(driver: str) -> bytes:

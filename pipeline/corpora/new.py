@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.aside import sync
 from pipeline.corpora.described import stems
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.failures import refusal
-from pipeline.ledger import sync
 from pipeline.look.runfolder import RunFolder
 from pipeline.parts import PartWriter, read_batches
 from pipeline.publish import NAME, manifest_bytes

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import xxhash
 
+from pipeline.aside import sync
 from pipeline.errors import DamageError
-from pipeline.ledger import sync
 
 NAME = "labels/labels.jsonl"
 LABELS = ("good", "bad")

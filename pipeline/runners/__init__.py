@@ -2,7 +2,7 @@
 
 Recipe, units, parts and ledger are the same everywhere; a runner only says where Beam puts the workers. Read in this
 order: `base` (what a runner is), `flags` (its settings), `local`; `portable` with `jobserver` (the Java process that
-hands jobs to a cluster), `flink` with `flinkrest` (what the cluster says of itself), `spark`; `dataflow`.
+hands jobs to a cluster), `flink`, `spark`; `dataflow`.
 
 A runner's workers reach the run folder, the crawl and the files that the recipe names under the same names as the
 driver does: all of them lie on a file system that the machines share, or in a store (`s3://...`).

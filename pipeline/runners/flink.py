@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Self
 
+from pipeline.cluster.rest import JobManager, Overview, Unreachable
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import WorkersDied
-from pipeline.runners.flinkrest import Cluster, Overview, Unreachable
 from pipeline.runners.portable import Portable
 
 PATIENCE = 15.0
@@ -46,7 +46,7 @@ class Flink(Portable):
             self.flags.set_default("environment_config", local.environment_config)
             if self.jar is None:
                 self.endpoint = self.endpoint or local.job_endpoint
-        self._cluster = Cluster(self.master or "")
+        self._manager = JobManager(self.master or "")
         self._slots: Overview | None = None
         self._looked = self._answered = self._known = self._enough = 0.0
         self._watched, self._needs = "", 0
@@ -71,10 +71,9 @@ class Flink(Portable):
         return min(asked or self.flags.whole_number("parallelism") or slots, slots)
 
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
-        """As for every cluster, on so many slots."""
+        """As for every cluster; `watch` sees to it that there are so many slots."""
         self._needs = workers
-        kind, given = super().beam(job, workers, nursery)
-        return kind, [*(flag for flag in given if not flag.startswith("--parallelism=")), f"--parallelism={workers}"]
+        return super().beam(job, workers, nursery)
 
     def _processes_each(self) -> int:
         return self._slots.slots_each if self._slots else 1
@@ -91,8 +90,8 @@ class Flink(Portable):
             return
         self._looked = now
         try:
-            there = any(one.name == job and not one.over for one in self._cluster.jobs())
-            slots = self._cluster.overview().slots
+            there = any(one.name == job and not one.over for one in self._manager.jobs())
+            slots = self._manager.overview().slots
         except Unreachable as error:
             if now - self._answered > SILENCE:
                 raise WorkersDied(f"the job manager has not answered for {SILENCE:.0f} s: {error}") from error
@@ -108,16 +107,16 @@ class Flink(Portable):
     def end_jobs(self, prefix: str) -> None:
         """Cancels them."""
         with suppress(Unreachable):
-            for job in self._cluster.jobs():
+            for job in self._manager.jobs():
                 if job.name.startswith(prefix) and not job.over:
-                    self._cluster.cancel(job)
+                    self._manager.cancel(job)
 
     def _wait_for_slots(self) -> Overview:
         assert self.master is not None
         patience = time.monotonic() + (AGAIN_PATIENCE if self.again else PATIENCE)
         while True:
             try:
-                found = self._cluster.overview()
+                found = self._manager.overview()
                 if found.slots:
                     return found
                 problem = "its cluster has no task manager"

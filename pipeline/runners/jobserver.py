@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
 from pipeline.errors import RecipeError, UserError
+from pipeline.ports import listens
 
 START_SECONDS = 120.0
 """A Java process on a busy machine."""
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-def split_address(address: str, option: str) -> tuple[str, int]:
-    """`host:port` as two. Raises RecipeError, which names the option."""
+def check_address(address: str, option: str) -> None:
+    """Raises RecipeError, which names the option, for what is no `host:port`."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise RecipeError(f"runner option --{option}={address}: an address is wanted, as localhost:8099")
-    return host, int(port)
-
-
-def listens(host: str, port: int, timeout: float = 2.0) -> bool:
-    """Whether somebody takes connections there."""
-    try:
-        socket.create_connection((host, port), timeout).close()
-    except OSError:
-        return False
-    return True
 
 
 class JobServer:
@@ -49,9 +31,8 @@ class JobServer:
 
     def wait_until_ready(self) -> None:
         """Raises UserError where it ended, or took too long."""
-        host, port = split_address(self.endpoint, "job_endpoint")
         patience = time.monotonic() + START_SECONDS
-        while not listens(host, port):
+        while not listens(self.endpoint):
             if self._process.poll() is not None:
                 raise UserError(
                     f"Beam's job server ended with status {self._process.returncode} before it was ready; "

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 from pipeline.cluster.flink import JAVA
 from pipeline.errors import RecipeError, UserError
+from pipeline.ports import free_port, listens
 from pipeline.runners import flags as runner_flags
 from pipeline.runners.base import Runner
-from pipeline.runners.jobserver import JobServer, free_port, known_options, listens, split_address
+from pipeline.runners.jobserver import JobServer, check_address, known_options
 
 
 class Portable(Runner):
@@ -35,7 +36,7 @@ class Portable(Runner):
                 "workers (`corpusmill worker`): `-- --environment_config=localhost:50000`"
             )
         if self.endpoint:
-            split_address(self.endpoint, "job_endpoint")
+            check_address(self.endpoint, "job_endpoint")
         elif not self.jar and not self._can_start():
             raise RecipeError(
                 f"--runner {self.name} needs Beam's job server for the cluster's version: "
@@ -52,7 +53,7 @@ class Portable(Runner):
     def __enter__(self) -> Self:
         """Starts a job server, or finds the one that is there, and asks it about the flags."""
         if self.endpoint:
-            if not listens(*split_address(self.endpoint, "job_endpoint")):
+            if not listens(self.endpoint):
                 raise UserError(f"no job server answers at {self.endpoint} (--job_endpoint)")
         else:
             self._server = self._start_server()
@@ -73,7 +74,7 @@ class Portable(Runner):
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
         """Beam's portable runner, with one worker process for each slot: threads of one would share an interpreter."""
         given = runner_flags.Flags(dict(self.flags.values))
-        given.values |= {"job_name": [job], "job_endpoint": [self.endpoint]}
+        given.values |= {"job_name": [job], "job_endpoint": [self.endpoint], "parallelism": [str(workers)]}
         given.set_default("sdk_worker_parallelism", str(self._processes_each()))
         return "PortableRunner", given.to_list()
 

@@ -17,7 +17,7 @@ from pipeline import forks
 from pipeline.cluster import jars
 from pipeline.cluster.flink import JAVA
 from pipeline.errors import RecipeError, UserError
-from pipeline.runners.jobserver import free_port, listens
+from pipeline.ports import free_port, listens
 from pipeline.runners.portable import Portable
 
 EMBEDDED = re.compile(r"local(?:\[(\d+|\*)\])?$")
@@ -92,14 +92,14 @@ class Spark(Portable):
 
     def _start_pool(self) -> subprocess.Popen[bytes]:
         address = self.flags.get("environment_config") or ""
-        port = int(address.rpartition(":")[2])
+        port = address.rpartition(":")[2]
         pool = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "worker", "--host", "localhost", "--port", str(port)],
+            [sys.executable, "-m", "pipeline.cli", "worker", "--host", "localhost", "--port", port],
             stdin=subprocess.DEVNULL,
             env=os.environ | forks.environment(),
         )
         patience = time.monotonic() + POOL_SECONDS
-        while not listens("localhost", port):
+        while not listens(address):
             if pool.poll() is not None or time.monotonic() > patience:
                 pool.kill()
                 raise UserError("the pool of workers on this machine did not start; the log of the run says why")

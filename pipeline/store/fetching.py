@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.aside import sync, write_durably
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.ledger import Ledger, Part, Row, row_bytes
 from pipeline.storage.patience import Passing, Unavailable, insist
-from pipeline.store.folder import FolderStore, file_digest, sync, write_durably
+from pipeline.store.folder import FolderStore, file_digest
 from pipeline.store.mirror import SMALL, parented, small_files
 from pipeline.store.objects import AT_ONCE, ObjectStore
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import xxhash
 
+from pipeline.aside import sync, write_durably, write_whole
 from pipeline.lock import FolderLock
 from pipeline.store.base import Look, Put, Store
 
@@ -25,28 +26,6 @@ def file_digest(path: Path, start: int = 0, end: int | None = None) -> str:
             if left is not None:
                 left -= len(data)
     return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Makes a file's contents durable (or, of a folder, the names in it)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path: Path, data: bytes, scratch: Path) -> None:
-    """Puts `data` at `path` so that a reader sees either nothing, the old file or all of the new one."""
-    temporary = scratch / f"{path.name}.{uuid.uuid4().hex}"
-    try:
-        temporary.write_bytes(data)
-        sync(temporary)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
 
 
 class FolderStore(Store):
@@ -71,9 +50,7 @@ class FolderStore(Store):
         if durable:
             write_durably(path, data, self.scratch)
             return
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_whole(path, data)
 
     def create(self, name: str, data: bytes) -> bool:
         path = self._parented(name)

@@ -16,10 +16,10 @@ import json
 import multiprocessing
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from pipeline import components, lsh, matching
 from pipeline.signed import SignedPart, mapped
 from tests.bench import dedup_matrices
 from tests.bench.extract_report import environment
+from tests.bench.tree_memory import Peaks
 
 BANDS, ROWS = 14, 8
 THRESHOLD = 0.75
@@ -92,40 +93,21 @@ def clusters(folder: Path, documents: int) -> npt.NDArray[np.uint32]:
     return leaders
 
 
-class Memory:
-    """The most memory that this process and its children held together while this lasted, files apart."""
-
-    def __enter__(self) -> Memory:
-        self.peak = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.1):
-            mine = psutil.Process()
-            total = sum(self._anonymous(each.pid) for each in (mine, *mine.children(recursive=True)))
-            self.peak = max(self.peak, total)
-
-    @staticmethod
-    def _anonymous(process: int) -> int:
-        try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            return 0
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon", "Pss_Shmem")))
+def anonymous() -> Iterator[tuple[str, int]]:
+    """Memory of this process and its children that is not the contents of a file."""
+    mine = psutil.Process()
+    for each in (mine, *mine.children(recursive=True)):
+        with suppress(OSError):
+            lines = Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines()
+            kinds = ("Pss_Anon", "Pss_Shmem")
+            yield "process", sum(int(line.split()[1]) << 10 for line in lines if line.startswith(kinds))
 
 
 def measure(folder: Path, parts: list[SignedPart], documents: int, workers: int) -> dict[str, Any]:
     """Wall seconds of each step, the peak of memory, the figures of the search, and what lost."""
     np.random.default_rng(7).permutation(documents).astype("<u4").tofile(folder / "rank")
     with (
-        Memory() as memory,
+        Peaks(anonymous, 0.1) as memory,
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=warm, initargs=()) as pool,
     ):
         list(pool.map(abs, range(workers)))
@@ -148,7 +130,7 @@ def measure(folder: Path, parts: list[SignedPart], documents: int, workers: int)
         "bands": after_bands - begun,
         "join": after_join - after_bands,
         "components": end - after_join,
-        "peak": memory.peak,
+        "peak": memory.peaks["all"],
         "losers": int((leaders != np.arange(documents)).sum()),
         "figures": figures,
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Self
 
 import psutil
 
@@ -14,18 +16,19 @@ DRIVER, WORKING, WORKERS = "driver", "working process", "workers"
 """The command, the process of it that gives out units, and those that do them with what they are forked from."""
 
 
-class TreeMemory:
-    """Looks at a process and all below it, and at those that `others` names by role; afterwards `peaks` has the most
-    bytes of each role at one time (PSS: what several share counts once), and `all` of all together."""
+class Peaks:
+    """Looks at memory again and again while this lasts; `peaks` then has the most bytes of each role at one time, and
+    under `all` of all together."""
 
-    def __init__(self, pid: int, others: Callable[[], Iterable[tuple[str, int]]] = list) -> None:
+    def __init__(self, look: Callable[[], Iterable[tuple[str, int]]], seconds: float) -> None:
+        """`look` gives roles and bytes; a role may come several times. `seconds` lie between two looks."""
         self.peaks: Counter[str] = Counter()
-        self._pid = pid
-        self._others = others
+        self._look = look
+        self._seconds = seconds
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> TreeMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -34,16 +37,27 @@ class TreeMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(SECONDS):
+        while not self._done.wait(self._seconds):
             held: Counter[str] = Counter()
-            for role, process in self._roles():
-                try:
-                    held[role] += process.memory_full_info().pss
-                except psutil.Error:
-                    continue  # it ended meanwhile
+            for role, size in self._look():
+                held[role] += size
             held["all"] = sum(held.values())
-            for role, size in held.items():
-                self.peaks[role] = max(self.peaks[role], size)
+            self.peaks |= held  # the greater one of each
+
+
+class TreeMemory(Peaks):
+    """Looks at a process and all below it, and at those that `others` names by role. PSS: what several share counts
+    once."""
+
+    def __init__(self, pid: int, others: Callable[[], Iterable[tuple[str, int]]] = list) -> None:
+        super().__init__(self._sizes, SECONDS)
+        self._pid = pid
+        self._others = others
+
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        for role, process in self._roles():
+            with suppress(psutil.Error):  # it ended meanwhile
+                yield role, process.memory_full_info().pss
 
     def _roles(self) -> list[tuple[str, psutil.Process]]:
         found: list[tuple[str, psutil.Process]] = []

@@ -8,7 +8,6 @@ run needs, in seconds, and the CPU seconds of the pool and all it started in tha
 from __future__ import annotations
 
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import apache_beam as beam
 import psutil
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, worker_handlers
 from apache_beam.transforms.environments import ExternalEnvironment
+
+from pipeline.ports import free_port, listens
 
 
 class Ready(beam.DoFn):
@@ -40,13 +41,6 @@ class Ready(beam.DoFn):
         yield element
 
 
-def port() -> int:
-    """A free one."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
-
-
 @contextmanager
 def pool(command: list[str], where: int) -> Iterator[int]:
     """The pid of a pool that listens there."""
@@ -54,9 +48,8 @@ def pool(command: list[str], where: int) -> Iterator[int]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         for _ in range(300):
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", where)) == 0:
-                    break
+            if listens(f"127.0.0.1:{where}"):
+                break
             time.sleep(0.1)
         yield process.pid
     finally:
@@ -96,7 +89,7 @@ def once(where: int) -> float:
 
 def main(rounds: int) -> None:
     """Prints the medians."""
-    ports = [port(), port()]
+    ports = [free_port(), free_port()]
     beams = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", "--service_port", str(ports[0])]
     ours = [sys.executable, "-m", "pipeline.cli", "worker", "--port", str(ports[1])]
     figures: dict[int, list[tuple[float, float]]] = {where: [] for where in ports}

@@ -11,6 +11,7 @@ from typing import Any
 import promise_helpers as help
 
 from pipeline.cluster.local import Cluster
+from pipeline.cluster.rest import JobManager
 
 
 def flags(cluster: Cluster) -> list[str]:
@@ -50,5 +51,4 @@ def when(process: subprocess.Popen[str], out: Path, phase: str, deed: Callable[[
 
 def at_work(cluster: Cluster) -> list[str]:
     """The names of jobs that have not ended."""
-    ended = ("FINISHED", "FAILED", "CANCELED")
-    return [job["name"] for job in cluster.ask("/jobs/overview")["jobs"] if job["state"] not in ended]
+    return [job.name for job in JobManager(cluster.master).jobs() if not job.over]

@@ -1,9 +1,8 @@
-"""What a Flink cluster says of itself, by its REST interface."""
+"""What a Flink cluster says of itself, by the REST interface of its job manager."""
 
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ TIMEOUT = 5.0
 """Seconds for one answer."""
 
 
-class Unreachable(Exception):
+class Unreachable(OSError):
     """The job manager gave no answer that could be understood."""
 
 
@@ -44,30 +43,31 @@ class Job:
         return self.state in ("FINISHED", "FAILED", "CANCELED", "SUSPENDED")
 
 
-class Cluster:
-    """A session cluster at `host:port` or a http(s) address."""
+class JobManager:
+    """The job manager at `host:port` or a http(s) address."""
 
     def __init__(self, master: str) -> None:
         self.address = master.rstrip("/") if "://" in master else f"http://{master}"
 
     def overview(self) -> Overview:
         """Task managers and slots. Raises Unreachable."""
-        found = self._ask("/overview")
+        found = self.ask("/overview")
         return Overview(found["taskmanagers"], found["slots-total"], found["flink-version"])
 
     def jobs(self) -> list[Job]:
         """All jobs, also those that ended a while ago. Raises Unreachable."""
-        return [Job(job["jid"], job["name"], job["state"]) for job in self._ask("/jobs/overview")["jobs"]]
+        return [Job(job["jid"], job["name"], job["state"]) for job in self.ask("/jobs/overview")["jobs"]]
 
     def cancel(self, job: Job) -> None:
         """Asks for the end of a job. Raises Unreachable."""
-        self._ask(f"/jobs/{job.id}?mode=cancel", "PATCH")
+        self.ask(f"/jobs/{job.id}?mode=cancel", "PATCH")
 
-    def _ask(self, path: str, method: str = "GET") -> Any:
+    def ask(self, path: str, method: str = "GET") -> Any:
+        """What it answers, for example to `/overview`. Raises Unreachable."""
         request = urllib.request.Request(self.address + path, method=method)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                 return json.loads(answer.read())
-        except (OSError, ValueError, urllib.error.URLError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(f"{self.address}: {reason}") from error
