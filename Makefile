@@ -9,7 +9,7 @@ LOCKED := sed -n '/^[a-z].*==/s/ *\\$$//p' configs/cluster/requirements.txt
 # Else every process would compile Beam and all the others anew: five seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-up cluster-down cluster-status test peers lint lock bench bench-clean bench-dedup bench-extract bench-fuzz bench-look bench-pipeline bench-scale bench-tokens install clean
+.PHONY: demo cluster-up cluster-down cluster-status test peers lint lock bench bench-clean bench-dedup bench-extract bench-faults bench-fuzz bench-look bench-pipeline bench-scale bench-tokens install clean
 
 install: .venv/installed
 
@@ -109,6 +109,10 @@ bench-scale: install
 	$(BIN)/python -m tests.bench.dedup_join
 	$(BIN)/python -m tests.bench.dedup_bands
 	$(BIN)/python -m tests.bench.dedup_stars
+
+# Every part of a cluster killed in every kind of phase.
+bench-faults: install
+	$(BIN)/pytest -v tests/promises/cluster_faults.py
 
 bench-look: install
 	$(BIN)/python -m tests.bench.look_report
