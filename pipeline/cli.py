@@ -96,7 +96,7 @@ def run(
     worker that dies is replaced, three times in each phase at most; then the run ends and names the unit at fault.
 
     Example: corpusmill run configs/demo.yaml --out runs/demo --workers 2
-    Example: corpusmill run configs/demo.yaml --out runs/demo --runner flink -- --flink_master=localhost:8081
+    Example: corpusmill run configs/demo.yaml --out runs/demo --runner flink --runner-config configs/cluster/flink.yaml
     """
     from pipeline import driver
     from pipeline.exposition import Wanted, exposed

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ class Abandoned(UserError):
     """The attempt that this worker works for is over."""
 
 
+class Unseen(UserError):
+    """The run folder cannot be seen from where this worker is."""
+
+
 @dataclass(frozen=True)
 class Desk:
     """A phase's folder in the folder of an attempt."""
@@ -58,9 +63,10 @@ class Desk:
         """Brings reports to where the driver looks, if they lie elsewhere."""
 
     def job(self) -> dict[str, Any]:
-        """The job. Raises Abandoned where it is over."""
+        """The job. Raises Abandoned where it is over, Unseen where the run folder is not here."""
         data = self._get(JOB)
         if data is None:
+            self._check_seen()
             raise self._over()
         return dict(json.loads(data))
 
@@ -116,6 +122,14 @@ class Desk:
         data = self._get(SUMS)
         return dict(json.loads(data)) if data else {"units": 0, "parts": 0, "bytes": 0}
 
+    def _check_seen(self) -> None:
+        run = self.folder.parents[3]
+        if not (run / "ledger").exists():
+            raise Unseen(
+                f"worker on host {socket.gethostname()}: there is no run folder {run}. Workers must reach it by "
+                "the driver's name for it: give --out a folder that all machines share, or an address as s3://BUCKET/RUN."
+            )
+
     def _over(self) -> Abandoned:
         return Abandoned(f"{self.folder}: this attempt is over")
 
@@ -164,13 +178,15 @@ class StoreDesk(Desk):
 
     def relay(self) -> None:
         """Brings reports here, now and then."""
-        for name in self.store.names(f"{self._name(REPORTS)}/"):
-            with suppress(FileNotFoundError):
-                super()._put(f"{REPORTS}/{name.rpartition('/')[2]}", self.store.read(name))
+        for name, data in self.store.read_all(f"{self._name(REPORTS)}/").items():
+            super()._put(f"{REPORTS}/{name.rpartition('/')[2]}", data)
 
     def put_log(self, name: str, data: bytes) -> None:
         """Puts down what a worker printed so far in this attempt, in whatever phase."""
         self.store.write(f"ledger/runs/{self.folder.parent.name}/{LOGS}/{name}", data)
+
+    def _check_seen(self) -> None:
+        """A store that cannot be reached says so itself."""
 
     def _name(self, name: str) -> str:
         return f"ledger/runs/{self.folder.parent.name}/{self.folder.name}/{name}"

@@ -45,8 +45,10 @@ DIED_OF = "died"
 DIED = 70
 """What the working process ends with where its pipeline broke though no unit failed; it is then started again."""
 RESTARTS = 3
-"""In one phase of one run. A unit that kills its worker each time is given up so; a run of weeks, in which a machine
-now and then takes a process away, is not."""
+"""In one phase of one run. A unit that kills its worker each time is given up so."""
+CALM_SECONDS = 3600.0
+"""An attempt that lasted so long, and committed units, begins the count anew: a run of weeks, in which now and then a
+machine is taken away, is not given up."""
 POLL = 0.2
 """Seconds between two looks at the working process."""
 
@@ -169,9 +171,10 @@ def _run(
             shutil.rmtree(old, ignore_errors=True)
         deaths: Counter[str] = Counter()
         while True:
+            retire(ledger.store)  # first, so that workers of it put down nothing more
             ledger.clear_attempts()
-            retire(ledger.store)
             desk = ledger.store.desks / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+            begun = time.monotonic()
             result = _attempt(context, request, display, lock, desk, nurseries, again=bool(deaths))
             display.close_phase(finished=result is not None)
             if result is not None:
@@ -181,7 +184,8 @@ def _run(
                 return result
             facts, working = _state(desk)
             phase = facts.get("phase", "start")
-            deaths[phase] += 1
+            calm = time.monotonic() - begun > CALM_SECONDS and any(report["units"] for report in working)
+            deaths[phase] = 1 if calm else deaths[phase] + 1
             if deaths[phase] > RESTARTS:
                 raise UserError(
                     f"workers died {deaths[phase]} times in phase {phase}, the last time at work on: "
@@ -266,7 +270,7 @@ def _attempt(
             return _watch(process, desk, request, display, group, lock)
         finally:
             if not request.beam.shares_desk:
-                _let_cancel(process)
+                _call_off(process, context.ledger.store)
             _end(process, group)
             nurseries.end()
             with suppress(UserError):  # what went wrong before is the news
@@ -354,11 +358,23 @@ def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | No
     )
 
 
-def _let_cancel(process: subprocess.Popen[bytes]) -> None:
-    """Has the working process cancel what is at work elsewhere: to be killed would leave it there."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(CANCEL_SECONDS)
+def _call_off(process: subprocess.Popen[bytes], store: Store) -> None:
+    """Ends what is at work elsewhere, which would outlive the working process.
+
+    Its job is taken back, so that workers commit nothing more, and the working process cancels it. A second Ctrl-C
+    breaks none of this off.
+    """
+    heeded = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in heeded}
+    try:
+        with suppress(UserError, OSError):  # the store may be what failed
+            retire(store)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(CANCEL_SECONDS)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _end(process: subprocess.Popen[bytes], group: int) -> None:

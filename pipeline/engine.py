@@ -24,7 +24,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import coders, fingerprint, workerlog
-from pipeline.desk import REPORTS, Abandoned, Desk, Relay, StoreDesk
+from pipeline.desk import REPORTS, Abandoned, Desk, Relay, StoreDesk, Unseen
 from pipeline.errors import LockedError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
 from pipeline.ledger import Row
@@ -139,7 +139,10 @@ class Work(beam.DoFn):
 
     def setup(self) -> None:
         """Reads the job once a worker."""
-        job = self.desk.job()
+        try:
+            job = self.desk.job()
+        except Unseen as error:  # told by way of the runner: this worker and the driver share no desk
+            raise UnitFailed(Failure.of(error)) from error
         self.near = job["near"]
         if self.near and job["runner"] != os.getpid():
             follow(job["runner"])

@@ -129,7 +129,8 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
 
 def test_the_example_for_kubernetes() -> None:
     """Its worker must be started by a command that exists, where task managers look for it."""
-    (deployment,) = yaml.safe_load_all((CLUSTER / "flink-kubernetes.yaml").read_text())
+    text = (CLUSTER / "flink-kubernetes.yaml").read_text()
+    deployment, jobs, service = yaml.safe_load_all(text)
     manager, worker = deployment["spec"]["template"]["spec"]["containers"]
     assert worker["image"] == f"corpusmill:{PROJECT['version']}"
     assert f"-t {worker['image']} ." in DOCKERFILE
@@ -139,8 +140,24 @@ def test_the_example_for_kubernetes() -> None:
     assert options == {"--host": "127.0.0.1", "--port": "50000"}
     slots = int(re.search(r"numberOfTaskSlots: (\d+)", manager["env"][0]["value"])[1])  # type: ignore[index]
     assert int(worker["resources"]["requests"]["cpu"]) == slots
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    for one in (deployment, jobs):
+        assert one["spec"]["selector"]["matchLabels"] == one["spec"]["template"]["metadata"]["labels"]
+    (server,) = jobs["spec"]["template"]["spec"]["containers"]
+    flink = re.search(r"flink(\d+\.\d+)_job_server:(.*)", server["image"])
+    assert flink is not None
+    assert manager["image"].startswith(f"flink:{flink[1]}.")
+    jar = f"beam-runners-flink-{flink[1]}-job-server-{flink[2]}.jar"
+    assert f"flink_job_server_jar: {jar}" in (CLUSTER / "flink.yaml").read_text(), (
+        "the other example is of another Flink"
+    )
+    assert service["spec"]["selector"] == jobs["spec"]["selector"]["matchLabels"]
+    told = dict(word.split("=") for word in server["args"])
+    assert told["--job-host"] == service["metadata"]["name"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [
+        int(told["--job-port"]),
+        int(told["--artifact-port"]),
+    ]
+    assert f"--job_endpoint={told['--job-host']}:{told['--job-port']}" in text
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="the image is for Linux")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.request
 from dataclasses import dataclass
@@ -51,23 +52,26 @@ class JobManager:
 
     def overview(self) -> Overview:
         """Task managers and slots. Raises Unreachable."""
-        found = self.ask("/overview")
+        found = self.ask("/overview", wanted="taskmanagers")
         return Overview(found["taskmanagers"], found["slots-total"], found["flink-version"])
 
     def jobs(self) -> list[Job]:
         """All jobs, also those that ended a while ago. Raises Unreachable."""
-        return [Job(job["jid"], job["name"], job["state"]) for job in self.ask("/jobs/overview")["jobs"]]
+        return [Job(job["jid"], job["name"], job["state"]) for job in self.ask("/jobs/overview", wanted="jobs")["jobs"]]
 
     def cancel(self, job: Job) -> None:
         """Asks for the end of a job. Raises Unreachable."""
         self.ask(f"/jobs/{job.id}?mode=cancel", "PATCH")
 
-    def ask(self, path: str, method: str = "GET") -> Any:
-        """What it answers, for example to `/overview`. Raises Unreachable."""
+    def ask(self, path: str, method: str = "GET", wanted: str = "") -> Any:
+        """What it answers, for example to `/overview`; `wanted` must be in it. Raises Unreachable."""
         request = urllib.request.Request(self.address + path, method=method)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                return json.loads(answer.read())
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
+                found = json.loads(answer.read())
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise Unreachable(f"{self.address}: {reason}") from error
+        if wanted and (not isinstance(found, dict) or wanted not in found):
+            raise Unreachable(f"{self.address}: what answers there is no job manager of Flink")
+        return found

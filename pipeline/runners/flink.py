@@ -15,21 +15,25 @@ from typing import Any, Self
 from pipeline.cluster.rest import JobManager, Overview, Unreachable
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import WorkersDied
-from pipeline.runners.portable import Portable
+from pipeline.runners.jobserver import check_address
+from pipeline.runners.portable import AGAIN_PATIENCE, PATIENCE, Portable
 
-PATIENCE = 15.0
-"""Seconds that a run waits for a cluster with free task managers, when it begins."""
-AGAIN_PATIENCE = 180.0
-"""The same after workers were lost: a machine is replaced in that time."""
 SILENCE = 60.0
 """Seconds without an answer of the job manager after which a job counts as lost."""
 SHORT = 20.0
 """Seconds that a job waits for slots which were lost. Then it begins anew on those that are left, since nobody knows
 whether a lost machine comes back."""
+RETRIED = {"number_of_execution_retries": "3", "execution_retry_delay": "4000"}
+"""How often Flink begins a job anew that lost workers, and after how many milliseconds: without this, never, unless the
+cluster's settings say otherwise."""
 LOOK = 2.0
 """Seconds between two looks at the cluster."""
+SOON = 0.3
+"""The same until it knows the job."""
 GRACE = 20.0
-"""Seconds that a job may be unknown to the job manager, when it begins and when it ends."""
+"""Seconds that a job may be unknown to the job manager that knew it: between two lives of it, and when it ends."""
+START = 600.0
+"""The same for a job that it did not know yet: a job server uploads its jars first, 215 MB."""
 
 
 class Flink(Portable):
@@ -42,14 +46,18 @@ class Flink(Portable):
         super().__init__(options)
         local = _local_cluster()
         self.master: str | None = self.flags.take("flink_master") or (local.master if local else None)
-        if local and local.master == self.master:
+        self._start = START
+        if local and self.master and self.master.replace("localhost", "127.0.0.1") == local.master:
+            self._start = GRACE  # this cluster has the jars
             self.flags.set_default("environment_config", local.environment_config)
             if self.jar is None:
                 self.endpoint = self.endpoint or local.job_endpoint
         self._manager = JobManager(self.master or "")
         self._slots: Overview | None = None
-        self._looked = self._answered = self._known = self._enough = 0.0
-        self._watched, self._needs = "", 0
+        self._looked = self._answered = 0.0
+        self._watched, self._needs, self._known = "", 0, False
+        self._gone_since: float | None = None
+        self._few_since: float | None = None
 
     def check(self) -> None:
         """Raises RecipeError for a setting that is missing or unknown."""
@@ -58,6 +66,8 @@ class Flink(Portable):
                 "--runner flink needs the address of a cluster: `-- --flink_master=HOST:PORT`. "
                 "`make cluster-up` starts one on this machine."
             )
+        if "://" not in self.master:
+            check_address(self.master, "flink_master", "jobmanager:8081")
         super().check()
 
     def __enter__(self) -> Self:
@@ -67,13 +77,17 @@ class Flink(Portable):
 
     def workers(self, asked: int | None) -> int:
         """As asked for, but no more than the cluster has slots: a job that asks for more would wait for ever."""
-        slots = self._slots.slots if self._slots else asked or 1
-        return min(asked or self.flags.whole_number("parallelism") or slots, slots)
+        wanted = asked or self.flags.whole_number("parallelism")
+        if self._slots is None:  # nobody has asked the cluster
+            return wanted or 1
+        return min(wanted or self._slots.slots, self._slots.slots)
 
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
         """As for every cluster; `watch` sees to it that there are so many slots."""
         self._needs = workers
-        return super().beam(job, workers, nursery)
+        kind, given = super().beam(job, workers, nursery)
+        own = [f"--{name}={value}" for name, value in RETRIED.items() if self.flags.get(name) is None]
+        return kind, [*given, *own]
 
     def _processes_each(self) -> int:
         return self._slots.slots_each if self._slots else 1
@@ -85,8 +99,9 @@ class Flink(Portable):
         """Raises WorkersDied where the job manager is silent or no longer knows the job, or slots stay away."""
         now = time.monotonic()
         if self._watched != job:
-            self._watched, self._answered, self._known, self._enough = job, now, now, now
-        if now - self._looked < LOOK:
+            self._watched, self._answered, self._known = job, now, False
+            self._gone_since = self._few_since = None
+        if now - self._looked < (LOOK if self._known else SOON):
             return
         self._looked = now
         try:
@@ -97,11 +112,12 @@ class Flink(Portable):
                 raise WorkersDied(f"the job manager has not answered for {SILENCE:.0f} s: {error}") from error
             return
         self._answered = now
-        self._known = now if there else self._known
-        self._enough = now if slots >= self._needs else self._enough
-        if now - self._known > GRACE:
-            raise WorkersDied("the job manager no longer knows the job; was it started anew?")
-        if now - self._enough > SHORT:
+        self._known = self._known or there
+        self._gone_since = None if there else self._gone_since or now
+        self._few_since = None if slots >= self._needs else self._few_since or now
+        if self._gone_since and now - self._gone_since > (GRACE if self._known else self._start):
+            raise WorkersDied("the job manager does not know the job; was it started anew?")
+        if self._few_since and now - self._few_since > SHORT:
             raise WorkersDied(f"the cluster has {slots} slots left of the {self._needs} that the job needs")
 
     def end_jobs(self, prefix: str) -> None:
@@ -112,7 +128,6 @@ class Flink(Portable):
                     self._manager.cancel(job)
 
     def _wait_for_slots(self) -> Overview:
-        assert self.master is not None
         patience = time.monotonic() + (AGAIN_PATIENCE if self.again else PATIENCE)
         while True:
             try:

@@ -14,11 +14,11 @@ START_SECONDS = 120.0
 """A Java process on a busy machine."""
 
 
-def check_address(address: str, option: str) -> None:
+def check_address(address: str, option: str, example: str = "localhost:8099") -> None:
     """Raises RecipeError, which names the option, for what is no `host:port`."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
-        raise RecipeError(f"runner option --{option}={address}: an address is wanted, as localhost:8099")
+        raise RecipeError(f"runner option --{option}={address}: an address is wanted, as {example}")
 
 
 class JobServer:
@@ -51,11 +51,19 @@ class JobServer:
 
 
 def known_options(endpoint: str) -> set[str]:
-    """The flags that a job server takes beside Beam's Python ones: those of its runner."""
+    """The flags that a job server takes beside Beam's Python ones: those of its runner.
+
+    Raises UserError where what answers there is no job server.
+    """
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
     with grpc.insecure_channel(endpoint) as channel:
         service = beam_job_api_pb2_grpc.JobServiceStub(channel)  # type: ignore[no-untyped-call]
-        told = service.DescribePipelineOptions(beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=60)
+        try:
+            told = service.DescribePipelineOptions(beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=60)
+        except grpc.RpcError as error:
+            raise UserError(
+                f"what answers at {endpoint} is no job server of Beam (--job_endpoint): {error.code().name}"
+            ) from error
     return {option.name for option in told.options}

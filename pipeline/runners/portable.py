@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +16,11 @@ from pipeline.ports import free_port, listens
 from pipeline.runners import flags as runner_flags
 from pipeline.runners.base import Runner
 from pipeline.runners.jobserver import JobServer, check_address, known_options
+
+PATIENCE = 15.0
+"""Seconds that a run waits for a cluster that can be used, when it begins."""
+AGAIN_PATIENCE = 180.0
+"""The same after workers were lost: a machine is replaced in that time."""
 
 
 class Portable(Runner):
@@ -35,6 +43,7 @@ class Portable(Runner):
                 f"--runner {self.name} needs the address at which each machine of the cluster reaches its pool of "
                 "workers (`corpusmill worker`): `-- --environment_config=localhost:50000`"
             )
+        _check_environment(self.flags)
         if self.endpoint:
             check_address(self.endpoint, "job_endpoint")
         elif not self.jar and not self._can_start():
@@ -45,6 +54,11 @@ class Portable(Runner):
             )
         if self.jar and not Path(self.jar).is_file():
             raise RecipeError(f"runner option --{self.name}_job_server_jar={self.jar}: there is no such file")
+        if not self.endpoint and not shutil.which("java"):
+            raise RecipeError(
+                f"--runner {self.name} needs java to start Beam's job server, and there is none on the PATH; "
+                "install it, or give the address of a job server that runs, `-- --job_endpoint=HOST:PORT`"
+            )
         for name in ("parallelism", "sdk_worker_parallelism"):
             self.flags.whole_number(name)
         if not self.endpoint:  # else the job server is asked what it knows
@@ -53,8 +67,11 @@ class Portable(Runner):
     def __enter__(self) -> Self:
         """Starts a job server, or finds the one that is there, and asks it about the flags."""
         if self.endpoint:
-            if not listens(self.endpoint):
-                raise UserError(f"no job server answers at {self.endpoint} (--job_endpoint)")
+            patience = time.monotonic() + (AGAIN_PATIENCE if self.again else PATIENCE)
+            while not listens(self.endpoint):
+                if time.monotonic() > patience:
+                    raise UserError(f"no job server of Beam answers at {self.endpoint} (--job_endpoint)")
+                time.sleep(0.5)
         else:
             self._server = self._start_server()
             self.endpoint = self._server.endpoint
@@ -96,13 +113,14 @@ class Portable(Runner):
         raise NotImplementedError
 
     def _start_server(self) -> JobServer:
-        ports, scratch = [free_port() for _ in range(3)], tempfile.TemporaryDirectory(prefix="corpusmill-")
+        port, scratch = free_port(), tempfile.TemporaryDirectory(prefix="corpusmill-")
         command = [
-            *(*self._java_command(), *self._driver_flags(), "--job-host=127.0.0.1"),
-            *(f"--{name}-port={port}" for name, port in zip(("job", "artifact", "expansion"), ports, strict=True)),
+            *(*self._java_command(), *self._driver_flags(), "--job-host=127.0.0.1", f"--job-port={port}"),
+            f"--artifact-port={free_port()}",
+            "--expansion-port=-1",  # it would listen to the whole network, and run what it is told
             f"--artifacts-dir={scratch.name}",
         ]
-        server = JobServer(command, f"127.0.0.1:{ports[0]}", scratch)
+        server = JobServer(command, f"127.0.0.1:{port}", scratch)
         try:
             server.wait_until_ready()
         except BaseException:
@@ -113,3 +131,18 @@ class Portable(Runner):
 
 JAVA_FLAGS = {"fixed_restart", "execution_mode_for_batch", "execution_retry_delay", "number_of_execution_retries"}
 """Flags of the Java side that are of use in a batch job; the job server itself has the whole list."""
+
+
+def _check_environment(flags: runner_flags.Flags) -> None:
+    """Raises RecipeError for an address of pools that is none: as text, or in JSON as Beam also takes it."""
+    value = flags.get("environment_config") or ""
+    if flags.get("environment_type") != "EXTERNAL" or not value:
+        return
+    if value.lstrip().startswith("{"):
+        try:
+            value = str(json.loads(value)["url"])
+        except (ValueError, KeyError) as error:
+            raise RecipeError(
+                f"runner option --environment_config={value}: HOST:PORT is wanted, or JSON with a `url`: {error}"
+            ) from error
+    check_address(value, "environment_config", "localhost:50000")

@@ -9,9 +9,25 @@ import boto3
 import pytest
 from loopback import ENVIRONMENT, Flaky, download
 
-from pipeline.desk import Abandoned, StoreDesk, retire
-from pipeline.failures import Failure
+from pipeline.desk import Abandoned, Desk, StoreDesk, retire
+from pipeline.engine import Work
+from pipeline.failures import Failure, UnitFailed
 from pipeline.progress import Reporter, reports
+
+
+def test_a_folder_that_is_not_shared_is_named(tmp_path: Path) -> None:
+    """Else whoever forgets to share it reads that workers died, time and again, and not why."""
+    desk = Desk(tmp_path / "out" / "ledger" / "runs" / "attempt" / "clean-0")
+    work = Work(desk)
+    with pytest.raises(UnitFailed) as raised:
+        work.setup()
+    failed = UnitFailed.within(RuntimeError(f"java.lang.Exception: {raised.value}"))
+    assert failed is not None
+    assert failed.failure.expected
+    assert f"there is no run folder {tmp_path / 'out'}" in failed.failure.message
+    desk.folder.mkdir(parents=True)
+    with pytest.raises(Abandoned):
+        work.setup()
 
 
 def test_desk_in_a_store(s3: Flaky, tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse
 
 import pytest
+from loopback import serving
 
 from pipeline import runners
 from pipeline.driver import RunRequest, check_request
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UserError
+from pipeline.runners import flink, portable
 from pipeline.runners.flags import Flags, read
+from pipeline.runners.jobserver import known_options
 
 FLINK = ["--flink_master=localhost:8081", "--environment_config=localhost:50000", "--job_endpoint=localhost:8099"]
 
@@ -51,6 +56,9 @@ def test_flags_from_a_file(tmp_path: Path) -> None:
         ([*FLINK[:2], "--job_endpoint=8099"], "an address is wanted"),
         ([*FLINK[:2], "--flink_job_server_jar=none.jar"], "there is no such file"),
         ([*FLINK, "--parallelism=many"], "--parallelism=many: a whole number"),
+        (["--flink_master=jobmanager", *FLINK[1:]], "--flink_master=jobmanager: an address is wanted"),
+        ([FLINK[0], "--environment_config={url: a:1}", FLINK[2]], "HOST:PORT is wanted, or JSON"),
+        ([FLINK[0], "--environment_config=50000", FLINK[2]], "--environment_config=50000: an address"),
     ],
 )
 def test_what_flink_needs_is_said_first(flags: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +66,36 @@ def test_what_flink_needs_is_said_first(flags: list[str], said: str, monkeypatch
     monkeypatch.setenv("CORPUSMILL_NO_LOCAL_CLUSTER", "1")
     with pytest.raises(RecipeError, match=said):
         check_request(RunRequest(runner="flink", options=flags))
+
+
+def test_java_is_missed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a driver in the image, which has none, would end with "No such file or directory"."""
+    monkeypatch.setenv("CORPUSMILL_NO_LOCAL_CLUSTER", "1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    jar = tmp_path / "job-server.jar"
+    jar.touch()
+    with pytest.raises(RecipeError, match=r"needs java .*--job_endpoint=HOST:PORT"):
+        check_request(RunRequest(runner="flink", options=[*FLINK[:2], f"--flink_job_server_jar={jar}"]))
+
+
+def test_what_answers_but_is_no_flink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another port of the cluster, given by mistake, would be a fault of ours with a trace."""
+    monkeypatch.setattr(portable, "PATIENCE", 0.5)
+    monkeypatch.setattr(flink, "PATIENCE", 0.5)
+
+    def other(environ: dict[str, Any], start: StartResponse) -> list[bytes]:
+        start("200 OK", [])
+        return [b"{}"]
+
+    with serving(other) as where:
+        address = where.removeprefix("http://")
+        found = runners.make("flink", [f"--flink_master={address}", *FLINK[1:]])
+        with pytest.raises(UserError, match="what answers there is no job manager of Flink"), found:
+            pass
+        with pytest.raises(UserError, match=r"is no job server of Beam \(--job_endpoint\)"):
+            known_options(address)
+    with pytest.raises(UserError, match="no Flink to work on"), runners.make("flink", FLINK):
+        pass
 
 
 def test_an_unknown_flag_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import flink_helpers as flink
@@ -51,12 +52,16 @@ def test_stopped(flink_cluster: Cluster, small: Small, tmp_path: Path, number: i
     out = tmp_path / "out"
     process = flink.start(flink_cluster, small.recipe, out)
     flink.when(process, out, "clean", lambda: os.kill(process.pid, number))
+    if number == signal.SIGINT:  # who is impatient presses it again
+        time.sleep(0.5)
+        os.kill(process.pid, number)
     ended, output = help.finish(process)
     assert ended == status, output
     assert help.until(lambda: not flink.at_work(flink_cluster), 30)
     if number == signal.SIGINT:
         assert "run the same command to go on" in output
         assert "Traceback" not in output
+        assert not list(out.glob("ledger/runs/*/*/job.json")), "late workers would go on"
     ended, output = help.run("run", small.recipe, "--out", out, "--workers", 1)  # on this machine
     assert ended == 0, output
     assert help.shards(out) == small.shards
