@@ -43,17 +43,22 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first: at the end, one of them would keep one process busy and the others waiting.
+    """Slow tests first, the slowest before all: at the end, one would keep a process busy and the others waiting.
 
     Those that share a cluster lead, side by side, so that one test process has them all, and none waits for it.
     """
     flink_fixture.count(config, items)
     on_cluster = flink_fixture.NAME
-    items.sort(key=lambda item: (on_cluster not in getattr(item, "fixturenames", ()), not _slow(item)))
+    items.sort(key=lambda item: (on_cluster not in getattr(item, "fixturenames", ()), -_minutes(item), not _slow(item)))
 
 
 def _slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
+
+
+def _minutes(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("slow")
+    return mark.kwargs.get("minutes", 0) if mark else 0
 
 
 def call(

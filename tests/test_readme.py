@@ -42,7 +42,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=6)
 def test_every_command_of_the_readme_works_in_its_order(checkout: Path, demo_run: Path) -> None:
     """A newcomer who copies the README line by line must never meet an error."""
     found = commands()

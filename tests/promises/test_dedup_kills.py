@@ -45,7 +45,7 @@ def crawl(folder: Path) -> Path:
     return help.write_recipe(folder / "texts.yaml", data)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 def test_killed_in_the_phases_of_deduplication(tmp_path: Path) -> None:
     """Else a preempted machine would cost the rounds of the largest join, or cut another span than it would have."""
     recipe = crawl(tmp_path)

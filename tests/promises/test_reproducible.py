@@ -39,7 +39,7 @@ KILLS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 def test_killed_in_every_phase_and_resumed(small: Small, tmp_path: Path) -> None:
     """Else a power cut or a preempted machine would cost the run, or silently change what it gives."""
     out = tmp_path / "out"
