@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.aside import sync
 from pipeline.errors import DamageError, LockedError, UserError
 from pipeline.shards import Corpus, file_sha256
 from trainer.config import TrainConfig
@@ -108,17 +109,17 @@ def save(folder: Path, meta: Meta, state: dict[str, Any], keep: int) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         torch.save(state, aside / "state.pt")
-        _sync(aside / "state.pt")
+        sync(aside / "state.pt")
         text = meta.model_copy(update={"state_sha256": file_sha256(aside / "state.pt")}).model_dump_json()
         _write(aside / "checkpoint.json", json.dumps({"digest": digest_of(text), "meta": text}))
-        _sync(aside)
+        sync(aside)
         if final.exists():  # a damaged one that the run fell back from
             final.replace(folder / f"{_ASIDE}old-{final.name}")
         aside.replace(final)
-        _sync(folder)
+        sync(folder)
         _write(folder / ".latest", final.name + "\n")
         (folder / ".latest").replace(folder / "latest")
-        _sync(folder)
+        sync(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         shutil.rmtree(aside, ignore_errors=True)
         raise UserError(
@@ -234,12 +235,3 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,7 +17,7 @@ import flink_helpers as flink
 import promise_helpers as help
 import psutil
 import pytest
-from loopback import ENVIRONMENT, download, moto_app, serving, upload
+from loopback import ENVIRONMENT, download, moto_app, serving
 from promise_helpers import Small
 
 from pipeline.cluster.local import Cluster
@@ -67,12 +67,7 @@ def test_driver_and_task_manager_lost_in_a_store(
 ) -> None:
     """Else what a half-dead attempt still writes could come between, where there is no rename and no kernel's lock."""
     with serving(moto_app()) as where:
-        upload(where, "crawl", small.crawl)
-        upload(where, "mill", tmp_path / "nothing")
-        recipe = help.recipe(small.crawl) | {"storage": {"s3": {"endpoint_url": where}}}
-        for item in recipe["inputs"]:
-            item["path"] = item["path"].replace(str(small.crawl), "s3://crawl")
-        path = help.write_recipe(tmp_path / "small.yaml", recipe)
+        path = flink.recipe_in_store(small, where, tmp_path)
         words = ("run", path, "--out", "s3://mill/run", *flink.flags(flink_cluster))
         reach = ENVIRONMENT | {"CORPUSMILL_SCRATCH": str(tmp_path / "cache"), "CORPUSMILL_LEASE": "4"}
         process = help.start(*words, env=reach)

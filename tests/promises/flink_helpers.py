@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import promise_helpers as help
+from loopback import upload
+from promise_helpers import Small
 
 from pipeline.cluster.local import Cluster
 from pipeline.cluster.rest import JobManager
@@ -25,6 +27,16 @@ def flags(cluster: Cluster) -> list[str]:
 def start(cluster: Cluster, recipe: Path, out: Path, *options: object) -> subprocess.Popen[str]:
     """Starts a run there."""
     return help.start("run", recipe, "--out", out, *options, *flags(cluster))
+
+
+def recipe_in_store(small: Small, where: str, folder: Path) -> Path:
+    """The small recipe over a crawl in the object store at `where`, which gets it, and a bucket `mill` for runs."""
+    upload(where, "crawl", small.crawl)
+    upload(where, "mill", folder / "nothing")
+    recipe = help.recipe(small.crawl) | {"storage": {"s3": {"endpoint_url": where}}}
+    for item in recipe["inputs"]:
+        item["path"] = item["path"].replace(str(small.crawl), "s3://crawl")
+    return help.write_recipe(folder / "small.yaml", recipe)
 
 
 def phase_of(out: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import flink_helpers as flink
 import promise_helpers as help
 import pytest
-from loopback import ENVIRONMENT, download, moto_app, serving, upload
+from loopback import ENVIRONMENT, download, moto_app, serving
 from promise_helpers import Small
 
 from pipeline.cluster.local import Cluster
@@ -70,12 +70,7 @@ def test_stopped(flink_cluster: Cluster, small: Small, tmp_path: Path, number: i
 def test_all_folders_in_an_object_store(flink_cluster: Cluster, small: Small, tmp_path: Path) -> None:
     """Else machines that share no file system could not work together; and what is read must be whole."""
     with serving(moto_app()) as where:
-        upload(where, "crawl", small.crawl)
-        upload(where, "mill", tmp_path / "nothing")
-        recipe = help.recipe(small.crawl) | {"storage": {"s3": {"endpoint_url": where}}}
-        for item in recipe["inputs"]:
-            item["path"] = item["path"].replace(str(small.crawl), "s3://crawl")
-        path = help.write_recipe(tmp_path / "small.yaml", recipe)
+        path = flink.recipe_in_store(small, where, tmp_path)
         words = ("run", path, "--out", "s3://mill/run", *flink.flags(flink_cluster))
         process = help.start(*words, env=ENVIRONMENT | {"CORPUSMILL_SCRATCH": str(tmp_path / "cache")})
         status, output = help.finish(process)
