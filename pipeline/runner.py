@@ -194,17 +194,18 @@ def _rounds(phase: Phase, order: Order, name: str) -> int:
     """Brings a phase whose units follow from one another to its end; returns units done."""
     context = order.context
     assert phase.spent is not None
-    done = turn = 0
-    while True:
+    done: list[Task] = []
+    for turn in itertools.count():
         context.ledger.release(phase.spent(context))
         tasks = phase.tasks(context)
         pending = missing(phase, tasks, context)
         if not pending:
-            return done
-        _announce(order, phase, phase.name, tasks, pending)
+            break
+        done += pending
+        _announce(order, phase, phase.name, tasks, done)  # what workers report is of all rounds too
         _do(phase, pending, order, f"{name}-{turn}")
         context.known.clear()
-        done, turn = done + len(pending), turn + 1
+    return len(done)
 
 
 def _again(phase: Phase, units: list[Task], order: Order, wanted_by: str) -> int:
