@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TRAINER_MAY = {"pipeline.shards", "pipeline.errors", "pipeline.settings"}
+TRAINER_MAY = {"pipeline.aside", "pipeline.errors", "pipeline.settings", "pipeline.shards"}
 INSIDE_FUNCTIONS = {"pipeline/commands.py", "pipeline/look/trace.py"}
 """The command line imports the trainer inside the commands that need it, so that the pipeline runs without torch."""
 
