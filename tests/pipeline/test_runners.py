@@ -23,7 +23,15 @@ def test_flags_as_they_are_written() -> None:
     """Else a value would be taken for a flag, or the later of two would not win."""
     flags = Flags.parse(["--parallelism=4", "--fast", "--master", "a:1", "--parallelism", "8", "--experiments=a"])
     assert flags.to_list() == ["--parallelism=8", "--fast", "--master=a:1", "--experiments=a"]
-    assert Flags.parse(["--experiments=a", "--experiments=b"]).to_list() == ["--experiments=a", "--experiments=b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["experiments", "labels", "extra_package", "sdk_harness_container_image_overrides", "javas_own"]
+)
+def test_flags_that_may_be_given_several_times(name: str) -> None:
+    """Else all but the last package, label or image that a cluster's file lists would be lost without a word."""
+    given = [f"--{name}=a", f"--{name}=b"]
+    assert Flags.parse(given).to_list() == given
 
 
 @pytest.mark.parametrize("words", [["parallelism=4"], ["--a=1", "2"], ["--=3"]])
@@ -40,6 +48,9 @@ def test_flags_from_a_file(tmp_path: Path) -> None:
     assert read(path) == [
         *("--flink_master=localhost:8081", "--parallelism=4", "--fast", "--experiments=a", "--experiments=b")
     ]
+    path.write_text("parallelism: [4, 8]\n")
+    with pytest.raises(RecipeError, match="parallelism is a list; this flag takes one value"):
+        read(path)
     path.write_text("- a\n")
     with pytest.raises(RecipeError, match="a mapping of flags is wanted"):
         read(path)
