@@ -62,7 +62,7 @@ class Order:
     def beam(self) -> Runner:
         """The runner."""
         found = runners.make(self.runner, self.options)
-        found.again = self.again
+        found.again, found.asked = self.again, self.workers
         return found
 
     @functools.cached_property

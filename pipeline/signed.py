@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.mapping import mapped
+from pipeline.mapping import made, mapped
 
 Rows = npt.NDArray[np.int64]
 
@@ -69,7 +69,7 @@ def signatures(
     shape = (len(documents), permutations)
     found: npt.NDArray[np.uint32]
     if len(documents) > 1 << 20:
-        found = np.memmap(scratch / f"signatures-{uuid.uuid4().hex}", np.uint32, "w+", shape=shape)
+        found = made(scratch / f"signatures-{uuid.uuid4().hex}", np.uint32, shape)
     else:
         found = np.empty(shape, np.uint32)
     for part, rows, places in _by_part(parts, documents):
@@ -92,7 +92,7 @@ def shingle_sets(parts: Sequence[SignedPart], documents: Rows, scratch: Path) ->
         filled = int(ends[-1])
     found: npt.NDArray[np.uint64]
     if filled > 1 << 26:
-        found = np.memmap(scratch / f"sets-{uuid.uuid4().hex}", np.uint64, "w+", shape=filled)
+        found = made(scratch / f"sets-{uuid.uuid4().hex}", np.uint64, filled)
     else:
         found = np.empty(filled, np.uint64)
     for part, rows, places in _by_part(parts, documents):

@@ -28,15 +28,12 @@ _OPENED = (
 ).split()
 """Packages that Flink and Beam reach into by reflection, which Java 17 allows only when told (Flink's config.yaml)."""
 
-_EXPORTED = (
-    "java.base/sun.net.util java.rmi/sun.rmi.registry java.security.jgss/sun.security.krb5 "
-    "jdk.compiler/com.sun.tools.javac.api"
-).split()
+_EXPORTED = "java.base/sun.net.util java.rmi/sun.rmi.registry java.security.jgss/sun.security.krb5".split()
 
 JAVA = (
     "java",
     *(f"--add-opens={name}=ALL-UNNAMED" for name in _OPENED),
-    *(f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTED[:3]),
+    *(f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTED),
     "-XX:+UseSerialGC",  # small heaps on few cores: no threads and tables of a parallel collector
     "-XX:TieredStopAtLevel=1",  # a job lasts seconds, and Flink's share of them is starting up
     "-XX:+ExitOnOutOfMemoryError",

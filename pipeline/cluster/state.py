@@ -12,8 +12,14 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.errors import UserError
+
 FOLDER = Path("runs/cluster")
 """Where `make cluster-up` keeps its cluster, below the checkout."""
+PATIENCE = 30.0
+"""Seconds that a keeper has for its own end."""
+LONGEST = 40.0
+"""Seconds after which what still holds the folder is no keeper that could be ended."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,25 @@ def running(folder: Path | None = None) -> Facts | None:
 
 
 def end(folder: Path) -> bool:
-    """Ends the cluster in this folder, with all its processes; returns whether there was one."""
+    """Ends the cluster in this folder, with all its processes; returns whether there was one.
+
+    Raises UserError where something holds the folder that cannot be ended from here.
+    """
     folder = folder.resolve()
     there = False
-    deadline = time.monotonic() + 30
+    begun = time.monotonic()
     while held(folder):
         there = True
+        spent = time.monotonic() - begun
+        if spent > LONGEST:
+            raise UserError(
+                f"the cluster in {folder} does not end: a process holds {folder / 'lock'} that is no keeper of this "
+                "machine, or not yours to end"
+            )
         keeper = _keeper(folder)
         if keeper is not None:
             with suppress(psutil.Error):
-                keeper.send_signal(signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+                keeper.send_signal(signal.SIGTERM if spent < PATIENCE else signal.SIGKILL)
         time.sleep(0.1)
     return there
 

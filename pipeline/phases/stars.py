@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline import stars
 from pipeline.ledger import Ledger, Part, Row, Staged
+from pipeline.mapping import made
 from pipeline.phases import bands, exact
 from pipeline.progress import Reporter
 from pipeline.stars import Edges
@@ -260,10 +261,11 @@ def _write(
     cuts = [np.concatenate([np.zeros(1, np.int64), np.cumsum(count)]) for count in counts]
     total = int(cuts[0][-1])
     paths = [folder / f"by-{column}" for column in columns]
-    for path in paths:
-        path.touch()
-    if total:
-        files = [np.memmap(path, "<u4", "w+", shape=(total, 2)) for path in paths]
+    if not total:
+        for path in paths:
+            path.touch()
+    else:
+        files = [made(path, "<u4", (total, 2)) for path in paths]
         ends = [cut[:-1].copy() for cut in cuts]
         for edges, _ in source():
             for column, end, file in zip(columns, ends, files, strict=True):

@@ -12,7 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from pipeline.ledger import digest_of
 from pipeline.nursery import bind
 from pipeline.pool.logs import Logs, last_line
 from pipeline.work import Context
+from stages.registry import STAGES
+from stages.segmenters import KNOWN
 
 GRACE = 3.0
 """Seconds that a worker has for its own end when the runner stops it."""
@@ -199,9 +201,21 @@ def _live(address: str, listener: socket.socket, run: dict[str, Any] | None) -> 
     if run is not None:
         try:
             context = Context.from_json(run)
-            for problem in bind(context):
+            given = context.recipe.stages
+            ours = [item for item in given if _is_ours(item)]
+            for problem in bind(replace(context, recipe=context.recipe.model_copy(update={"stages": ours}))):
                 print(problem, file=sys.stderr, flush=True)
-            fingerprint.of(context)  # it will be asked of each worker, which then has it
+            if len(ours) == len(given):
+                fingerprint.of(context)  # it will be asked of each worker, which then has it
         except BaseException:  # a stage may well call sys.exit; and what is wrong each worker will tell
             traceback.print_exc()
     Forker(listener).serve()
+
+
+def _is_ours(item: dict[str, dict[str, Any] | None]) -> bool:
+    """Whether a stage of a recipe needs no code of the user's.
+
+    That code each worker imports by itself: it may be mended while the nursery lives, and may start threads.
+    """
+    ((name, settings),) = item.items()
+    return name in STAGES and all(named in KNOWN for named in ((settings or {}).get("segmenter") or {}).values())

@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import sys
 import time
 import uuid
@@ -107,7 +108,7 @@ class Pool:
         try:
             ask = forker.request(line, [])
             told = self._do(ask, line)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, struct.error) as error:  # also of a server killed in mid-sentence
             told = {"error": f"{type(error).__name__}: {error}"}
         if told is not None:
             answer(line, told)

@@ -21,6 +21,9 @@ class Runner:
     again = False
     """Whether an earlier attempt of this run lost its workers: a cluster is then given time to recover."""
 
+    asked: int | None = None
+    """How many units at once `--workers` asks for; None for as many as the runner has. Known before it is entered."""
+
     def __init__(self, options: Sequence[str]) -> None:
         self.flags = Flags.parse(options)
 

@@ -2,12 +2,16 @@
 
 Crawl, run folder and index lie in Google's store (`gs://...`), which is the only place that the workers share with the
 driver. `corpusmill run --runner dataflow --dry-run` checks all settings and builds a job without sending it.
+
+`--workers` counts units at work at once, Dataflow's `num_workers` and `max_num_workers` machines, each of which has a
+worker process for each core. No phase gets more machines than its units need, nor more than these flags allow.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,8 @@ WANTED = {
     "sdk_container_image": "the image with corpusmill: `docker build --target sdk -f configs/cluster/Dockerfile .`",
 }
 EXTRA = "pip install 'corpusmill[dataflow]'"
+CORES = re.compile(r"-(\d+)(?:-|$)")
+"""In the name of a type of machine: n2-standard-16, custom-16-65536. One that does not say so counts as one core."""
 
 
 class Dataflow(Runner):
@@ -39,18 +45,32 @@ class Dataflow(Runner):
         self._validate()
 
     def workers(self, asked: int | None) -> int:
-        """As asked for, else as many as the flags allow."""
-        return asked or self.flags.whole_number("max_num_workers") or self.flags.whole_number("num_workers") or 1
+        """As asked for, else the cores of as many machines as the flags allow."""
+        machines = self.flags.whole_number("max_num_workers") or self.flags.whole_number("num_workers") or 1
+        return asked or machines * self._cores()
 
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
-        """Beam's runner of this name, on at most so many workers."""
+        """Beam's runner of this name, on at most as many machines as so many units need."""
         _need()
+        return "DataflowRunner", self.flags_of(job, workers)
+
+    def flags_of(self, job: str, workers: int) -> list[str]:
+        """Beam's flags for one job."""
         given = runner_flags.Flags(dict(self.flags.values))
-        given.values |= {"job_name": [job.lower()]}
-        given.set_default("max_num_workers", str(workers))
+        given.values["job_name"] = [job.lower().replace("_", "-")]  # all that Dataflow allows
+        machines = -(-workers // self._cores())
+        given.set_default("max_num_workers", str(machines))
+        for name in ("num_workers", "max_num_workers"):
+            if number := given.whole_number(name):
+                given.values[name] = [str(min(number, machines))]
         # One unit at a time in each process: threads of one would share an interpreter.
         given.set_default("number_of_worker_harness_threads", "1")
-        return "DataflowRunner", given.to_list()
+        return given.to_list()
+
+    def _cores(self) -> int:
+        """Of a machine."""
+        found = CORES.search(self.flags.get("machine_type") or self.flags.get("worker_machine_type") or "")
+        return int(found[1]) if found else 1
 
     def check_out(self, out: str) -> None:
         """Raises RecipeError for a run folder that Dataflow's machines cannot reach."""
@@ -70,8 +90,10 @@ class Dataflow(Runner):
 
         from pipeline.desk import Desk
         from pipeline.engine import graph
+        from pipeline.phases import PHASES
 
-        kind, given = self.beam("corpusmill-rehearsal", self.workers(None), None)
+        name = "-".join(["corpusmill-rehearsal", *PHASES])  # so that all that a job may be called is checked
+        kind, given = self.beam(name, self.workers(None), None)
         pipeline = beam.Pipeline(runner=kind, options=PipelineOptions([*given, "--dry_run=True"]))
         graph(pipeline, ["unit"], Desk(Path("desk")), spread=True)
         made: Any = pipeline.run()

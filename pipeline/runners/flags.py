@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from pipeline.errors import RecipeError, nearest
 
 
 class Flags:
-    """Flags by name, in the order in which they were given; one that is given twice has the later value."""
+    """Flags by name, in the order in which they were given.
+
+    One that is given twice has the later value where Beam takes one, else both.
+    """
 
     def __init__(self, values: dict[str, list[str | None]]) -> None:
         self.values = values
@@ -28,7 +33,8 @@ class Flags:
                 name, equals, value = word[2:].partition("=")
                 if not name:
                     raise RecipeError(f"runner option '{word}': a flag has a name, as --parallelism=4")
-                found[name] = [*(found.get(name, []) if name in _LISTS else []), value if equals else None]
+                again = name in found and not takes_one(name)
+                found[name] = [*(found[name] if again else []), value if equals else None]
             elif name and found[name][-1] is None:
                 found[name][-1] = word
             else:
@@ -72,10 +78,6 @@ class Flags:
                 raise RecipeError(f"runner option --{name}: no such option.{nearest(name, names)}")
 
 
-_LISTS = ("experiments", "environment_option", "environment_options", "dataflow_service_options", "labels")
-"""Flags that may be given several times."""
-
-
 def read(path: Path) -> list[str]:
     """A runner's settings from a YAML file of flags without their dashes. Raises RecipeError."""
     try:
@@ -90,6 +92,8 @@ def read(path: Path) -> list[str]:
     for name, value in found.items():
         if isinstance(value, dict):
             raise RecipeError(f"--runner-config {path}: {name} is a mapping; a flag has a value or a list of values")
+        if isinstance(value, list) and len(value) > 1 and takes_one(name):
+            raise RecipeError(f"--runner-config {path}: {name} is a list; this flag takes one value")
         for one in value if isinstance(value, list) else [value]:
             if one is False:
                 continue
@@ -99,6 +103,18 @@ def read(path: Path) -> list[str]:
 
 def of_beam() -> set[str]:
     """The names of all flags that Beam's own options have."""
+    return set(_actions())
+
+
+def takes_one(name: str) -> bool:
+    """Whether a flag is one of Beam's own options, and of those that take one value."""
+    kinds = (argparse._StoreAction, argparse._StoreConstAction, argparse.BooleanOptionalAction)
+    return isinstance(_actions().get(name), kinds)
+
+
+@cache
+def _actions() -> dict[str, argparse.Action]:
+    """What Beam's own options do with each flag. To import them takes more than a second."""
     logging.disable(logging.WARNING)  # it complains of packages that nobody asked for
     try:
         from apache_beam.options import pipeline_options
@@ -108,4 +124,4 @@ def of_beam() -> set[str]:
     for kind in {str(kind): kind for kind in pipeline_options.PipelineOptions.__subclasses__()}.values():
         if hasattr(kind, "_add_argparse_args"):
             kind._add_argparse_args(parser)
-    return {word.removeprefix("--") for action in parser._actions for word in action.option_strings}
+    return {word.removeprefix("--"): action for action in parser._actions for word in action.option_strings}

@@ -1,6 +1,9 @@
 """Spark 3, by Beam's job server for it: a cluster (`--spark_master_url=spark://...`) or Spark inside the job server.
 
 A phase is one job. Spark tries a lost task again by itself; units that are committed are not done again.
+
+`--workers` is the threads of a Spark inside the job server, and on a cluster of Spark's own (`spark://...`) the cores
+that it is asked for. A job server that runs already (`--job_endpoint`), YARN and Kubernetes have a setting for that.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 from pipeline import forks
 from pipeline.cluster import jars
@@ -24,6 +27,8 @@ EMBEDDED = re.compile(r"local(?:\[(\d+|\*)\])?$")
 """Spark's own way of saying that it runs within one process, on so many threads."""
 POOL_SECONDS = 60.0
 """A pool of workers on a busy machine."""
+BY_CORES = 0
+"""As many worker processes on a machine as it has cores, but one: what Beam's Java side makes of this number."""
 
 
 class Spark(Portable):
@@ -37,7 +42,6 @@ class Spark(Portable):
         self.master = self.flags.take("spark_master_url") or self.flags.take("spark_master") or "local"
         self._embedded = EMBEDDED.match(self.master)
         self._pool: subprocess.Popen[bytes] | None = None
-        self._asked: int | None = None
         self._own_pool = self._embedded is not None and self.flags.get("environment_config") is None
         if self._own_pool:
             self.flags.set_default("environment_config", f"localhost:{free_port()}")
@@ -75,20 +79,27 @@ class Spark(Portable):
         found = os.cpu_count() if threads in (None, "*") and self._embedded else int(threads or 1)
         return asked or self.flags.whole_number("parallelism") or found or 1
 
+    def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
+        """As for every cluster; on other machines, where processes are fewer than cores, units wait for a free one."""
+        kind, given = super().beam(job, workers, nursery)
+        return kind, given if self._embedded else [*given, "--load_balance_bundles"]
+
     def _processes_each(self) -> int:
-        return self.workers(None)
+        return self.workers(self.asked) if self._embedded else BY_CORES
 
     def _can_start(self) -> bool:
         return self._embedded is not None
 
     def _java_command(self) -> list[str]:
         if self.jar:
-            return super()._java_command()
+            java, *rest = super()._java_command()
+            limit = [f"-Dspark.cores.max={self.asked}"] if self.asked and not self._embedded else []
+            return [java, *limit, *rest]
         driver = "org.apache.beam.runners.spark.SparkJobServerDriver"
         return [*JAVA, "-Xmx1g", "-cp", jars.fetch("spark").class_path, driver]
 
     def _driver_flags(self) -> list[str]:
-        return [f"--spark-master-url={self.master if self._embedded is None else f'local[{self.workers(None)}]'}"]
+        return [f"--spark-master-url={f'local[{self.workers(self.asked)}]' if self._embedded else self.master}"]
 
     def _start_pool(self) -> subprocess.Popen[bytes]:
         address = self.flags.get("environment_config") or ""

@@ -18,7 +18,9 @@ import pytest
 
 from pipeline.cluster import keeper as keeping
 from pipeline.cluster import local
+from pipeline.cluster import state as states
 from pipeline.cluster.local import Cluster, ClusterFailed, running
+from pipeline.errors import UserError
 from pipeline.processes import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a cluster on one machine needs Linux")
@@ -136,3 +138,12 @@ def test_second_keeper_of_a_folder_is_refused(begin: Begin, tmp_path: Path) -> N
     """Else two clusters would write one state, and one of them would be lost from sight."""
     begin()
     assert keeping.main(tmp_path) == keeping.BUSY
+
+
+def test_a_folder_that_something_else_holds_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `make cluster-down` would wait for ever, as for a keeper on another machine that shares the folder."""
+    monkeypatch.setattr(states, "LONGEST", 0.3)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="does not end"):
+            states.end(tmp_path)

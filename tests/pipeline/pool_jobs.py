@@ -79,6 +79,13 @@ def look(path: str) -> None:
     Path(path).write_text("\n".join(map(str, [*facts, len(bound._kept)])))
 
 
+def say_mended(path: str) -> None:
+    """Writes what the user's own code says, as this worker has it, and the pid of its nursery."""
+    import mended
+
+    Path(path).write_text(f"{mended.SAID}\n{os.getppid()}")
+
+
 def hang(folder: str) -> None:
     """Says who it is, then works until it is told to end."""
     Path(folder, f"at-work-{os.getpid()}").touch()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from wsgiref.types import StartResponse
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from loopback import serving
 
 from pipeline import runners
 from pipeline.driver import RunRequest, check_request
 from pipeline.errors import RecipeError, UserError
+from pipeline.phases import PHASES
+from pipeline.runner import Order
 from pipeline.runners import flink, portable
+from pipeline.runners.base import job_prefix
+from pipeline.runners.dataflow import Dataflow
 from pipeline.runners.flags import Flags, read
 from pipeline.runners.jobserver import known_options
+from pipeline.runners.spark import Spark
+from pipeline.work import Context
 
 FLINK = ["--flink_master=localhost:8081", "--environment_config=localhost:50000", "--job_endpoint=localhost:8099"]
 
@@ -23,7 +31,15 @@ def test_flags_as_they_are_written() -> None:
     """Else a value would be taken for a flag, or the later of two would not win."""
     flags = Flags.parse(["--parallelism=4", "--fast", "--master", "a:1", "--parallelism", "8", "--experiments=a"])
     assert flags.to_list() == ["--parallelism=8", "--fast", "--master=a:1", "--experiments=a"]
-    assert Flags.parse(["--experiments=a", "--experiments=b"]).to_list() == ["--experiments=a", "--experiments=b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["experiments", "labels", "extra_package", "sdk_harness_container_image_overrides", "javas_own"]
+)
+def test_flags_that_may_be_given_several_times(name: str) -> None:
+    """Else all but the last package, label or image that a cluster's file lists would be lost without a word."""
+    given = [f"--{name}=a", f"--{name}=b"]
+    assert Flags.parse(given).to_list() == given
 
 
 @pytest.mark.parametrize("words", [["parallelism=4"], ["--a=1", "2"], ["--=3"]])
@@ -40,6 +56,9 @@ def test_flags_from_a_file(tmp_path: Path) -> None:
     assert read(path) == [
         *("--flink_master=localhost:8081", "--parallelism=4", "--fast", "--experiments=a", "--experiments=b")
     ]
+    path.write_text("parallelism: [4, 8]\n")
+    with pytest.raises(RecipeError, match="parallelism is a list; this flag takes one value"):
+        read(path)
     path.write_text("- a\n")
     with pytest.raises(RecipeError, match="a mapping of flags is wanted"):
         read(path)
@@ -139,6 +158,66 @@ def test_dataflow_says_all_that_is_missing() -> None:
     """Else it would come out one by one."""
     with pytest.raises(RecipeError, match=r"--project.*--region.*--temp_location.*--sdk_container_image"):
         check_request(RunRequest(runner="dataflow"))
+
+
+def test_dataflow_takes_the_names_of_all_jobs() -> None:
+    """Else a recipe whose phase has a name that Dataflow refuses would die there after the hours before it."""
+
+    class DataflowRunner:
+        """Beam's checks go by the name of the class."""
+
+    found = Dataflow(read(DATAFLOW))
+    for phase in PHASES:
+        for name in (f"{phase}-0", f"{phase}-round-1", f"{phase}-again-for-{phase}"):
+            flags = found.flags_of(f"{job_prefix('gs://bucket/run')}0a1b2c3d-{name}", 3)
+            options = PipelineOptions([*flags, "--dry_run=True"])
+            assert PipelineOptionsValidator(options, DataflowRunner()).validate() == []  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "machines"),
+    [
+        ([], 1, {"num_workers": "1", "max_num_workers": "1"}),
+        ([], 33, {"num_workers": "3", "max_num_workers": "3"}),
+        ([], 100_000, {"num_workers": "64", "max_num_workers": "64"}),
+        (["--machine_type=custom-4-16384"], 33, {"num_workers": "9", "max_num_workers": "9"}),
+        (["--machine_type=e2-medium", "--num_workers=2"], 5, {"num_workers": "2", "max_num_workers": "5"}),
+    ],
+)
+def test_dataflow_starts_no_machine_for_nothing(given: list[str], workers: int, machines: dict[str, str]) -> None:
+    """Else a phase of one unit would pay for 64 machines, and `--workers` be ignored."""
+    found = Dataflow([*read(DATAFLOW), *given])
+    flags = Flags.parse(found.flags_of("job", workers))
+    assert {name: flags.get(name) for name in machines} == machines
+
+
+def test_dataflow_counts_units_not_machines() -> None:
+    """Else phases would be cut for 64 units at once where 64 machines of 16 cores stand ready."""
+    found = Dataflow(read(DATAFLOW))
+    assert found.workers(None) == 64 * 16
+    assert found.workers(8) == 8
+
+
+def test_spark_on_this_machine_has_as_many_workers_as_asked_for() -> None:
+    """Else `--workers 2` on a machine of 64 cores would be 64 processes, and more memory than there is."""
+    order = Order(cast(Context, None), 2, "spark", ["--spark_master_url=local[*]"], Path("desk"))
+    found = cast(Spark, order.beam)
+    assert found._driver_flags() == ["--spark-master-url=local[2]"]
+    flags = Flags.parse(found.beam("job", 1, None)[1])
+    assert flags.get("sdk_worker_parallelism") == "2"
+
+
+def test_spark_on_a_cluster_has_a_process_for_each_core() -> None:
+    """Else one Python process would do the work of all cores of a machine; and `--workers` would not be heeded."""
+    options = ["--spark_master_url=spark://host:7077", "--environment_config=localhost:50000"]
+    found = Spark([*options, "--spark_job_server_jar=some.jar"])
+    assert "-Dspark.cores.max" not in " ".join(found._java_command())
+    flags = found.beam("job", 1, None)[1]
+    assert "--sdk_worker_parallelism=0" in flags  # Beam's Java side: by cores
+    assert "--load_balance_bundles" in flags  # else two units may share a process while another has none
+    found.asked = 6
+    assert found._driver_flags() == ["--spark-master-url=spark://host:7077"]
+    assert "-Dspark.cores.max=6" in found._java_command()
 
 
 def test_sparks_master_is_looked_at() -> None:

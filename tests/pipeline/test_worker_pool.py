@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
-from pool_jobs import HERE, PATIENCE, Running, gone, hang, hanging, look, pool, run
+from pool_jobs import HERE, PATIENCE, Running, gone, hang, hanging, look, pool, run, say_mended
 from small_run import write_recipe
 
 from pipeline import nursery
@@ -22,7 +23,7 @@ from pipeline.ledger import Ledger
 from pipeline.pool import logs as logs_module
 from pipeline.pool.logs import Logs
 from pipeline.pool.telling import CONTEXT
-from pipeline.recipe import read_recipe
+from pipeline.recipe import Recipe, read_recipe
 from pipeline.runner import Order
 from pipeline.runner import run as run_order
 from pipeline.work import Context
@@ -131,6 +132,59 @@ def test_the_server_is_killed(one: Running, tmp_path: Path) -> None:
     assert not job.is_alive()
     assert gone([worker])
     assert "was ended by SIGKILL; it is started again" in (one.logs.parent / "stderr").read_text()
+
+
+def test_the_server_is_killed_while_it_asks(one: Running, tmp_path: Path) -> None:
+    """Half a request would take the pool along, and all workers that are at work on this host."""
+    sockets = psutil.Process(one.process.pid).net_connections("unix")
+    (address,) = {found.laddr for found in sockets if "corpusmill-pool-" in found.laddr}
+    for said in (b"", b"\1\0\0"):
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(address.replace("@", "\0", 1))
+            line.sendall(said)
+    seen(one, tmp_path / "a")
+    assert one.process.poll() is None
+
+
+def test_code_of_the_users_that_is_mended(tmp_path: Path) -> None:
+    """The run that follows would fail as before, or its results come from the old code under the new one's key."""
+    code = tmp_path / "mended.py"
+    params = {CONTEXT: json.dumps(context_with_code(tmp_path).to_json())}
+    with pool(tmp_path, {"PYTHONPATH": f"{HERE}{os.pathsep}{tmp_path}"}) as running:
+        parents = set()
+        for said in ("as it was at first", "mended"):
+            code.write_text(CODE.format(said=said))
+            run(running.port, say_mended, str(tmp_path / "said"), params)
+            found, parent = (tmp_path / "said").read_text().split("\n")
+            assert found == said
+            parents.add(parent)
+        assert len(parents) == 1  # what is ours is still bound once
+
+
+CODE = """
+from dataclasses import dataclass
+from stages.base import Outcome, Stage
+
+SAID = "{said}"
+
+def words(text):
+    return text.split()
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Stage):
+    name = "mine"
+    version = 1
+
+    def process(self, batch):
+        return Outcome(batch)
+"""
+
+
+def context_with_code(folder: Path) -> Context:
+    """A run with a stage and a segmenter that lie in the folder."""
+    stages = [{"normalize": {}}, {"gopher_quality": {"segmenter": {"th": "mended:words"}}}, {"mended:Mine": {}}]
+    inputs = [{"source": "a", "path": "a.jsonl", "format": "jsonl"}]
+    return Context(folder / "out", folder, Recipe.model_validate({"name": "a", "inputs": inputs, "stages": stages}))
 
 
 def test_a_nursery_is_killed(one: Running, tmp_path: Path) -> None:
