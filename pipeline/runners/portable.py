@@ -59,8 +59,9 @@ class Portable(Runner):
                 f"--runner {self.name} needs java to start Beam's job server, and there is none on the PATH; "
                 "install it, or give the address of a job server that runs, `-- --job_endpoint=HOST:PORT`"
             )
-        for name in ("parallelism", "sdk_worker_parallelism"):
-            self.flags.whole_number(name)
+        self.flags.whole_number("parallelism")
+        if self.flags.get("sdk_worker_parallelism") != "0":  # Beam's word for: by the machine's cores
+            self.flags.whole_number("sdk_worker_parallelism")
         if not self.endpoint:  # else the job server is asked what it knows
             self.flags.check_known(runner_flags.of_beam() | JAVA_FLAGS)
 
