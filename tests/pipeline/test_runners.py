@@ -16,6 +16,7 @@ from pipeline.driver import RunRequest, check_request
 from pipeline.errors import RecipeError, UserError
 from pipeline.phases import PHASES
 from pipeline.runner import Order
+from pipeline.ports import free_port
 from pipeline.runners import flink, portable
 from pipeline.runners.base import job_prefix
 from pipeline.runners.dataflow import Dataflow
@@ -113,7 +114,8 @@ def test_what_answers_but_is_no_flink(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
         with pytest.raises(UserError, match=r"is no job server of Beam \(--job_endpoint\)"):
             known_options(address)
-    with pytest.raises(UserError, match="no Flink to work on"), runners.make("flink", FLINK):
+    nobody = runners.make("flink", [f"--flink_master=127.0.0.1:{free_port()}", *FLINK[1:]])
+    with pytest.raises(UserError, match="no Flink to work on"), nobody:
         pass
 
 
