@@ -15,8 +15,8 @@ from pipeline import runners
 from pipeline.driver import RunRequest, check_request
 from pipeline.errors import RecipeError, UserError
 from pipeline.phases import PHASES
-from pipeline.runner import Order
 from pipeline.ports import free_port
+from pipeline.runner import Order
 from pipeline.runners import flink, portable
 from pipeline.runners.base import job_prefix
 from pipeline.runners.dataflow import Dataflow
