@@ -62,16 +62,20 @@ def scaled(here: Amounts, measured: Measured, recipe: Recipe, scale: float) -> A
 def sizes_of(
     measured: Measured, amounts: Amounts, recipe: Recipe, scale: float, file_size: float | None = None
 ) -> Sizes:
-    """What the numbers of units follow from: files of this size, or files and splits as large as the run's."""
+    """What the numbers of units follow from: files of this size, or files and splits as large as the run's.
+
+    A run with --limit read a part of its files: what it indexed tells their size, and their size how they are cut.
+    """
     through = scale / measured.sampled
     written = {kind: size * through for kind, size in measured.written.items()}
     for kind in (("shard", "shards"), ("shard", ".bin"), ("plan", "plan")):
         if kind in written:
             written[kind] = measured.written[kind] * amounts.shard_tokens / max(1.0, measured.amounts.shard_tokens)
-    files = max(1.0, round(amounts.size / file_size if file_size else measured.files * scale))
+    mean = file_size or measured.indexed / measured.files
+    files = max(1.0, round(amounts.size / mean))
     splits = max(1.0, round(measured.splits * scale))
-    if file_size is not None:
-        splits = files * -(-file_size // _split_bytes(recipe))
+    if file_size is not None or measured.trial.limit is not None:
+        splits = files * -(-mean // _split_bytes(recipe))
     text = measured.amounts.text / max(1, measured.amounts.survivors) * amounts.documents
     parts = max(splits * measured.parts / measured.splits, text / PART_BYTES)
     return Sizes(amounts, files, splits, parts, written, recipe)
@@ -171,7 +175,7 @@ def _cpu(
         reading = max(0.0, cost.cpu_s - measured.stage_cpu_s - fixed * cost.units)
         return reading * scale + measured.stage_cpu_s * grown + fixed * units, "run"
     if name == "index":
-        return cost.cpu_s * scale, "run"
+        return cost.cpu_s * amounts.size / measured.indexed, "run"
     if name == "stars":
         return laws.STARS_CPU_S * amounts.signed, "bench"
     if name == "tokenizer":

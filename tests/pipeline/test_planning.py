@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import Flaky
+from small_run import run_here, write_recipe
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -20,6 +22,10 @@ from pipeline.planning.lines import Plan
 from pipeline.planning.measured import Measured
 from pipeline.planning.share import serial_share
 from pipeline.recipe import read_recipe
+from pipeline.spent import RunClock
+from pipeline.storage.patience import Unavailable
+from pipeline.store import opened
+from pipeline.work import Trial
 
 Corpusmill = Callable[..., Any]
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
@@ -126,6 +132,28 @@ def test_fewer_larger_files_are_fewer_units(run: Measured) -> None:
     assert units[1] < units[0] / 5
     assert few.wall_s < many.wall_s
 
+def test_a_trial_by_limit_foretells_the_files_of_the_whole(tmp_path: Path) -> None:
+    """`--limit` reads a few pages, but its index reads every file whole: scaled by pages, that frightens by hours."""
+    recipe = write_recipe(
+        tmp_path, inputs=[{"source": "notes", "path": "crawl/many-*.jsonl", "format": "jsonl"}],
+        tokenizer=None, mixture=None, shards=None,
+    )  # fmt: skip
+    lines = (recipe.parent / "crawl" / "notes-0.jsonl").read_text("utf-8")
+    for number in range(12):
+        (recipe.parent / "crawl" / f"many-{number}.jsonl").write_text(lines * 8, "utf-8")
+    few = lines.count("\n")
+    run_here(recipe, tmp_path / "run", trial=Trial(limit=few))
+    trial = measured.read(tmp_path / "run")
+    whole = 12 * 8 * trial.amounts.pages
+    assert trial.files == 12
+    plan = forecast.plan(trial, trial.recipe, asked.Crawl(pages=whole), ONE)
+    found = {line.phase: line for line in plan.lines}
+    assert (found["index"].units, found["clean"].units, found["signatures"].units) == (12, 12, 12)
+    assert found["index"].cpu_s == pytest.approx(trial.phases["index"].cpu_s, rel=0.02)
+    larger = forecast.plan(trial, trial.recipe, asked.Crawl(pages=1000 * whole), ONE)
+    assert larger.lines[0].units == pytest.approx(12_000, rel=0.02)
+    assert larger.lines[0].cpu_s == pytest.approx(1000 * trial.phases["index"].cpu_s, rel=0.02)
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -201,6 +229,19 @@ def test_what_is_printed_and_json_say_the_same(run: Measured, corpusmill: Corpus
     for word in ("widest shuffle", "first bottleneck", "what would ease it", "serial share", "assumed"):
         assert word in text, word
     assert told["first_bottleneck"]["phase"] in text
+
+
+def test_an_account_that_cannot_be_written_fails_no_run(
+    s3: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run of weeks that is done would end as failed, by a store that was busy for its last request."""
+    monkeypatch.setenv("CORPUSMILL_SCRATCH", str(tmp_path))
+    monkeypatch.setenv("CORPUSMILL_TRIES", "2")
+    store = opened("s3://account/run")
+    s3.every = 1
+    with pytest.raises(Unavailable):
+        store.write("ledger/spent/run.json", b"{}")
+    RunClock().end(store, {"clean": 1}, 1, 0.0, local=True)
 
 
 def test_serial_share_is_told_of_a_run(run: Measured, corpusmill: Corpusmill) -> None:
