@@ -132,6 +132,7 @@ def test_fewer_larger_files_are_fewer_units(run: Measured) -> None:
     assert units[1] < units[0] / 5
     assert few.wall_s < many.wall_s
 
+
 def test_a_trial_by_limit_foretells_the_files_of_the_whole(tmp_path: Path) -> None:
     """`--limit` reads a few pages, but its index reads every file whole: scaled by pages, that frightens by hours."""
     recipe = write_recipe(
