@@ -17,6 +17,8 @@ class Line:
     phase: str
     scales: str
     units: float
+    jobs: float
+    """One after another, each with a start of its own: those of a cluster hold so many units at most."""
     workers: int
     cpu_s: float
     """Of its units."""

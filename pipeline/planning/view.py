@@ -54,6 +54,7 @@ def _line(line: Line) -> dict[str, Any]:
     return {
         "phase": line.phase,
         "units": line.units,
+        "jobs": line.jobs,
         "workers": line.workers,
         "cpu_seconds": line.cpu_s,
         "wall_seconds": line.wall_s,

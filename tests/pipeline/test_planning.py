@@ -22,6 +22,7 @@ from pipeline.planning.lines import Plan
 from pipeline.planning.measured import Measured
 from pipeline.planning.share import serial_share
 from pipeline.recipe import read_recipe
+from pipeline.runner import JOB_UNITS
 from pipeline.spent import RunClock
 from pipeline.storage.patience import Unavailable
 from pipeline.store import opened
@@ -94,6 +95,27 @@ def test_more_machines_are_faster_until_one_process_is_all(run: Measured) -> Non
     assert walls == sorted(walls, reverse=True)
     plan = planned(run, 1e5, asked.Machines(256, 32))
     assert plan.wall_s > plan.alone_s > plan.wall_s / 4
+
+
+def test_a_cluster_does_a_large_phase_in_jobs(run: Measured) -> None:
+    """Each job starts workers and waits for its last unit: with more workers than a job has units, more do nothing."""
+    times = 1e6
+    clean = {
+        count: next(line for line in planned(run, times, asked.Machines(count, 32)).lines if line.phase == "clean")
+        for count in (1, 64, 1000, 4000)
+    }
+    jobs = -(-clean[64].units // JOB_UNITS)
+    assert [line.jobs for line in clean.values()] == [1, jobs, jobs, jobs]
+    assert jobs > 100
+    assert clean[64].parts_s["start"] >= jobs * laws.JOB_S
+    last = clean[64].units - (jobs - 1) * JOB_UNITS
+    rounds = (jobs - 1) * -(-JOB_UNITS // 2048) + -(-last // 2048)
+    assert clean[64].parts_s["cpu"] / clean[1000].parts_s["cpu"] == pytest.approx(rounds / jobs)
+    assert clean[64].parts_s["longest unit"] == pytest.approx(
+        jobs * run.phases["clean"].skew * clean[64].parts_s["cpu"] / rounds
+    )
+    assert (clean[1000].workers, clean[4000].workers) == (JOB_UNITS, JOB_UNITS)
+    assert clean[4000].wall_s == pytest.approx(clean[1000].wall_s, rel=0.1)
 
 
 def test_a_budget_of_tokens_bounds_the_shards_alone(run: Measured) -> None:
