@@ -75,7 +75,7 @@ def show(plan: Plan, console: Console) -> None:
     """Prints the plan."""
     here, there, machines = plan.measured.amounts, plan.amounts, plan.machines
     console.print(
-        f"by {plan.measured.folder}: {here.pages:,.0f} pages of {size_text(here.size)}; planned: "
+        f"by the run in {plan.measured.folder}: {here.pages:,.0f} pages of {size_text(here.size)}; planned: "
         f"{there.pages:,.0f} pages of {size_text(there.size)}, {plan.scale:,.1f} times as much, on {machines.count} "
         f"machine{'s' if machines.count > 1 else ''} of {machines.cores} cores", highlight=False,
     )  # fmt: skip

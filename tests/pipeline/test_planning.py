@@ -188,11 +188,15 @@ def test_a_trial_by_limit_foretells_the_files_of_the_whole(tmp_path: Path) -> No
         (["--crawl", "3e9 pages", "--machines", "0x4"], "at least one machine"),
         (["--crawl", "1TB", "--machines", "1x2", "--memory", "lots"], "--memory lots: give a number of bytes"),
         (["--crawl", "1TB", "--machines", "1x2", "--network", "10GB"], "--network 10GB: give bits a second"),
-        (["--crawl", "1TB", "--machines", "1x2"], "--limit 5000"),
+        (["--crawl", "1TB", "--machines", "1x2"], "neither runs/demo-trial nor runs/demo holds a finished one"),
+        (["--crawl", "1TB", "--machines", "1x2", "--from", "s3://bucket/runs/trial"], "corpusmill fetch s3://bucket"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_named(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a typing error ends in a traceback, or in a plan for something else."""
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["plan-run", str(DEMO), *arguments])
     assert done.exit_code == 2
     assert said in done.output
@@ -206,6 +210,20 @@ def test_wrong_arguments_are_named(arguments: list[str], said: str) -> None:
 def test_sizes_of_crawls(text: str, pages: float | None, size: float | None) -> None:
     """The ways in which people write them."""
     assert asked.crawl(text) == asked.Crawl(pages, size)
+
+
+def test_without_a_folder_the_trial_is_measured_else_the_run(
+    demo_run: Path, tmp_path: Path, corpusmill: Corpusmill
+) -> None:
+    """Who follows the documentation gives no folder to either command; which run a plan goes by is said."""
+    asks = ["plan-run", DEMO, "--crawl", "3.2e9 pages", "--machines", "64x32"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(demo_run)
+    (tmp_path / "runs" / "demo-trial").mkdir()
+    assert corpusmill(*asks, cwd=tmp_path).stdout.startswith("by the run in runs/demo:")
+    (tmp_path / "runs" / "demo-trial").rmdir()
+    (tmp_path / "runs" / "demo-trial").symlink_to(demo_run)
+    assert corpusmill(*asks, cwd=tmp_path).stdout.startswith("by the run in runs/demo-trial:")
 
 
 def test_a_run_that_is_none_or_not_finished_is_refused(demo_run: Path, tmp_path: Path) -> None:
