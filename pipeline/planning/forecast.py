@@ -39,10 +39,10 @@ def plan(measured: Measured, recipe: Recipe, crawl: Crawl, machines: Machines) -
     serial += sum(one.cpu_s for one in lines if single(one))
     other = sum(startup.worker_cpu_s * one.workers * one.jobs + startup.commit_cpu_s * one.units for one in lines)
     made = Plan(
-        measured, recipe, crawl, machines, scale, amounts, lines, startup.run_s, serial, other, [],
+        measured, recipe, crawl, machines, scale, sizes, startup, lines, serial, other, [],
         differing(measured.recipe, recipe),
     )  # fmt: skip
-    return replace(made, problems=find(made, sizes))
+    return replace(made, problems=find(made))
 
 
 def scaled(here: Amounts, measured: Measured, recipe: Recipe, scale: float) -> Amounts:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,9 +268,66 @@ def test_what_is_printed_and_json_say_the_same(run: Measured, corpusmill: Corpus
     assert told["cost"] == pytest.approx(64 * 1.2 * told["wall_seconds"] / 3600)
     for phase in told["phases"]:
         assert phase["phase"] in text
+    assert "the run is too small to tell of exact, join, clusters, plan" in text
     for word in ("widest shuffle", "first bottleneck", "what would ease it", "serial share", "assumed"):
         assert word in text, word
     assert told["first_bottleneck"]["phase"] in text
+
+
+def test_a_plan_can_be_checked_by_hand_out_of_its_json(run: Measured, corpusmill: Corpusmill) -> None:
+    """A figure that no other one explains must be believed, and nobody pays for a cluster on belief."""
+    asks = ["plan-run", DEMO, "--from", run.folder, "--crawl", "1e9 pages", "--machines", "64x32", "--json"]
+    told = json.loads(corpusmill(*asks, "--file-size", "1GB").stdout)
+    begun, phases = told["startup"], told["phases"]
+    for phase in phases:
+        of = phase["seconds_of"]
+        assert of["planning"] == pytest.approx(begun["plan_unit_s"] * phase["units"])
+        work = max(value for name, value in of.items() if name not in ("planning", "start"))
+        assert phase["wall_seconds"] == pytest.approx(work + of["planning"] + of["start"])
+        units, workers, cost = phase["units"], phase["workers"], phase["run"]
+        most = units / laws.STARS_ROUNDS if phase["phase"] == "stars" else JOB_UNITS
+        full, rest = divmod(units, most)
+        rounds = full * -(-most // workers) + -(-rest // workers)
+        assert phase["jobs"] == full + (rest > 0)
+        assert of["start"] == pytest.approx(
+            phase["jobs"] * max(begun["pipeline"], laws.JOB_S) + begun["round"] * rounds
+        )
+        if phase["source"] == "run":
+            waits = cost["wall_seconds"] / cost["cpu_seconds"] if cost["cpu_seconds"] > 1 else 1.0
+            mean = phase["cpu_seconds"] / units * max(1.0, waits)
+            assert of["cpu"] == pytest.approx(rounds * mean)
+            skew = cost["longest_seconds"] * cost["units"] / cost["wall_seconds"]
+            assert of["longest unit"] == pytest.approx(phase["jobs"] * mean * skew)
+    wall = begun["run_s"] + sum(phase["wall_seconds"] for phase in phases)
+    assert told["wall_seconds"] == pytest.approx(wall)
+    serial = begun["fixed_cpu_s"] + begun["driver_share"] * wall
+    serial += sum(phase["seconds_of"]["planning"] for phase in phases)
+    serial += sum(phase["cpu_seconds"] for phase in phases if laws.LAWS[phase["phase"]].single)
+    assert told["serial_seconds"] == pytest.approx(serial)
+    beside = sum(
+        begun["worker_cpu_s"] * phase["workers"] * phase["jobs"] + begun["commit_cpu_s"] * phase["units"]
+        for phase in phases
+    )
+    assert told["beside_units_seconds"] == pytest.approx(beside)
+    clean = next(phase for phase in phases if phase["phase"] == "clean")
+    unit, scale = laws.UNIT_S["clean"], told["scale"]
+    inside, stages = clean["run"]["cpu_seconds"] - unit * clean["run"]["units"], told["run"]["stage_cpu_s"]
+    by_hand = (inside - stages) * scale + stages * scale / told["run"]["sampled"] + unit * clean["units"]
+    assert clean["cpu_seconds"] == pytest.approx(by_hand)
+    assert told["crawl"]["files"] == pytest.approx(told["crawl"]["size"] / 1e9, abs=1)
+    assert "in files of 1.0 GB" in told["assumed"][0]
+
+
+def test_what_a_cluster_showed_of_itself_is_not_guessed(run: Measured) -> None:
+    """A trial on the cluster tells how long a job takes to start there; a guess in its place would be kept for ever."""
+    assert run.run is not None
+    there = replace(run, run=replace(run.run, local=False))
+    for machine, least in ((run, laws.JOB_S), (there, 0.0)):
+        plan = planned(machine, 1e4, asked.Machines(4, 8))
+        assert plan.startup.pipeline < laws.JOB_S
+        exact = next(line for line in plan.lines if line.phase == "exact")
+        start = max(least, plan.startup.pipeline) + plan.startup.round
+        assert exact.parts_s["start"] == pytest.approx(start)
 
 
 def test_an_account_that_cannot_be_written_fails_no_run(
