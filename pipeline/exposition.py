@@ -107,12 +107,12 @@ def _kept(path: Path | None, metrics: Metrics, registry: CollectorRegistry, scre
     try:
         yield
     except LockedError:
-        ours = False  # the file is most likely that of the run which holds the folder
+        ours = False  # lost: the file is most likely that of the run which holds the folder now
         raise
     finally:
         file.ended.set()
         thread.join()
-        if ours:
+        if ours and metrics.begun:  # else nothing was run, and the file tells of the run before
             file.write()
 
 
@@ -143,9 +143,15 @@ class _File:
                 self.write()
 
     def write(self) -> None:
-        """Puts the present figures in the place of the earlier ones; a disk that is full ends no run."""
+        """Puts the present figures in the place of the earlier ones; a disk that is full ends no run.
+
+        Earlier ones stay until the ledger was read, if only to the end of the run.
+        """
+        text = self._text()
+        if not (self._metrics.known or self.ended.is_set()):
+            return
         try:
-            self._beside.write_bytes(self._text())
+            self._beside.write_bytes(text)
             os.replace(self._beside, self.path)
             self._failing = False
         except OSError as error:

@@ -1,8 +1,9 @@
 """Figures of a run in the terms of Prometheus; `exposition` serves them and keeps them in a file.
 
 They are what the driver knows anyhow, so they are the same on every runner: the phase and the workers' reports, and
-the ledger's rows, each read once when it is there. What a run changed in its recipe takes back, Prometheus sees as
-the reset of a counter.
+the ledger's rows, each read once when it is there. A counter is told from when the rows behind it were read: a resumed
+run goes on from what the ledger holds, and never from 0, which Prometheus would take for work done once more. What a
+run changed in its recipe takes back, Prometheus sees as the reset of a counter.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,9 @@ LIVE = {
     "bytes": ("bytes", "bytes read"),
 }
 """What workers report of the phase at work, committed or not."""
+
+ROWS_AT_ONCE = 512
+"""Rows that are held at once while they are added up."""
 
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
@@ -73,12 +76,15 @@ class Metrics:
         self._begun = time.time()
         self._moved = self._begun
         self._before: object = None
+        self.begun = False
+        """Whether the run holds its folder: before, the ledger may be another run's."""
         self._phase: dict[str, Any] = {}
         self._working: list[dict[str, Any]] = []
         self._phases: dict[str, float] = {}
         """When each phase of this run began."""
         self._restarts: Counter[str] = Counter()
         self._tallies: dict[str, _Tally] = {}
+        """Of phases whose rows were read."""
         self._stale: set[str] = set()
         """Phases whose rows are to be looked for again."""
         self._ended: tuple[str, int, float] | None = None
@@ -87,12 +93,15 @@ class Metrics:
         self._asking = threading.Lock()
 
     @property
-    def begun(self) -> bool:
-        """Whether the run holds its folder and works: before, the ledger may be another run's."""
-        return bool(self._phase)
+    def known(self) -> bool:
+        """Whether anything of the ledger was read yet."""
+        return bool(self._tallies)
 
     def update(self, phase: dict[str, Any], working: list[dict[str, Any]]) -> None:
-        """Where the run stands: the phase, and the latest report of each worker."""
+        """Where the run stands: the phase, none before the first one, and the latest report of each worker."""
+        self.begun = True
+        if not phase:
+            return
         with self._telling:
             if (now := (phase, moving(working))) != self._before:
                 self._before, self._moved = now, time.time()
@@ -109,11 +118,10 @@ class Metrics:
             self._restarts[phase] += 1
 
     def end(self, outcome: str, exit_code: int) -> None:
-        """The run is over; what is told from now on is read from the whole ledger."""
-        with self._asking, self._telling:
+        """The run is over; what the ledger gained since the last look is told as well."""
+        with self._telling:
             self._ended = outcome, exit_code, time.time()
             self._working = []
-            self._tallies.clear()
             self._stale.update(VERSIONS)
 
     def collect(self) -> Iterator[Metric]:
@@ -124,30 +132,37 @@ class Metrics:
                 phase, working, ended = self._phase, self._working, self._ended
                 begun, moved = dict(self._phases), self._moved
                 restarts = {name: self._restarts[name] for name in begun} | self._restarts
-            for name in (name for name in VERSIONS if name in stale and phase):
-                try:
-                    self._read(name)
-                except (
-                    OSError,
-                    Unavailable,
-                ):  # a store does not answer: what is known is told, the rest next time
-                    self._stale.add(name)
+            left = [name for name in VERSIONS if name in stale and phase]
+            try:
+                while left:
+                    self._read(left[0])
+                    del left[0]
+            except (OSError, Unavailable):  # a store does not answer: what is known is told, the rest next time
+                with self._telling:
+                    self._stale.update(left)
             yield from self._of_run(phase, working, ended, moved)
-            yield from self._of_phases(phase, begun, restarts, working)
+            yield from self._of_phases(phase, begun, restarts, working, ended)
             yield from self._of_documents()
 
     def _read(self, phase: str) -> None:
         """Adds the rows that a phase gained; where it lost some, all of them anew."""
-        tally = self._tallies.setdefault(phase, _Tally())
-        self._ledger.refresh()
+        tally = self._tallies.get(phase)
         keys = set(self._ledger.keys(phase, now=True))
-        if tally.keys - keys:
-            tally = self._tallies[phase] = _Tally()
-        for key in sorted(keys - tally.keys):
-            with suppress(DamageError):  # it counts for nothing, and is redone
-                row = self._ledger.read_row(phase, key, now=True)
+        if tally is None or tally.keys - keys:
+            tally = _Tally()  # told when it is whole: a part of it would be less than was told before
+        new = sorted(keys - tally.keys)
+        for start in range(0, len(new), ROWS_AT_ONCE):
+            some = new[start : start + ROWS_AT_ONCE]
+            for row in self._ledger.store.each(lambda key: self._row(phase, key), some):
                 if row is not None:
                     tally.add(row)
+        self._tallies[phase] = tally
+
+    def _row(self, phase: str, key: str) -> Row | None:
+        try:
+            return self._ledger.read_row(phase, key, now=True)
+        except DamageError:  # it counts for nothing, and is redone
+            return None
 
     def _of_run(
         self,
@@ -177,7 +192,12 @@ class Metrics:
             yield self._gauge("phase_expected_bytes", about, {(phase["phase"],): phase["bytes"]}, ("phase",))
 
     def _of_phases(
-        self, phase: dict[str, Any], begun: dict[str, float], restarts: dict[str, int], working: list[dict[str, Any]]
+        self,
+        phase: dict[str, Any],
+        begun: dict[str, float],
+        restarts: dict[str, int],
+        working: list[dict[str, Any]],
+        ended: tuple[str, int, float] | None,
     ) -> Iterator[Metric]:
         now: str | None = phase.get("phase")
         starts = {(name,): when for name, when in begun.items()}
@@ -191,7 +211,7 @@ class Metrics:
         done = {(name,): float(len(tally.keys)) for name, tally in tallies.items()}
         yield self._gauge("units_done", "Units that the ledger holds.", done, ("phase",))
         left = dict.fromkeys(done, 0.0)
-        if now is not None and (now,) in left and not (self._ended and self._ended[0] == "done"):
+        if now is not None and (now,) in left and not (ended and ended[0] == "done"):
             left[now,] = max(0, phase["pending"] - sum(report["units"] for report in working))
         yield self._gauge("units_pending", "Units that are still to be done.", left, ("phase",))
         cpu = {(name,): tally.cpu for name, tally in tallies.items()}
@@ -200,11 +220,13 @@ class Metrics:
         yield self._counter("written_bytes", "Bytes of committed parts, by phase.", written, ("phase",))
 
     def _of_documents(self) -> Iterator[Metric]:
-        clean, documents = (self._tallies.get(name, _Tally()) for name in ("clean", "documents"))
-        yield self._counter("documents_read", "Records that the reader framed.", {(): clean.documents})
-        yield self._counter("documents_written", "Documents that outlived everything.", {(): documents.documents})
-        about = "Bytes of the inputs: in records, in the format's structure, in gaps."
-        yield self._counter("input_bytes", about, {(kind,): n for kind, n in clean.input.items()}, ("kind",))
+        clean, documents = (self._tallies.get(name) for name in ("clean", "documents"))
+        if clean is not None:
+            yield self._counter("documents_read", "Records that the reader framed.", {(): clean.documents})
+            about = "Bytes of the inputs: in records, in the format's structure, in gaps."
+            yield self._counter("input_bytes", about, {(kind,): n for kind, n in clean.input.items()}, ("kind",))
+        if documents is not None:
+            yield self._counter("documents_written", "Documents that outlived everything.", {(): documents.documents})
         steps = [step for name in VERSIONS if name in self._tallies for step in self._tallies[name].steps.values()]
         kept = {(step.stage,): float(step.kept) for step in steps}
         yield self._counter("documents_kept", "Documents that a stage let pass.", kept, ("stage",))

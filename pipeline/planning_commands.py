@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.app import AsJson, RecipePath, Set, command, console
+from pipeline.app import AsJson, RecipePath, Set, command, console, folder
 from pipeline.errors import RecipeError
 
 
@@ -25,7 +25,12 @@ def plan_run(
     word: Annotated[list[str] | None, typer.Argument(metavar="[pages]", hidden=True)] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--from", metavar="DIR", help="The folder of a finished (trial) run of the recipe."),
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="The folder of a finished (trial) run of the recipe. [default: runs/NAME-trial, else runs/NAME]",
+            parser=folder,
+        ),
     ] = None,
     set_: Set = None,
     file_size: Annotated[
@@ -72,14 +77,23 @@ def plan_run(
         price,
     )
     checked = read_recipe(recipe, set_, bind=False)
-    if run is None:
-        raise RecipeError(
-            "--from is missing: plan-run scales what a run of the recipe cost. Make a small one, some thousand pages:\n"
-            f"  corpusmill run {recipe} --out runs/trial --limit 5000\n"
-            "and give it with --from runs/trial"
-        )
-    plan = forecast.plan(measured.read(run), checked, wanted, there)
+    plan = forecast.plan(measured.read(run or _usual(recipe, checked.name)), checked, wanted, there)
     if as_json:
         print(json.dumps(view.facts(plan), indent=1, ensure_ascii=False))
     else:
         view.show(plan, console())
+
+
+def _usual(recipe: Path, name: str) -> Path:
+    """Where `corpusmill run` puts a recipe's trial, or the whole. Raises RecipeError where neither is finished."""
+    from pipeline.ledger import Ledger
+
+    places = [Path("runs") / f"{name}-trial", Path("runs") / name]
+    for place in places:
+        if Ledger(place).complete() is not None:
+            return place
+    raise RecipeError(
+        f"plan-run scales what a run of the recipe cost, and neither {places[0]} nor {places[1]} holds a finished one. "
+        "Give another folder with --from, or make a small run, some thousand pages:\n"
+        f"  corpusmill run {recipe} --limit 5000"
+    )

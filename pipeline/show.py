@@ -46,10 +46,10 @@ class Display:
 
     def update(self, phase: dict[str, Any], working: list[dict[str, Any]]) -> None:
         """Shows where the run stands: the phase, and the latest report of each worker."""
-        if not phase:
-            return
         if self._metrics is not None:
             self._metrics.update(phase, working)
+        if not phase:
+            return
         if phase["phase"] != self._phase:
             self.close_phase(finished=True)
             self._phase, self._begun, self._told = phase["phase"], time.monotonic(), time.monotonic()

@@ -2,7 +2,7 @@
 
 The manifest row of each unit says what the unit cost. Here, in `ledger/spent`, the working process leaves a file a
 phase, and the driver one for the whole run, about the last run in which there was something to do. Nothing of it
-decides on any result.
+decides on any result: a run whose account cannot be written goes on without it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.processes import peak_memory
+from pipeline.storage.patience import Unavailable
 from pipeline.store import Store
 
 FOLDER = "ledger/spent"
@@ -151,7 +152,8 @@ def cpu_so_far() -> float:
 
 
 def _write(store: Store, name: str, facts: dict[str, Any]) -> None:
-    store.write(f"{FOLDER}/{name}.json", json.dumps(facts).encode(), durable=False)
+    with suppress(OSError, Unavailable):
+        store.write(f"{FOLDER}/{name}.json", json.dumps(facts).encode(), durable=False)
 
 
 def of_phase(store: Store, phase: str) -> PhaseSpent | None:

@@ -16,6 +16,7 @@ from pipeline.planning.measured import Amounts, Measured, PhaseCost
 from pipeline.planning.problems import find
 from pipeline.planning.startup import Startup
 from pipeline.recipe import Recipe
+from pipeline.runner import JOB_UNITS
 from pipeline.storage.address import is_remote
 from pipeline.work import SPLIT_BYTES
 
@@ -36,12 +37,12 @@ def plan(measured: Measured, recipe: Recipe, crawl: Crawl, machines: Machines) -
     wall = startup.run_s + sum(one.wall_s for one in lines)
     serial = startup.fixed_cpu_s + startup.driver_share * wall + planning
     serial += sum(one.cpu_s for one in lines if single(one))
-    other = sum(startup.worker_cpu_s * one.workers + startup.commit_cpu_s * one.units for one in lines)
+    other = sum(startup.worker_cpu_s * one.workers * one.jobs + startup.commit_cpu_s * one.units for one in lines)
     made = Plan(
-        measured, recipe, crawl, machines, scale, amounts, lines, startup.run_s, serial, other, [],
+        measured, recipe, crawl, machines, scale, sizes, startup, lines, serial, other, [],
         differing(measured.recipe, recipe),
     )  # fmt: skip
-    return replace(made, problems=find(made, sizes))
+    return replace(made, problems=find(made))
 
 
 def scaled(here: Amounts, measured: Measured, recipe: Recipe, scale: float) -> Amounts:
@@ -62,16 +63,20 @@ def scaled(here: Amounts, measured: Measured, recipe: Recipe, scale: float) -> A
 def sizes_of(
     measured: Measured, amounts: Amounts, recipe: Recipe, scale: float, file_size: float | None = None
 ) -> Sizes:
-    """What the numbers of units follow from: files of this size, or files and splits as large as the run's."""
+    """What the numbers of units follow from: files of this size, or files and splits as large as the run's.
+
+    A run with --limit read a part of its files: what it indexed tells their size, and their size how they are cut.
+    """
     through = scale / measured.sampled
     written = {kind: size * through for kind, size in measured.written.items()}
     for kind in (("shard", "shards"), ("shard", ".bin"), ("plan", "plan")):
         if kind in written:
             written[kind] = measured.written[kind] * amounts.shard_tokens / max(1.0, measured.amounts.shard_tokens)
-    files = max(1.0, round(amounts.size / file_size if file_size else measured.files * scale))
+    mean = file_size or measured.indexed / measured.files
+    files = max(1.0, round(amounts.size / mean))
     splits = max(1.0, round(measured.splits * scale))
-    if file_size is not None:
-        splits = files * -(-file_size // _split_bytes(recipe))
+    if file_size is not None or measured.trial.limit is not None:
+        splits = files * -(-mean // _split_bytes(recipe))
     text = measured.amounts.text / max(1, measured.amounts.survivors) * amounts.documents
     parts = max(splits * measured.parts / measured.splits, text / PART_BYTES)
     return Sizes(amounts, files, splits, parts, written, recipe)
@@ -105,15 +110,17 @@ def line(
     cost = measured.phases[name]
     units = max(1.0, law.units(sizes))
     turns = laws.STARS_ROUNDS if name == "stars" else 1
+    most = _job(units / turns, machines)
+    jobs = -(-units // most)
     alone = law.single or _size(name, law, sizes) < PHASES[name].parallel_from
-    workers = 1 if alone else int(min(machines.workers, units / turns))
+    workers = 1 if alone else int(min(machines.workers, most))
     spread = min(machines.count, workers)
-    cpu, source = _cpu(name, law, cost, measured, sizes, scale, units, workers)
+    cpu, source = _cpu(name, law, cost, measured, sizes, scale, units, workers * jobs)
     cpu *= machines.crowded(-(-workers // machines.count)) / _crowded(cost, measured, machines.busy)
     waits = cost.wall_s / cost.cpu_s if source == "run" and cost.wall_s > cost.cpu_s > 1 else 1.0
     mean = cpu * waits / units
-    rounds = -(-units // workers)
-    longest = mean * cost.skew if units > 1 else 0.0
+    rounds = units // most * -(-most // workers) + -(-(units % most) // workers)
+    longest = jobs * mean * cost.skew if units > 1 else 0.0
     written = sum(size for kind, size in sizes.written.items() if kind[0] == name and not kind[1].startswith("."))
     if name == "stars":
         written = 2 * laws.EDGE_BYTES * edges_of(sizes)
@@ -129,8 +136,8 @@ def line(
         "longest unit": longest,
         "network": network / spread / machines.network,
         "planning": startup.plan_unit_s * units,
-        "start": turns
-        * startup.pipeline_s(workers if machines.count == 1 else 1, rounds / turns, cluster=machines.count > 1),
+        "start": jobs
+        * startup.pipeline_s(workers if machines.count == 1 else 1, rounds / jobs, cluster=machines.count > 1),
     }
     wall = max(times["one process" if law.single else "cpu"], longest, times["network"])
     worker = _memory(name, cost, measured, sizes)
@@ -138,6 +145,7 @@ def line(
         phase=name,
         scales=law.scales,
         units=units,
+        jobs=jobs,
         workers=workers,
         cpu_s=cpu,
         wall_s=wall + times["planning"] + times["start"],
@@ -152,6 +160,11 @@ def line(
     )
 
 
+def _job(units: float, machines: Machines) -> float:
+    """Units of the largest job: those of a phase (in `stars` of a round) are cut where workers are elsewhere."""
+    return units if machines.count == 1 else min(units, float(JOB_UNITS))
+
+
 def _size(name: str, law: Law, sizes: Sizes) -> float:
     """Bytes by which the working process decides whether one worker does a phase."""
     if name in ("index", "clean"):
@@ -160,9 +173,9 @@ def _size(name: str, law: Law, sizes: Sizes) -> float:
 
 
 def _cpu(
-    name: str, law: Law, cost: PhaseCost, measured: Measured, sizes: Sizes, scale: float, units: float, workers: int
+    name: str, law: Law, cost: PhaseCost, measured: Measured, sizes: Sizes, scale: float, units: float, workers: float
 ) -> tuple[float, str]:
-    """CPU seconds of the units, and where the figure comes from."""
+    """CPU seconds of the units, and where the figure comes from; `workers` begin, each job anew."""
     grown = scale / measured.sampled
     amounts = sizes.amounts
     looks = law_looks(law, measured, sizes, units, workers) - law_looks_in(law, measured, cost)
@@ -171,7 +184,7 @@ def _cpu(
         reading = max(0.0, cost.cpu_s - measured.stage_cpu_s - fixed * cost.units)
         return reading * scale + measured.stage_cpu_s * grown + fixed * units, "run"
     if name == "index":
-        return cost.cpu_s * scale, "run"
+        return cost.cpu_s * amounts.size / measured.indexed, "run"
     if name == "stars":
         return laws.STARS_CPU_S * amounts.signed, "bench"
     if name == "tokenizer":
@@ -189,7 +202,7 @@ def _cpu(
     if name == "shard":
         return cost.cpu_s * amounts.shard_tokens / max(1.0, measured.amounts.shard_tokens), "run"
     fixed, first = laws.UNIT_S.get(name, 0.0), laws.FIRST_S.get(name, 0.0)
-    theirs = cost.outside.pipelines[0].workers if cost.outside and cost.outside.pipelines else 1
+    theirs = sum(one.workers for one in cost.outside.pipelines) if cost.outside else 1
     beside = fixed * cost.units + first * theirs
     less = min(1.0, 0.9 * cost.cpu_s / beside) if beside else 1.0  # where this machine is faster than that of the bench
     work = cost.cpu_s - less * beside
@@ -203,7 +216,7 @@ def _crowded(cost: PhaseCost, measured: Measured, busy: float) -> float:
     return Machines(1, measured.run.cores, busy=busy).crowded(max(one.workers for one in cost.outside.pipelines))
 
 
-def law_looks(law: Law, measured: Measured, sizes: Sizes, units: float, workers: int) -> float:
+def law_looks(law: Law, measured: Measured, sizes: Sizes, units: float, workers: float) -> float:
     """CPU seconds in which units look into every part of a phase, and read its rows: it grows with units × parts."""
     found = 0.0
     for name in law.looks:

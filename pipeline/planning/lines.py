@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.planning.asked import Crawl, Machines
-from pipeline.planning.laws import LAWS
+from pipeline.planning.laws import LAWS, Sizes
 from pipeline.planning.measured import Amounts, Measured
+from pipeline.planning.startup import Startup
 from pipeline.recipe import Recipe
 
 
@@ -17,6 +18,8 @@ class Line:
     phase: str
     scales: str
     units: float
+    jobs: float
+    """One after another, each with a start of its own: those of a cluster hold so many units at most."""
     workers: int
     cpu_s: float
     """Of its units."""
@@ -74,10 +77,9 @@ class Plan:
     machines: Machines
     scale: float
     """The planned crawl in those of the run."""
-    amounts: Amounts
+    sizes: Sizes
+    startup: Startup
     lines: list[Line]
-    start_s: float
-    """From the command to the first phase, and behind the last one."""
     serial_cpu_s: float
     other_cpu_s: float
     """Of workers beside their units."""
@@ -86,9 +88,14 @@ class Plan:
     """Sections of the recipe that are not those of the run."""
 
     @property
+    def amounts(self) -> Amounts:
+        """Of the planned crawl."""
+        return self.sizes.amounts
+
+    @property
     def wall_s(self) -> float:
         """Of the whole run."""
-        return self.start_s + sum(line.wall_s for line in self.lines)
+        return self.startup.run_s + sum(line.wall_s for line in self.lines)
 
     @property
     def cpu_s(self) -> float:

@@ -80,6 +80,8 @@ class Measured:
     splits: int
     parts: int
     files: int
+    indexed: float
+    """Bytes of these files, which phase index reads whole: with --limit more than `amounts.size`."""
     written: dict[Kind, float]
     """Bytes by phase and folder, and again by phase and ending."""
     committed: dict[str, float]
@@ -145,6 +147,7 @@ def read(folder: Path) -> Measured:
         splits=len(clean),
         parts=sum(part.path.startswith("clean/") for row in clean for part in row.parts),
         files=len(rows["index"]),
+        indexed=float(sum(row.body["bytes"] for row in rows["index"])),
         written=dict(written),
         committed={name: float(sum(part.bytes for row in of for part in row.parts)) for name, of in rows.items()},
         rows_size=float(sum(path.stat().st_size for path in (ledger.folder / "rows").rglob("*.json"))),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from pipeline import components
 from pipeline.planning import laws
-from pipeline.planning.laws import Sizes
 from pipeline.planning.lines import BOUNDS, Line, Plan, Problem, single
 from pipeline.show import size_text
 
@@ -18,16 +17,16 @@ SERIAL = 0.1
 """Share of the CPU time that one process alone may spend, at most."""
 
 
-def find(plan: Plan, sizes: Sizes) -> list[Problem]:
+def find(plan: Plan) -> list[Problem]:
     """What fails, in the order in which a run would meet it; then what it waits for longest."""
-    found = [problem for line in plan.lines for problem in _of_line(plan, line, sizes)]
+    found = [problem for line in plan.lines for problem in _of_line(plan, line)]
     if plan.machines.count == 1 and plan.disk > plan.machines.disk:
         text = f"the run folder takes {size_text(plan.disk)}, the disk has {size_text(plan.machines.disk)}"
         found.append(Problem("disk", text, "more machines with a shared store, a larger disk, or the crawl in pieces"))
     return [*found, *_slow(plan)]
 
 
-def _of_line(plan: Plan, line: Line, sizes: Sizes) -> Iterator[Problem]:
+def _of_line(plan: Plan, line: Line) -> Iterator[Problem]:
     machines = plan.machines
     if line.phase == "exact" and plan.amounts.signed >= components.MOST:
         yield Problem(
@@ -61,7 +60,7 @@ def _of_line(plan: Plan, line: Line, sizes: Sizes) -> Iterator[Problem]:
             "larger machines; or the crawl in pieces",
         )
     if line.phase in NAMES_EVERYWHERE:
-        other = laws.LAWS[NAMES_EVERYWHERE[line.phase]].units(sizes)
+        other = laws.LAWS[NAMES_EVERYWHERE[line.phase]].units(plan.sizes)
         size = PATH_BYTES * line.units * other
         if size > machines.memory / 4:
             yield Problem(

@@ -18,7 +18,7 @@ class Startup:
     run_s: float
     """Seconds before the first phase and behind the last one."""
     pipeline: float
-    """Seconds that a pipeline with one worker takes beside its units."""
+    """Seconds that a pipeline with one worker, or on a cluster, takes beside its units."""
     round: float
     """Seconds between two units of a worker: commit, report, the next claim."""
     plan_unit_s: float
@@ -32,6 +32,7 @@ class Startup:
     commit_cpu_s: float
     """CPU seconds of a worker for a unit beside its work."""
     local: bool
+    """Whether its workers were on one machine, so that it shows nothing of a cluster's start."""
 
     @classmethod
     def of(cls, measured: Measured) -> Startup:
@@ -65,17 +66,18 @@ class Startup:
 
     def pipeline_s(self, workers: int, rounds: float, *, cluster: bool) -> float:
         """Seconds of a pipeline beside its units, which each worker does `rounds` of."""
-        start = max(self.pipeline, laws.JOB_S) if cluster else self.pipeline
+        start = max(self.pipeline, laws.JOB_S) if cluster and self.local else self.pipeline
         return start + laws.WORKER_S * (workers - 1) + self.round * rounds
 
 
 def _fitted(measured: Measured) -> tuple[float, float]:
     """Seconds of a pipeline and of a round: least squares over the run's phases, neither below 0."""
-    pairs = [(cost, whole) for cost in measured.phases.values() if (whole := _beside(cost)) is not None]
+    local = measured.run is None or measured.run.local
+    pairs = [found for cost in measured.phases.values() if (found := _beside(cost, local=local)) is not None]
     if not pairs:
         return laws.PIPELINE_S, laws.ROUND_S
-    ones = [rounds for _, (_, rounds) in pairs]
-    rest = [seconds for _, (seconds, _) in pairs]
+    ones = [rounds for _, rounds in pairs]
+    rest = [seconds for seconds, _ in pairs]
     count = len(pairs)
     mean_x, mean_y = sum(ones) / count, sum(rest) / count
     spread = sum((x - mean_x) ** 2 for x in ones)
@@ -84,8 +86,8 @@ def _fitted(measured: Measured) -> tuple[float, float]:
     return max(0.0, mean_y - slope * mean_x), slope
 
 
-def _beside(cost: PhaseCost) -> tuple[float, float] | None:
-    """Seconds of a phase's pipelines beside their units, for one pipeline and one worker, and rounds of units.
+def _beside(cost: PhaseCost, *, local: bool) -> tuple[float, float] | None:
+    """Seconds of a phase's pipeline beside its units, where `local` as if of one worker, and rounds of units.
 
     None where the run was resumed in it, so that its time is not known whole.
     """
@@ -94,4 +96,5 @@ def _beside(cost: PhaseCost) -> tuple[float, float] | None:
         return None
     (one,) = outside.pipelines
     busy = max(cost.longest_s, cost.wall_s / one.workers)
-    return max(0.0, one.wall_s - busy - laws.WORKER_S * (one.workers - 1)), float(-(-one.units // one.workers))
+    forks = laws.WORKER_S * (one.workers - 1) if local else 0.0
+    return max(0.0, one.wall_s - busy - forks), float(-(-one.units // one.workers))

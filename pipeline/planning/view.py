@@ -10,33 +10,54 @@ from rich.console import Console
 from pipeline.look.tables import percent
 from pipeline.look.tables import table as ruled
 from pipeline.planning.lines import BOUNDS, Line, Plan
+from pipeline.planning.measured import Measured
 from pipeline.planning.problems import SERIAL
 from pipeline.show import duration_text, size_text
 
-ASSUMED = (
-    "pages are as the run's: as long, kept and lost in the same shares, in files and splits of the same size",
-    "duplicates are as frequent as in the run; a larger crawl has more of them, and less is left to do behind them",
-    "clusters of near duplicates stay as large as they are, so comparisons grow with documents, not with their pairs",
-    "cores are as fast as the run's (--busy says by what they are slower when all of a machine's work at once)",
-)
+ALWAYS_BENCH = ("stars", "tokenizer")
+"""Phases that constants are taken for however large the run is."""
+
+
+def assumed(plan: Plan) -> list[str]:
+    """What a plan takes for granted."""
+    size = plan.crawl.file_size
+    files = "files as large as the run's" if size is None else f"files of {size_text(size)}"
+    return [
+        f"pages are as the run's: as long, kept and lost in the same shares; in {files}",
+        "duplicates are as frequent as in the run; a larger crawl has more of them, and less is left to do behind them",
+        "clusters of near duplicates stay as large as they are, so comparisons grow with documents, not with their "
+        "pairs",
+        "cores are as fast as the run's (--busy says by what they are slower when all of a machine's work at once)",
+    ]
 
 
 def facts(plan: Plan) -> dict[str, Any]:
     """The plan as JSON: seconds, bytes, and money in that of the price."""
-    shuffle, memory = plan.shuffle, plan.memory
+    shuffle, memory, run = plan.shuffle, plan.memory, plan.measured
     return {
-        "by": str(plan.measured.folder),
-        "trial": plan.measured.trial.given,
+        "by": str(run.folder),
+        "trial": run.trial.given,
         "differs": plan.differs,
         "machines": asdict(plan.machines),
         "scale": plan.scale,
-        "run": asdict(plan.measured.amounts),
-        "crawl": asdict(plan.amounts),
-        "phases": [_line(line) for line in plan.lines],
+        "run": asdict(run.amounts)
+        | {
+            "sampled": run.sampled,
+            "files": run.files,
+            "indexed": run.indexed,
+            "splits": run.splits,
+            "parts": run.parts,
+            "stage_cpu_s": run.stage_cpu_s,
+        },
+        "crawl": asdict(plan.amounts)
+        | {"files": plan.sizes.files, "splits": plan.sizes.splits, "parts": plan.sizes.parts},
+        "startup": asdict(plan.startup),
+        "phases": [_line(line, run) for line in plan.lines],
         "wall_seconds": plan.wall_s,
         "cpu_seconds": plan.cpu_s,
         "serial_seconds": plan.serial_cpu_s,
         "serial_share": plan.serial_cpu_s / plan.cpu_s,
+        "beside_units_seconds": plan.other_cpu_s,
         "alone_seconds": plan.alone_s,
         "disk_bytes": plan.disk,
         "memory_bytes": memory.memory,
@@ -46,14 +67,16 @@ def facts(plan: Plan) -> dict[str, Any]:
         "cost": plan.cost,
         "first_bottleneck": asdict(plan.problems[0]) if plan.problems else None,
         "problems": [asdict(problem) for problem in plan.problems],
-        "assumed": list(ASSUMED),
+        "assumed": assumed(plan),
     }
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: Line, run: Measured) -> dict[str, Any]:
+    cost = run.phases[line.phase]
     return {
         "phase": line.phase,
         "units": line.units,
+        "jobs": line.jobs,
         "workers": line.workers,
         "cpu_seconds": line.cpu_s,
         "wall_seconds": line.wall_s,
@@ -67,6 +90,14 @@ def _line(line: Line) -> dict[str, Any]:
         "seconds_of": line.parts_s,
         "scales_with": line.scales,
         "source": line.source,
+        "run": {
+            "units": cost.units,
+            "cpu_seconds": cost.cpu_s,
+            "wall_seconds": cost.wall_s,
+            "longest_seconds": cost.longest_s,
+            "memory_bytes": cost.peak,
+            "written_bytes": run.committed[line.phase],
+        },
     }
 
 
@@ -74,7 +105,7 @@ def show(plan: Plan, console: Console) -> None:
     """Prints the plan."""
     here, there, machines = plan.measured.amounts, plan.amounts, plan.machines
     console.print(
-        f"by {plan.measured.folder}: {here.pages:,.0f} pages of {size_text(here.size)}; planned: "
+        f"by the run in {plan.measured.folder}: {here.pages:,.0f} pages of {size_text(here.size)}; planned: "
         f"{there.pages:,.0f} pages of {size_text(there.size)}, {plan.scale:,.1f} times as much, on {machines.count} "
         f"machine{'s' if machines.count > 1 else ''} of {machines.cores} cores", highlight=False,
     )  # fmt: skip
@@ -98,8 +129,10 @@ def show(plan: Plan, console: Console) -> None:
             BOUNDS[line.bound],
         )  # fmt: skip
     console.print(made)
-    if any(line.source == "bench" for line in plan.lines):
-        console.print("* by constants measured at a million documents: the run is too small to tell", highlight=False)
+    if bench := [line.phase for line in plan.lines if line.source == "bench"]:
+        small = [name for name in bench if name not in ALWAYS_BENCH]
+        why = f"; the run is too small to tell of {', '.join(small)}" if small else ""
+        console.print(f"* by constants measured at a million documents{why}", highlight=False)
     _sums(plan, console)
     for number, problem in enumerate(plan.problems):
         head = "first bottleneck" if number == 0 else "then"
@@ -109,7 +142,7 @@ def show(plan: Plan, console: Console) -> None:
         console.print(f"  what would ease it: {problem.ease}", highlight=False)
     if not plan.problems:
         console.print("first bottleneck: none; all workers are at work nearly all the time", highlight=False)
-    console.print(f"assumed: {'; '.join(ASSUMED)}", highlight=False)
+    console.print(f"assumed: {'; '.join(assumed(plan))}", highlight=False)
 
 
 def _sums(plan: Plan, console: Console) -> None:

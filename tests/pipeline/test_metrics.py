@@ -15,17 +15,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from loopback import Flaky
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
-from small_run import write_recipe
+from small_run import run_here, write_recipe
 
 from pipeline import accounts
 from pipeline.errors import LockedError, PromiseError, RecipeError, UserError
 from pipeline.exposition import Wanted, exposed
 from pipeline.ledger import Ledger
+from pipeline.metrics import Metrics
 from pipeline.recipe import read_recipe
 from pipeline.show import Display
+from pipeline.versions import VERSIONS
 from pipeline.work import Context
 
 PATIENCE = 300.0
@@ -99,7 +104,8 @@ def test_figures_of_a_run_grow_and_end_as_the_books_say(
         time.sleep(0.3)
     assert process.wait(PATIENCE) == 0
 
-    middle = [one for one in seen if one["documents_read_total",] > 0 and ("phase", "documents") not in one]
+    assert not any(("documents_read_total",) in one for one in seen if not any(key[0] == "units_done" for key in one))
+    middle = [one for one in seen if one.get(("documents_read_total",), 0) > 0 and ("phase", "documents") not in one]
     assert middle, "nothing was committed while it was looked at"
     assert all(one["run_outcome", "running"] == 1 for one in middle)
     assert any(one["workers",] == 1 for one in seen)
@@ -181,15 +187,85 @@ def test_restarts_and_what_failed_are_counted(tmp_path: Path) -> None:
     assert (end["run_outcome", "failed"], end["run_exit_code",]) == (1, 3)
 
 
-def test_a_second_run_in_a_folder_leaves_the_file_of_the_first(tmp_path: Path) -> None:
-    """Else a command given twice by mistake would report the run that goes on as failed."""
+@pytest.mark.parametrize("refusal", [LockedError, RecipeError])
+def test_a_run_that_is_refused_leaves_the_file_of_the_one_before(tmp_path: Path, refusal: type[UserError]) -> None:
+    """Else a command given by mistake would report the run that goes on as failed, and one that is done as empty."""
     (tmp_path / "a.prom").write_text("of the first")
     with (
-        pytest.raises(LockedError),
+        pytest.raises(refusal),
         exposed(Wanted(file=tmp_path / "a.prom"), context(tmp_path), "local", Console(quiet=True)),
     ):
-        raise LockedError("another run works")
+        raise refusal("nothing was run")
     assert (tmp_path / "a.prom").read_text() == "of the first"
+
+
+def begun_in_vain(context: Context, file: Path) -> None:
+    screen = Console(quiet=True)
+    with exposed(Wanted(file=file), context, "local", screen) as metrics, Display(screen, metrics) as display:
+        display.update({}, [])
+        raise UserError("an input is gone")
+
+
+def test_a_run_that_fails_before_its_first_phase_says_so(tmp_path: Path) -> None:
+    """An input that is gone fails the run of tonight; the figures of last night's must not stand for it."""
+    file = tmp_path / "a.prom"
+    file.write_text("of the first")
+    with pytest.raises(UserError):
+        begun_in_vain(context(tmp_path), file)
+    end = values(file.read_text(), tmp_path / "run")
+    assert (end["run_outcome", "failed"], end["run_exit_code",]) == (1, 1)
+    assert not [key for key in end if key[0].startswith("documents_")]
+
+
+def figures(metrics: Metrics) -> Values:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    return values(generate_latest(registry).decode(), Path("run"))
+
+
+def test_a_resumed_run_counts_on_from_what_is_committed(tmp_path: Path) -> None:
+    """From 0, each resume would add all of the earlier work to what a dashboard sums up over time."""
+    run_here(write_recipe(tmp_path), tmp_path / "run", until="clean")
+    ledger = Ledger(tmp_path / "run")
+    metrics = Metrics(ledger, "run", {})
+    assert not [key for key in figures(metrics) if key[0].endswith("_total")]
+    metrics.update({"phase": "index", "units": 4, "pending": 0, "bytes": 0}, [])
+    after = figures(metrics)
+    assert after["documents_read_total",] == sum(row.body["framed"] for row in ledger.rows("clean")) > 0
+    assert after["units_done", "clean"] == len(ledger.rows("clean"))
+
+
+def test_a_store_is_asked_for_each_row_once_and_may_fall_silent(
+    s3: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the end of a large run waits for half an hour of requests, and one that fails tells of a run of nothing."""
+    monkeypatch.setenv("CORPUSMILL_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("CORPUSMILL_TRIES", "2")
+    client = boto3.client("s3", endpoint_url=s3.where, aws_access_key_id="loopback", aws_secret_access_key="loopback",
+                          region_name="us-east-1")  # fmt: skip
+    client.create_bucket(Bucket="figures")
+    ledger = Ledger("s3://figures/run")
+    ledger.create("small")
+
+    def commit(number: int) -> None:
+        ledger.commit("documents", f"{number:02d}", [], {"documents": 5, "timing": {"cpu_s": 1.0}})
+
+    for number in range(60):
+        commit(number)
+    metrics = Metrics(Ledger("s3://figures/run"), "run", {})
+    metrics.update({"phase": "documents", "units": 61, "pending": 61, "bytes": 0}, [])
+    s3.every = 1
+    assert not [key for key in figures(metrics) if key[0].startswith("documents_")]
+    s3.every = 0
+    assert figures(metrics)["documents_written_total",] == 300
+    commit(60)
+    metrics.end("done", 0)
+    s3.every = 1
+    end = figures(metrics)
+    assert (end["documents_written_total",], end["run_outcome", "done"]) == (300, 1)
+    s3.reset(s3.where)
+    assert figures(metrics)["documents_written_total",] == 305
+    assert s3.requests.total() < 4 * len(VERSIONS), "rows were read again, and not only listed"
 
 
 @pytest.mark.parametrize("option", ["--metrics-port", "--metrics-file"])

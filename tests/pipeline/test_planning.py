@@ -6,10 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import Flaky
+from small_run import run_here, write_recipe
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -20,6 +23,11 @@ from pipeline.planning.lines import Plan
 from pipeline.planning.measured import Measured
 from pipeline.planning.share import serial_share
 from pipeline.recipe import read_recipe
+from pipeline.runner import JOB_UNITS
+from pipeline.spent import RunClock
+from pipeline.storage.patience import Unavailable
+from pipeline.store import opened
+from pipeline.work import Trial
 
 Corpusmill = Callable[..., Any]
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
@@ -90,6 +98,27 @@ def test_more_machines_are_faster_until_one_process_is_all(run: Measured) -> Non
     assert plan.wall_s > plan.alone_s > plan.wall_s / 4
 
 
+def test_a_cluster_does_a_large_phase_in_jobs(run: Measured) -> None:
+    """Each job starts workers and waits for its last unit: with more workers than a job has units, more do nothing."""
+    times = 1e6
+    clean = {
+        count: next(line for line in planned(run, times, asked.Machines(count, 32)).lines if line.phase == "clean")
+        for count in (1, 64, 1000, 4000)
+    }
+    jobs = -(-clean[64].units // JOB_UNITS)
+    assert [line.jobs for line in clean.values()] == [1, jobs, jobs, jobs]
+    assert jobs > 100
+    assert clean[64].parts_s["start"] >= jobs * laws.JOB_S
+    last = clean[64].units - (jobs - 1) * JOB_UNITS
+    rounds = (jobs - 1) * -(-JOB_UNITS // 2048) + -(-last // 2048)
+    assert clean[64].parts_s["cpu"] / clean[1000].parts_s["cpu"] == pytest.approx(rounds / jobs)
+    assert clean[64].parts_s["longest unit"] == pytest.approx(
+        jobs * run.phases["clean"].skew * clean[64].parts_s["cpu"] / rounds
+    )
+    assert (clean[1000].workers, clean[4000].workers) == (JOB_UNITS, JOB_UNITS)
+    assert clean[4000].wall_s == pytest.approx(clean[1000].wall_s, rel=0.1)
+
+
 def test_a_budget_of_tokens_bounds_the_shards_alone(run: Measured) -> None:
     """A billion tokens out of a large crawl are not the crawl's size in shards."""
     mixture = run.recipe.mixture
@@ -127,6 +156,29 @@ def test_fewer_larger_files_are_fewer_units(run: Measured) -> None:
     assert few.wall_s < many.wall_s
 
 
+def test_a_trial_by_limit_foretells_the_files_of_the_whole(tmp_path: Path) -> None:
+    """`--limit` reads a few pages, but its index reads every file whole: scaled by pages, that frightens by hours."""
+    recipe = write_recipe(
+        tmp_path, inputs=[{"source": "notes", "path": "crawl/many-*.jsonl", "format": "jsonl"}],
+        tokenizer=None, mixture=None, shards=None,
+    )  # fmt: skip
+    lines = (recipe.parent / "crawl" / "notes-0.jsonl").read_text("utf-8")
+    for number in range(12):
+        (recipe.parent / "crawl" / f"many-{number}.jsonl").write_text(lines * 8, "utf-8")
+    few = lines.count("\n")
+    run_here(recipe, tmp_path / "run", trial=Trial(limit=few))
+    trial = measured.read(tmp_path / "run")
+    whole = 12 * 8 * trial.amounts.pages
+    assert trial.files == 12
+    plan = forecast.plan(trial, trial.recipe, asked.Crawl(pages=whole), ONE)
+    found = {line.phase: line for line in plan.lines}
+    assert (found["index"].units, found["clean"].units, found["signatures"].units) == (12, 12, 12)
+    assert found["index"].cpu_s == pytest.approx(trial.phases["index"].cpu_s, rel=0.02)
+    larger = forecast.plan(trial, trial.recipe, asked.Crawl(pages=1000 * whole), ONE)
+    assert larger.lines[0].units == pytest.approx(12_000, rel=0.02)
+    assert larger.lines[0].cpu_s == pytest.approx(1000 * trial.phases["index"].cpu_s, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -137,11 +189,15 @@ def test_fewer_larger_files_are_fewer_units(run: Measured) -> None:
         (["--crawl", "3e9 pages", "--machines", "0x4"], "at least one machine"),
         (["--crawl", "1TB", "--machines", "1x2", "--memory", "lots"], "--memory lots: give a number of bytes"),
         (["--crawl", "1TB", "--machines", "1x2", "--network", "10GB"], "--network 10GB: give bits a second"),
-        (["--crawl", "1TB", "--machines", "1x2"], "--limit 5000"),
+        (["--crawl", "1TB", "--machines", "1x2"], "neither runs/demo-trial nor runs/demo holds a finished one"),
+        (["--crawl", "1TB", "--machines", "1x2", "--from", "s3://bucket/runs/trial"], "corpusmill fetch s3://bucket"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_named(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a typing error ends in a traceback, or in a plan for something else."""
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["plan-run", str(DEMO), *arguments])
     assert done.exit_code == 2
     assert said in done.output
@@ -155,6 +211,20 @@ def test_wrong_arguments_are_named(arguments: list[str], said: str) -> None:
 def test_sizes_of_crawls(text: str, pages: float | None, size: float | None) -> None:
     """The ways in which people write them."""
     assert asked.crawl(text) == asked.Crawl(pages, size)
+
+
+def test_without_a_folder_the_trial_is_measured_else_the_run(
+    demo_run: Path, tmp_path: Path, corpusmill: Corpusmill
+) -> None:
+    """Who follows the documentation gives no folder to either command; which run a plan goes by is said."""
+    asks = ["plan-run", DEMO, "--crawl", "3.2e9 pages", "--machines", "64x32"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(demo_run)
+    (tmp_path / "runs" / "demo-trial").mkdir()
+    assert corpusmill(*asks, cwd=tmp_path).stdout.startswith("by the run in runs/demo:")
+    (tmp_path / "runs" / "demo-trial").rmdir()
+    (tmp_path / "runs" / "demo-trial").symlink_to(demo_run)
+    assert corpusmill(*asks, cwd=tmp_path).stdout.startswith("by the run in runs/demo-trial:")
 
 
 def test_a_run_that_is_none_or_not_finished_is_refused(demo_run: Path, tmp_path: Path) -> None:
@@ -198,9 +268,79 @@ def test_what_is_printed_and_json_say_the_same(run: Measured, corpusmill: Corpus
     assert told["cost"] == pytest.approx(64 * 1.2 * told["wall_seconds"] / 3600)
     for phase in told["phases"]:
         assert phase["phase"] in text
+    assert "the run is too small to tell of exact, join, clusters, plan" in text
     for word in ("widest shuffle", "first bottleneck", "what would ease it", "serial share", "assumed"):
         assert word in text, word
     assert told["first_bottleneck"]["phase"] in text
+
+
+def test_a_plan_can_be_checked_by_hand_out_of_its_json(run: Measured, corpusmill: Corpusmill) -> None:
+    """A figure that no other one explains must be believed, and nobody pays for a cluster on belief."""
+    asks = ["plan-run", DEMO, "--from", run.folder, "--crawl", "1e9 pages", "--machines", "64x32", "--json"]
+    told = json.loads(corpusmill(*asks, "--file-size", "1GB").stdout)
+    begun, phases = told["startup"], told["phases"]
+    for phase in phases:
+        of = phase["seconds_of"]
+        assert of["planning"] == pytest.approx(begun["plan_unit_s"] * phase["units"])
+        work = max(value for name, value in of.items() if name not in ("planning", "start"))
+        assert phase["wall_seconds"] == pytest.approx(work + of["planning"] + of["start"])
+        units, workers, cost = phase["units"], phase["workers"], phase["run"]
+        most = units / laws.STARS_ROUNDS if phase["phase"] == "stars" else JOB_UNITS
+        full, rest = divmod(units, most)
+        rounds = full * -(-most // workers) + -(-rest // workers)
+        assert phase["jobs"] == full + (rest > 0)
+        assert of["start"] == pytest.approx(
+            phase["jobs"] * max(begun["pipeline"], laws.JOB_S) + begun["round"] * rounds
+        )
+        if phase["source"] == "run":
+            waits = cost["wall_seconds"] / cost["cpu_seconds"] if cost["cpu_seconds"] > 1 else 1.0
+            mean = phase["cpu_seconds"] / units * max(1.0, waits)
+            assert of["cpu"] == pytest.approx(rounds * mean)
+            skew = cost["longest_seconds"] * cost["units"] / cost["wall_seconds"]
+            assert of["longest unit"] == pytest.approx(phase["jobs"] * mean * skew)
+    wall = begun["run_s"] + sum(phase["wall_seconds"] for phase in phases)
+    assert told["wall_seconds"] == pytest.approx(wall)
+    serial = begun["fixed_cpu_s"] + begun["driver_share"] * wall
+    serial += sum(phase["seconds_of"]["planning"] for phase in phases)
+    serial += sum(phase["cpu_seconds"] for phase in phases if laws.LAWS[phase["phase"]].single)
+    assert told["serial_seconds"] == pytest.approx(serial)
+    beside = sum(
+        begun["worker_cpu_s"] * phase["workers"] * phase["jobs"] + begun["commit_cpu_s"] * phase["units"]
+        for phase in phases
+    )
+    assert told["beside_units_seconds"] == pytest.approx(beside)
+    clean = next(phase for phase in phases if phase["phase"] == "clean")
+    unit, scale = laws.UNIT_S["clean"], told["scale"]
+    inside, stages = clean["run"]["cpu_seconds"] - unit * clean["run"]["units"], told["run"]["stage_cpu_s"]
+    by_hand = (inside - stages) * scale + stages * scale / told["run"]["sampled"] + unit * clean["units"]
+    assert clean["cpu_seconds"] == pytest.approx(by_hand)
+    assert told["crawl"]["files"] == pytest.approx(told["crawl"]["size"] / 1e9, abs=1)
+    assert "in files of 1.0 GB" in told["assumed"][0]
+
+
+def test_what_a_cluster_showed_of_itself_is_not_guessed(run: Measured) -> None:
+    """A trial on the cluster tells how long a job takes to start there; a guess in its place would be kept for ever."""
+    assert run.run is not None
+    there = replace(run, run=replace(run.run, local=False))
+    for machine, least in ((run, laws.JOB_S), (there, 0.0)):
+        plan = planned(machine, 1e4, asked.Machines(4, 8))
+        assert plan.startup.pipeline < laws.JOB_S
+        exact = next(line for line in plan.lines if line.phase == "exact")
+        start = max(least, plan.startup.pipeline) + plan.startup.round
+        assert exact.parts_s["start"] == pytest.approx(start)
+
+
+def test_an_account_that_cannot_be_written_fails_no_run(
+    s3: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run of weeks that is done would end as failed, by a store that was busy for its last request."""
+    monkeypatch.setenv("CORPUSMILL_SCRATCH", str(tmp_path))
+    monkeypatch.setenv("CORPUSMILL_TRIES", "2")
+    store = opened("s3://account/run")
+    s3.every = 1
+    with pytest.raises(Unavailable):
+        store.write("ledger/spent/run.json", b"{}")
+    RunClock().end(store, {"clean": 1}, 1, 0.0, local=True)
 
 
 def test_serial_share_is_told_of_a_run(run: Measured, corpusmill: Corpusmill) -> None:
