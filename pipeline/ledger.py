@@ -438,13 +438,21 @@ class Ledger:
         return sorted({name.split("/")[2] for name in self.store.names("ledger/rows/")})
 
     def keep_only(self, phase: str, keys: Iterable[str]) -> None:
-        """Removes the rows of a phase that the present recipe does not ask for."""
+        """Removes the rows of a phase that the present recipe does not ask for.
+
+        In a distant store also the parts that only they claim: no attempt puts anything over what is there, and not
+        all names of parts are of one key.
+        """
         wanted = set(keys)
         gone = [key for key in self.keys(phase) if key not in wanted]
+        old = [row for row in self.rows(phase) if row.key not in wanted] if gone and self.store.distant else []
         self.store.delete(*(self.row_name(phase, key) for key in gone))
         self.store.delete(*(self._removed_name(phase, key) for key in gone))
         for key in gone:
             self._rows.get(phase, {}).pop(key, None)
+        if old:
+            claimed = {part.path for row in self.rows(phase) for part in row.parts}
+            self._delete(part.path for row in old for part in row.parts if part.path not in claimed)
 
     def sweep(self) -> None:
         """Removes files in the part folders that no row claims."""

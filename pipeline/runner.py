@@ -153,12 +153,13 @@ def _run(order: Order) -> dict[str, int]:
         for name, units in removed_but_needed(context, pending).items():
             done[name] += _again(PHASES[name], units, order, phase.name)
         _announce(order, phase, phase.name, tasks, pending)
-        context.ledger.keep_only(phase.name, [task.key for task in tasks])
         done[phase.name] = len(pending)
         if pending:
             context.ledger.set_complete(False)
             if phase.name == "shard":
                 context.ledger.store.delete("corpus.json")  # it describes the shards that go now
+        context.ledger.keep_only(phase.name, [task.key for task in tasks])
+        if pending:
             for number, group in enumerate(_groups(phase, tasks, pending, order)):
                 _do(phase, group, order, f"{phase.name}-{number}")
                 accounts.check_bands(context, phase.name, final=False)

@@ -83,6 +83,21 @@ def test_a_part_that_no_row_claims_is_in_nobodys_way(run: str) -> None:
     assert again.store.names("clean/") == ["clean/k.parquet"]
 
 
+def test_a_part_whose_name_has_no_key_gives_way_to_the_next(run: str) -> None:
+    """Else a finished run whose recipe asks for other shards now could never be brought up to date."""
+    ledger = Ledger(run)
+    ledger.create("name")
+    commit(ledger, b"old", "a", "shards/train-00000-of-00001.bin")
+    commit(ledger, b"stays", "b", "clean/b.parquet")
+    again = Ledger(run)
+    again.keep_only("clean", ["b", "c"])
+    assert again.store.names("shards/") == []
+    assert commit(again, b"new", "c", "shards/train-00000-of-00001.bin").parts[0].bytes == 3
+    again.refresh()
+    again.keep_only("clean", ["b", "c"])
+    assert [row.key for row in again.rows() if again.valid_row("clean", row.key)] == ["b", "c"]
+
+
 def test_a_part_that_was_replaced_is_found_and_redone(run: str, s3: Flaky) -> None:
     """Else whoever can write to the bucket could change a run without anybody noticing."""
     ledger = Ledger(run)
