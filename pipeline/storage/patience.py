@@ -72,7 +72,10 @@ def insist(call: Callable[[], Result], address: str, doing: str = "read") -> Res
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether another try can help: by the HTTP status where there is one, else by the kind of failure."""
+    """Whether another try can help: a caller may say so; else by the HTTP status where there is one, or by the kind of
+    failure."""
+    if isinstance(error, Passing):
+        return True
     code = status(error)
     if code is not None:
         return code in (408, 425, 429) or code >= 500

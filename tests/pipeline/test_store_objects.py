@@ -298,6 +298,33 @@ class _Stuck:
         return self.app(environ, start_response)  # type: ignore[no-any-return]
 
 
+class _Conflicting:
+    """A store in which two puts of one object meet, once."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.told = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if "HTTP_IF_NONE_MATCH" in environ and not self.told:
+            self.told += 1
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            body = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
+            start_response("409 Conflict", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            return [body]
+        return self.app(environ, start_response)  # type: ignore[no-any-return]
+
+
+def test_puts_that_meet_are_tried_again(run: str, s3: Flaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two attempts at one unit, at the same moment, would end the whole run."""
+    conflicting = _Conflicting(s3.app)
+    with serving(conflicting) as where:
+        address.use({"s3": {"endpoint_url": where}})
+        assert opened(run).create("ledger/notes/a", b"first")
+        assert not opened(run).create("ledger/notes/a", b"second")
+    assert conflicting.told == 1
+
+
 class _Careless:
     """A store that knows nothing of conditions."""
 
