@@ -12,12 +12,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from pipeline.errors import RecipeError
-from pipeline.processes import alive
 from pipeline.store.folder import file_digest
 
 DEFAULT_GB = 64.0
@@ -52,12 +51,18 @@ class Cache:
         self.folder = (folder or home()) / "files"
         self._users = self.folder.parent / "users"
         self._partly = self.folder.parent / "partly"
+        self._size = self.folder.parent / "size"
         for one in (self.folder, self._users, self._partly):
             one.mkdir(parents=True, exist_ok=True)
-        self._list = (self._users / f"{os.getpid()}-{uuid.uuid4().hex}").open("w")
-        fcntl.flock(self._list, fcntl.LOCK_EX)
         self._listed: dict[object, set[str]] = {}
         """By who uses them."""
+        with self._locked():
+            self._list = (self._users / f"{os.getpid()}-{uuid.uuid4().hex}").open("w")
+            fcntl.flock(self._list, fcntl.LOCK_EX)
+            self._used()
+            for path in self._partly.iterdir():
+                if _free(path):
+                    path.unlink(missing_ok=True)
 
     def get(self, digest: str, suffix: str, size: int, fetch: Callable[[Path], None], owner: object = None) -> Path:
         """The copy of the file with this digest, fetched where there is none. It stays until its owner is `done`.
@@ -76,8 +81,14 @@ class Cache:
                     raise Damaged(f"its digest is {found} instead of {digest}")
                 temporary.chmod(0o444)
                 path.parent.mkdir(exist_ok=True)
-                os.replace(temporary, path)
+                with self._locked():
+                    self._count(temporary.stat().st_size)  # first, for a kill in between may leave it too high only
+                    os.replace(temporary, path)
         return path
+
+    def has(self, digest: str, suffix: str) -> bool:
+        """Whether there is a copy now; it may go at any moment."""
+        return (self.folder / digest[:2] / f"{digest}{suffix}").exists()
 
     def done(self, owner: object = None) -> None:
         """None of the copies that this owner was given is needed any longer; others of this process may need some."""
@@ -127,32 +138,50 @@ class Cache:
                 if _same(file, temporary):
                     temporary.unlink(missing_ok=True)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder.parent / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return _alone(self.folder.parent / "lock")
 
     def _make_room(self, size: int) -> None:
-        """Removes copies that nobody uses, until another of this size fits."""
+        """Removes copies that nobody uses, until another of this size fits.
+
+        The copies are listed only when their sum, which is kept beside them, passes the limit. Then a tenth more than
+        needed is made free; or, where all that is left is in use, a tenth more may come before they are listed again.
+        """
         with self._locked():
+            most, counted = most_bytes(), self._counted()
+            if counted is not None and counted[0] + size <= max(most, counted[1]):
+                return
             there = []
             for path in self.folder.glob("*/*"):
                 with suppress(FileNotFoundError):
                     stat = path.stat()
                     there.append((stat.st_mtime_ns, stat.st_size, path))
-            total = size + sum(one for _, one, _ in there)
-            most = most_bytes()
-            if total <= most:
-                return
-            used = self._used()
-            for _, one, path in sorted(there):
-                if str(path.relative_to(self.folder)) in used:
-                    continue
-                path.unlink(missing_ok=True)
-                total -= one
-                if total <= most:
-                    return
+            total = sum(one for _, one, _ in there)
+            if total + size > most:
+                used = self._used()
+                for _, one, path in sorted(there):
+                    if total + size <= most - most // 10:
+                        break
+                    if str(path.relative_to(self.folder)) not in used:
+                        path.unlink(missing_ok=True)
+                        total -= one
+            self._note(total, total + size + most // 10 if total + size > most else 0)
+
+    def _counted(self) -> tuple[int, int] | None:
+        """The bytes of all copies, and how many may be there before they are listed, though that be above the limit;
+        None where nobody knows."""
+        try:
+            total, until = map(int, self._size.read_text().split())
+        except (FileNotFoundError, ValueError):
+            return None
+        return total, until
+
+    def _count(self, size: int) -> None:
+        if (counted := self._counted()) is not None:
+            self._note(counted[0] + size, counted[1])
+
+    def _note(self, total: int, until: int) -> None:
+        self._size.write_text(f"{total} {until}")
 
     def _used(self) -> set[str]:
         """What living processes list. Lists of dead ones are removed."""
@@ -160,13 +189,35 @@ class Cache:
         for path in self._users.iterdir():
             if str(path) == self._list.name:
                 continue
-            with suppress(FileNotFoundError), path.open() as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
-                except BlockingIOError:
-                    used.update(file.read().split())
+            with suppress(FileNotFoundError):
+                if _free(path):
+                    path.unlink()
+                else:
+                    used.update(path.read_text().split())
         return used
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """While this lasts, no other thread of any process is at the same, by the lock on this file."""
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
+
+
+def _free(path: Path) -> bool:
+    """Whether nobody holds the lock on a file, as whoever made it does while they live."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is held, or another user's
+        return False
+    return True
 
 
 def _same(file: IO[bytes], path: Path) -> bool:
@@ -183,22 +234,58 @@ def of_process() -> Cache:
     """The copies as this process uses them."""
     key = (os.getpid(), home())
     if key not in _caches:
-        _caches[key] = Cache()
+        made = Cache()
+        if _caches.setdefault(key, made) is not made:
+            made.close()  # another thread was quicker
     return _caches[key]
 
 
+def release(owner: object) -> None:
+    """None of the copies that this owner was given in this process is needed any longer."""
+    if _caches and (found := _caches.get((os.getpid(), home()))) is not None:
+        found.done(owner)
+
+
+_HELD = "held"
+"""In the folder of a process: the file that it keeps locked while it lives."""
+_owned: dict[tuple[int, Path], tuple[Path, IO[str]]] = {}
+"""The folders of this process, by where they lie, with what holds their locks."""
+
+
 def clear_of_dead(parent: Path) -> None:
-    """Removes the folders of processes that are no more."""
-    for path in parent.iterdir() if parent.exists() else ():
-        pid = path.name.partition("-")[0]
-        if pid.isdecimal() and int(pid) != os.getpid() and not alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
+    """Removes the folders of processes that are no more, on whatever host or in whatever container they were."""
+    if parent.exists():
+        with _beside(parent):
+            _clear(parent)
 
 
 def own_folder(parent: Path) -> Path:
-    """A new folder of this process in `parent`, out of which folders of dead processes are removed."""
-    clear_of_dead(parent)
+    """A new folder in that of this process in `parent`, out of which first the folders of dead processes are removed.
+
+    The process is known to live by the lock that it holds: its number says nothing on another host, or in another
+    container, that shares the disk.
+    """
     parent.mkdir(parents=True, exist_ok=True)
-    folder = parent / f"{os.getpid()}-{uuid.uuid4().hex}"
-    folder.mkdir()
-    return folder
+    with _beside(parent):
+        key = (os.getpid(), parent)
+        if key not in _owned:
+            _clear(parent)
+            mine = parent / f"{os.getpid()}-{uuid.uuid4().hex}"
+            mine.mkdir()
+            held = (mine / _HELD).open("w")
+            fcntl.flock(held, fcntl.LOCK_EX)
+            _owned[key] = (mine, held)
+        folder = _owned[key][0] / uuid.uuid4().hex
+        folder.mkdir()
+        return folder
+
+
+def _beside(parent: Path) -> AbstractContextManager[None]:
+    return _alone(parent.with_name(f"{parent.name}.lock"))
+
+
+def _clear(parent: Path) -> None:
+    mine = {folder for (pid, _), (folder, _) in _owned.items() if pid == os.getpid()}
+    for path in parent.iterdir():
+        if path not in mine and _free(path / _HELD):
+            shutil.rmtree(path, ignore_errors=True)

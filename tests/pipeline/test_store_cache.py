@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from pipeline.store import cache as caches
 from pipeline.store.cache import Cache, Damaged, own_folder
 
 KB = 1000
@@ -142,4 +143,97 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not left.exists()
     assert list((tmp_path / "own").iterdir()) != []
     mine = own_folder(tmp_path / "own")
-    assert list((tmp_path / "own").iterdir()) == [mine]
+    assert list((tmp_path / "own").iterdir()) == [mine.parent]
+    assert own_folder(tmp_path / "own").parent == mine.parent
+
+
+def test_what_killed_fetches_left_is_removed(tmp_path: Path) -> None:
+    """Else the halves of large files, and a list of each process that ever was, would lie there for ever."""
+    script = f"""
+import os, signal
+from pathlib import Path
+from pipeline.store.cache import Cache
+def fetch(path):
+    path.write_bytes(b"ha")
+    os.kill(os.getpid(), signal.SIGKILL)
+Cache(Path({str(tmp_path)!r})).get({digest(b"half")!r}, "", 4, fetch)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert len(list((tmp_path / "partly").iterdir())) == 1
+    living = Cache(tmp_path)
+    seen: list[int] = []
+
+    def fetch(path: Path) -> None:
+        Cache(tmp_path).close()  # another process begins meanwhile
+        seen.append(len(list((tmp_path / "partly").iterdir())))
+        path.write_bytes(b"whole")
+
+    assert living.get(digest(b"whole"), "", 5, fetch).read_bytes() == b"whole"
+    assert seen == [1], "that of the living one alone"
+    assert [str(path) for path in (tmp_path / "users").iterdir()] == [living._list.name]
+
+
+def test_threads_that_begin_at_once_share_what_they_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the list of one would be let go, and another process would remove a copy between its fetch and its use."""
+    monkeypatch.setenv("CORPUSMILL_SCRATCH", str(tmp_path))
+    begin, found = threading.Barrier(16), []
+
+    def work() -> None:
+        begin.wait()
+        found.append(caches.of_process())
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {id(one) for one in found} == {id(caches.of_process())}
+    assert len(list((tmp_path / "users").iterdir())) == 1
+
+
+def test_folders_of_living_processes_elsewhere_stay(tmp_path: Path) -> None:
+    """Else two containers that share a disk would remove each other's attempts, for pids mean nothing there."""
+    script = f"""
+import os, sys
+from pathlib import Path
+os.getpid = lambda: 2 ** 22 + 1  # which no process of this machine can have
+from pipeline.store.cache import own_folder
+(own_folder(Path({str(tmp_path)!r}) / "own") / "out").touch()
+print("made", flush=True)
+sys.stdin.read()
+"""
+    there = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert there.stdout is not None
+    assert there.stdout.readline() == "made\n"
+    (out,) = (tmp_path / "own").glob("*/*/out")
+    own_folder(tmp_path / "own")
+    caches.clear_of_dead(tmp_path / "own")
+    assert out.exists()
+    there.communicate()
+    caches.clear_of_dead(tmp_path / "own")
+    assert not out.exists()
+
+
+def test_copies_are_listed_only_where_room_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each fetch would stat thousands of copies, while all other processes of the machine wait."""
+    listed: list[str] = []
+    plain = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: listed.append(pattern) or plain(self, pattern))
+    monkeypatch.setenv("CORPUSMILL_SCRATCH_GB", "0.0001")  # a hundred kilobytes
+    cache = Cache(tmp_path)
+    blocks = [bytes([number]) * 2 * KB for number in range(200)]
+    paths = []
+    for block in blocks[:50]:
+        paths.append(get(cache, block))
+        cache.done()
+    assert all(path.exists() for path in paths)
+    assert len(listed) == 1, "the first time, for nobody knew"
+    for block in blocks[50:100]:
+        get(cache, block)
+        cache.done()
+        assert sum(path.stat().st_size for path in plain(tmp_path / "files", "*/*")) <= 100 * KB
+    assert len(listed) < 12
+    listed.clear()
+    held = [get(cache, block) for block in blocks[100:]]  # all in use, twice what may lie there
+    assert all(path.exists() for path in held)
+    assert len(listed) < 25
