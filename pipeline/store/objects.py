@@ -154,6 +154,7 @@ class ObjectStore(Store):
         return self.each(self._placed, files)
 
     def _placed(self, file: Put) -> Look:
+        self._check_fence()
         self.objects.put(file.name, file.path, file.digest, replace=False)
         there = self.objects.look(file.name)
         if there is None or there.size != file.path.stat().st_size or there.digest != file.digest:

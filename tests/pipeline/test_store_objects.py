@@ -216,6 +216,7 @@ def test_a_holder_that_slept_past_its_lease_commits_nothing(
             assert "LockedError: this run has lost its lock" in said(process)
             assert f"pid {os.getpid()} on host" in said(process)
             assert ledger.keys("clean") == []
+            assert ledger.store.names("clean/") == [], "where it would lie in the way of the same part of this run"
             ledger.clear_attempts()
             assert commit(ledger, b"text").parts[0].bytes == 4
     finally:
