@@ -174,12 +174,12 @@ class Index:
         return Path if isinstance(self.folder, Path) else self.store.file
 
 
-def _store(folder: Path | str, fence: int | None = None) -> Store:
+def _store(folder: Path | str, fence: int | None = None, user: Store | None = None) -> Store:
     if isinstance(folder, Path):
         return FolderStore(folder, folder / HIDDEN)
     from pipeline.store.objects import ObjectStore
 
-    return ObjectStore(folder, fence, LOCKS)
+    return ObjectStore(folder, fence, LOCKS, user)
 
 
 def _holds_other_files(store: Store) -> bool:
@@ -276,7 +276,7 @@ def known(context: Context) -> list[SignedPart]:
 def opener(context: Context) -> Callable[[str], Path]:
     """What makes files of this machine of the paths of the index's parts."""
     folder = folder_of(context)
-    return _store(folder).file if isinstance(folder, str) else Path
+    return _store(folder, user=context.ledger.store).file if isinstance(folder, str) else Path
 
 
 def digest(context: Context) -> list[str]:
@@ -291,7 +291,8 @@ def _before(context: Context) -> Index | None:
     there = None if folder is None else Index.read(folder)
     if there is None or pin is None:
         return None
-    return Index(there.folder, there.parameters, there.generations[: len(pin["before"])])
+    found = Index(there.folder, there.parameters, there.generations[: len(pin["before"])])
+    return _held(found, _store(there.folder, user=context.ledger.store))
 
 
 def refuse_again(context: Context, digests: list[str]) -> None:
@@ -401,7 +402,7 @@ def merge(folders: Sequence[Path | str], out: Path | str) -> Index:
 
 
 def _held(index: Index, store: Store) -> Index:
-    """The index, to be written by the holder of its lock."""
+    """The index with this store, such as that of the holder of its lock."""
     index.__dict__["store"] = store
     return index
 

@@ -146,7 +146,10 @@ class FolderStore(Store):
         os.sync()
 
     def done(self) -> None:
-        """Nothing: files are used in place."""
+        """Its own files are used in place; but an index at an address keeps copies for the run of a folder too."""
+        from pipeline.store import cache  # which needs this module
+
+        cache.release(self)
 
     def keep_logs(self, desk: Path) -> None:
         """Nothing: desks lie in the run folder."""

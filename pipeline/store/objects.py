@@ -40,11 +40,15 @@ class ObjectStore(Store):
 
     distant = True
 
-    def __init__(self, address: str, fence: int | None = None, locks: str = lease.FOLDER) -> None:
-        """`locks`: where its lock objects lie, of which `fence` is one."""
+    def __init__(
+        self, address: str, fence: int | None = None, locks: str = lease.FOLDER, user: Store | None = None
+    ) -> None:
+        """`locks`: where its lock objects lie, of which `fence` is one. `user`: the store at whose `done` copies of
+        this one go too."""
         self.objects = Objects(address)
         self.fence = fence
         self.locks = locks
+        self._user = user or self
         own = cache.home() / "runs" / hashlib.sha256(self.objects.address.encode()).hexdigest()[:16]
         self.scratch = own / "attempts"
         self.desks = own / "desks"
@@ -139,16 +143,19 @@ class ObjectStore(Store):
         assert known.digest is not None
         digest, size, suffix = known.digest, known.size, PurePosixPath(name).suffix
 
+        def fetch(path: Path) -> None:
+            self.objects.fetch(name, path)
+
         def get() -> Path:
             try:
-                return cache.of_process().get(digest, suffix, size, lambda path: self.objects.fetch(name, path), self)
+                return cache.of_process().get(digest, suffix, size, fetch, self._user)
             except cache.Damaged as error:
                 raise Passing(str(error)) from error
 
         return insist(get, self.objects.at(name))
 
     def done(self) -> None:
-        cache.of_process().done(self)
+        cache.release(self._user)
 
     def place(self, files: Sequence[Put]) -> list[Look]:
         return self.each(self._placed, files)
