@@ -133,8 +133,8 @@ def command(
     One that `works` does its work whether or not somebody reads what it prints; another ends with 141, as the shell
     has it for a command behind which a pipe broke (`corpusmill dropped DIR | head`).
 
-    `looks_at`: the part folders that it reads of a run, which are then fetched where the run lies at an address; a
-    command without it reads runs of this machine only.
+    `looks_at`: the part folders that it reads whole of a run, which are then fetched first where the run lies at an
+    address; other parts come when it asks for them. A command without it reads runs of this machine only.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:

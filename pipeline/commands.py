@@ -49,7 +49,7 @@ def dropped(
     listing.print_records(run, chosen, default if most is None else most or None, screen, json_lines=as_json)
 
 
-@command("trace", looks_at=("shards", "tokenizer", "edits"))
+@command("trace", looks_at=("tokenizer",))
 def trace(
     folder: RunFolder,
     token: Annotated[

@@ -23,7 +23,7 @@ Folder = Annotated[
 ]
 
 
-@command("head", looks_at=("shards", "tokenizer"))
+@command("head", looks_at=("tokenizer",))
 def head(
     folder: Folder,
     split: Annotated[
@@ -50,7 +50,7 @@ def head(
     _print_documents(found, as_json)
 
 
-@command("decode", looks_at=("shards", "tokenizer"))
+@command("decode", looks_at=("tokenizer",))
 def decode(
     folder: Folder,
     place: Annotated[

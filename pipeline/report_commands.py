@@ -12,7 +12,7 @@ from pipeline.app import folder as run_folder
 from pipeline.errors import RecipeError
 
 
-@command("report", works=True, looks_at=("shards", "tokenizer", "edits"))
+@command("report", works=True, looks_at=("tokenizer",))
 def report(
     folder: RunFolder,
     other: Annotated[

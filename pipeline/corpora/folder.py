@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import LockedError, UserError
+from pipeline.errors import DamageError, LockedError, UserError
 from pipeline.ledger import Ledger
 from pipeline.look.runfolder import RunFolder
-from pipeline.shards import Corpus
+from pipeline.shards import Corpus, Shard
 from pipeline.storage.patience import Unavailable
 from pipeline.store import Lock
+from pipeline.store.mirror import address_of, fill
 
 if TYPE_CHECKING:
     from pipeline.tokenizers import Tokenizer
@@ -34,6 +35,31 @@ class CopiedFolder(RunFolder):
         return False
 
 
+class _DistantShard(Shard):
+    """A shard of a run at an address: each of its files comes when it is asked for."""
+
+    def path(self, ending: str) -> Path:
+        path = super().path(ending)
+        folder = path.parents[1]
+        fill(folder, [path.relative_to(folder).as_posix()])
+        if not path.exists():
+            address = address_of(folder)
+            raise DamageError(
+                f"{address}/{path.relative_to(folder)} is missing; `corpusmill verify {address}` says more"
+            )
+        return path
+
+
+class _DistantCorpus(Corpus):
+    """The shards of a run at an address."""
+
+    def _check_sizes(self) -> None:
+        """Nothing: what comes is checked by its digest."""
+
+    def shards(self, split: str) -> list[Shard]:
+        return [_DistantShard(**vars(shard)) for shard in super().shards(split)]
+
+
 def opened(folder: Path) -> RunFolder:
     """The run or the copy of a corpus in this folder. Raises UserError where there is neither."""
     if (folder / "ledger").is_dir():
@@ -47,7 +73,7 @@ def corpus_of(run: RunFolder) -> Corpus:
     """The shards in it. Raises UserError where there are none, and says why."""
     if run.removed("shards"):
         raise UserError(f"`corpusmill clean` took the shards out of {run.folder}; run the recipe in another folder")
-    return Corpus.open(run.folder)
+    return (_DistantCorpus if address_of(run.folder) else Corpus).open(run.folder)
 
 
 def finished(folder: Path) -> RunFolder:

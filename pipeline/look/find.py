@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import ids
+from pipeline.corpora.folder import corpus_of
 from pipeline.errors import RecipeError
 from pipeline.look.runfolder import SCORES_NOT, RunFolder
 from pipeline.parts import read_batches
-from pipeline.shards import Corpus
+from pipeline.store.mirror import fill
 from stages.keys import canonical_url
 
 NEAR = 2_000
@@ -117,7 +118,9 @@ def everything(run: RunFolder, document: bytes) -> Found:
             if row["survivor"] in urls:
                 row["survivor_url"] = urls[row["survivor"]]
     if (run.folder / "corpus.json").exists() and not run.removed("shards"):
-        corpus = Corpus.open(run.folder)
+        corpus = corpus_of(run)
+        tables = (part.path for row in run.of("shard") for part in row.parts if part.path.endswith(".parquet"))
+        fill(run.folder, tables)  # of a run at an address, which is asked for all of them at once
         for split in corpus.splits:
             for shard in corpus.shards(split):
                 rows = _rows(shard.path(".docs.parquet"), mine)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DamageError, UserError
 from pipeline.ledger import Ledger, Row
 from pipeline.parts import read_batches
+from pipeline.store.folder import FolderStore
 from pipeline.store.mirror import address_of, fill
 
 if TYPE_CHECKING:
@@ -34,8 +35,20 @@ _SPELLED = {
 """Control characters, line ends that terminals do not agree on, and those that turn the direction of what follows."""
 
 
+class _Shown(FolderStore):
+    """A folder that is only looked at; of a run at an address its files come when they are asked for."""
+
+    def file(self, name: str) -> Path:
+        fill(self.folder, [name])
+        return super().file(name)
+
+
 class _ReadOnce(Ledger):
     """A ledger that is only read: each of its rows once, however many figures are made of them."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out)
+        self.store = _Shown(out)
 
     def rows(self, phase: str | None = None) -> list[Row]:
         return [row for row in self._all if phase is None or row.phase == phase]
@@ -138,7 +151,9 @@ class RunFolder:
             raise UserError(f"{path} is missing, so the run's stages are unknown; run its recipe again") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DamageError(f"{path} is damaged ({error}); running the recipe again mends it") from error
-        return Context(self.folder, found.folder, found.recipe, found.trial)
+        context = Context(self.folder, found.folder, found.recipe, found.trial)
+        context.__dict__["ledger"] = self.ledger
+        return context
 
 
 def printable(text: str | None) -> str:

@@ -13,7 +13,7 @@ from pipeline.errors import DamageError, UserError
 from pipeline.ledger import PART_FOLDERS, Ledger, Part, Row
 from pipeline.shards import Corpus
 from pipeline.storage.patience import Unavailable
-from pipeline.store.mirror import mirrored
+from pipeline.store.mirror import mirrored, refuse_much
 from pipeline.tokenizers import Options, open_file
 
 
@@ -62,7 +62,8 @@ class Report:
 def verify(folder: Path | str) -> Report:
     """Checks a run folder, or a run at an address, from end to end, and marks damaged parts where it can be written to.
 
-    Raises UserError where there is no run, LockedError where one is at work in it.
+    Raises UserError where there is no run, or one at an address has more shards than this machine may keep copies of,
+    LockedError where one is at work in it.
     """
     ledger = Ledger(folder)
     ledger.head()
@@ -72,8 +73,11 @@ def verify(folder: Path | str) -> Report:
         rows = list(_rows(ledger, report))
         shards = not any("shards" in ledger.removed(row) for row in rows if row.phase == "shard")
         if ledger.store.distant:  # every part is read where it lies; what is then looked at is a copy of it
+            copied = ("shards/", "tokenizer/")
+            parts = [part for row in rows for part in row.parts if part.path.startswith(copied)]
+            refuse_much(ledger, sum(part.bytes for part in parts if ledger.holds(part.path)))  # before all is read
             broken = _check_parts(ledger, rows, report, {})
-            whole = not any(damage.file.startswith(("shards/", "tokenizer/")) for damage in report.damage)
+            whole = not any(damage.file.startswith(copied) for damage in report.damage)
             near = mirrored(str(folder), ("shards", "tokenizer")) if whole else None
             if near is not None and shards:
                 _check_corpus(near, rows, report)
