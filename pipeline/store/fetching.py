@@ -10,10 +10,12 @@ import os
 import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.aside import sync, write_durably
+from pipeline.corpora.folder import lock_of
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.ledger import Ledger, Part, Row, row_bytes
 from pipeline.storage.patience import Passing, Unavailable, insist
@@ -52,9 +54,14 @@ def fetch(address: str, folder: Path, what: str) -> Fetched:
     if not isinstance(store, ObjectStore):
         raise RecipeError(f"{address} is a folder of this machine")
     ledger.head()
+    with lock_of(ledger, "Copy it") or nullcontext():
+        return _fetched(ledger, store, folder, what)
+
+
+def _fetched(ledger: Ledger, store: ObjectStore, folder: Path, what: str) -> Fetched:
     if ledger.complete() is None:
-        raise UserError(f"the run at {address} is not complete; run its recipe again first")
-    scratch = _begun(folder, f"{what} of {address}")
+        raise UserError(f"the run at {store} is not complete; run its recipe again first")
+    scratch = _begun(folder, f"{what} of {store}")
     rows = ledger.rows()
     parts = [part for row in rows for part in row.parts if ledger.holds(part.path)]
     small = small_files(ledger)
@@ -64,7 +71,7 @@ def fetch(address: str, folder: Path, what: str) -> Fetched:
         small = {name: data for name, data in small.items() if name in SMALL}
         last = "corpus.json"
         if last not in small:
-            raise UserError(f"the run at {address} made no corpus: its recipe asks for no shards")
+            raise UserError(f"the run at {store} made no corpus: its recipe asks for no shards")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         there = list(pool.map(lambda part: _there(store, part, folder / part.path, scratch), parts))
     if what == "run":

@@ -17,13 +17,16 @@ import boto3
 import pytest
 from loopback import ENVIRONMENT, Flaky, serving
 
+from pipeline import index
 from pipeline.errors import DamageError, LockedError, RecipeError, UserError
 from pipeline.ledger import Ledger, Row, Staged
+from pipeline.recipe import read_recipe
 from pipeline.storage import address
 from pipeline.storage.patience import Unavailable
-from pipeline.store import Put, lease, opened, place, protocols
+from pipeline.store import Put, cache, fetching, lease, mirror, opened, place, protocols
 from pipeline.store.folder import file_digest
 from pipeline.store.lease import StoreLock
+from pipeline.work import Context
 
 buckets = (f"store-{number}" for number in itertools.count())
 
@@ -384,6 +387,70 @@ def test_what_cannot_hold_a_run_is_refused_by_name(run: str, s3: Flaky, tmp_path
         _ = Ledger(run).out
     assert place("s3://b/run/") == "s3://b/run"
     assert place("file:///tmp/x") == Path("/tmp/x")
+
+
+def test_a_look_takes_what_it_asks_for_and_no_more_than_there_is_room_for(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else `head -n 2` of a corpus of a terabyte would copy all of it, without a word."""
+    ledger = Ledger(run)
+    ledger.create("name")
+    for number in range(3):
+        commit(ledger, bytes([number]) * 4000, str(number), f"shards/{number}.bin")
+    monkeypatch.setenv("CORPUSMILL_SCRATCH_GB", "0.00001")  # ten kilobytes
+    monkeypatch.setattr(mirror, "SAID", 4000)
+    with pytest.raises(UserError, match=rf"this reads 12.0 kB of {run}.*corpusmill fetch {run} DIR; or set CORPUSMILL"):
+        mirror.mirrored(run, ["shards"])
+    assert not list((tmp_path / "scratch" / "files").glob("*/*.bin"))
+    folder = mirror.mirrored(run)
+    mirror.fill(folder, ["shards/0.bin", "shards/gone.bin"])
+    mirror.fill(folder, ["shards/0.bin", "shards/1.bin"])
+    assert sorted(path.name for path in folder.glob("shards/*")) == ["0.bin", "1.bin"]
+    assert capsys.readouterr().err == 2 * f"fetching 4.0 kB of {run}\n"
+    with pytest.raises(UserError, match=r"this reads 12.0 kB"):
+        mirror.fill(folder, ["shards/2.bin"])
+
+
+def test_a_run_is_copied_while_nobody_works_there(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a copy would mix what a run held before with what it holds now, or miss what went meanwhile."""
+    monkeypatch.setenv("CORPUSMILL_LEASE", "3")
+    ledger = Ledger(run)
+    ledger.create("name")
+    commit(ledger, b"text")
+    ledger.set_complete(True)
+    with StoreLock(run), pytest.raises(LockedError, match=rf"another run works in {run} .*Copy it when that has ended"):
+        fetching.fetch(run, tmp_path / "copy", "run")
+    assert fetching.fetch(run, tmp_path / "copy", "run").there == 0
+    assert Ledger(tmp_path / "copy").valid_row("clean", "k") is not None
+
+
+def test_copies_of_an_index_go_with_the_unit_that_read_them(
+    run: str, s3: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run against an index that is larger than the disk would fill it."""
+    monkeypatch.setenv("CORPUSMILL_SCRATCH_GB", "0.00001")
+    (tmp_path / "part").write_bytes(b"x" * 8000)
+    opened(run).place([Put(tmp_path / "part", "a.generation/00000.bin", file_digest(tmp_path / "part"))])
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "name: small\ninputs: [{source: a, path: x.warc}]\nstages: [extract]\n"
+        f"dedup: {{index: '{run}'}}\nstorage: {{s3: {{endpoint_url: '{s3.where}'}}}}\n"
+    )
+    other = cache.Cache()
+
+    def take(text: bytes) -> None:
+        (tmp_path / "text").write_bytes(text)
+        other.get(file_digest(tmp_path / "text"), "", len(text), lambda path: path.write_bytes(text) and None)
+        other.done()
+
+    for out in (tmp_path / "run", f"{run}/out"):
+        context = Context(out, tmp_path, read_recipe(recipe))
+        copy = index.opener(context)("a.generation/00000.bin")
+        take(b"a" * 8000)
+        assert copy.exists()
+        context.ledger.store.done()
+        take(b"b" * 8000)
+        assert not copy.exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "objects"])
