@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import promise_helpers as help
 import pytest
+import xxhash
 import yaml
 from loopback import ENVIRONMENT, Flaky, moto_app, serving, upload
 from promise_helpers import Small
@@ -59,8 +60,8 @@ def look(reach: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
         monkeypatch.setenv(name, value)
     address.use({})
 
-    def invoke(*args: object, status: int = 0) -> str:
-        done = CliRunner().invoke(app, [str(arg) for arg in args])
+    def invoke(*args: object, status: int = 0, **env: str) -> str:
+        done = CliRunner().invoke(app, [str(arg) for arg in args], env=env)
         assert done.exit_code == status, f"{done.output}\n{done.exception}"
         return done.output
 
@@ -75,7 +76,7 @@ def test_a_run_in_a_store_is_that_of_a_folder_whatever_befalls_it(
     """Else where a run lies, or a machine that was taken away in mid-run, would change what a model is trained on; or
     nobody could see what a run did without copying all of it. One test, for the run is dear."""
     _check_shards(small, store, _killed(small, store, reach, tmp_path))
-    _check_looks(small, look, tmp_path)
+    _check_looks(small, store, look, tmp_path)
     _check_damage(store, reach, look, tmp_path)
 
 
@@ -122,7 +123,7 @@ def _check_shards(small: Small, store: Flaky, killed: str) -> None:
     assert not [name for name, data in names(store, "runs/small/").items() if secret in data]
 
 
-def _check_looks(small: Small, look: Any, tmp_path: Path) -> None:
+def _check_looks(small: Small, store: Flaky, look: Any, tmp_path: Path) -> None:
     assert help.statistics(json.loads(look("inspect", RUN, "--json"))) == small.statistics
     near = [json.loads(line) for line in look("dropped", small.out, "--json").splitlines()]
     far = [json.loads(line) for line in look("dropped", RUN, "--json").splitlines()]
@@ -131,6 +132,11 @@ def _check_looks(small: Small, look: Any, tmp_path: Path) -> None:
     assert sorted(far, key=str) == sorted(near, key=str) != []
     shown = ("head", "-n", 2)
     assert look(*shown, RUN) == look(*shown, small.out) != ""
+    there = {name: xxhash.xxh3_128_hexdigest(data) for name, data in names(store, "runs/small/shards/").items()}
+    copied = {path.stem for path in (tmp_path / "scratch" / "files").glob("*/*")}
+    first = min(name for name in there if name.startswith("train")).partition(".")[0]
+    assert {name for name, digest in there.items() if digest in copied} == {f"{first}.bin", f"{first}.docs.parquet"}
+    assert f"corpusmill fetch {RUN} DIR" in look(*shown, RUN, status=1, CORPUSMILL_SCRATCH_GB="0.00001")
     shard = next(name for name in small.shards if name.startswith("train") and name.endswith(".bin"))
     place = f"{shard.removesuffix('.bin')}:30"
     assert look("decode", RUN, place) == look("decode", small.out, place)
@@ -138,8 +144,7 @@ def _check_looks(small: Small, look: Any, tmp_path: Path) -> None:
     assert traced["again"]["equal"] is True
     assert "everything is as it was written" in look("verify", RUN)
     assert f"corpusmill fetch {RUN} DIR" in look("sql", RUN, "SELECT 1", status=2)
-    copied = look("fetch", RUN, tmp_path / "copy")
-    assert f"copied {RUN}" in copied
+    assert f"copied {RUN}" in look("fetch", RUN, tmp_path / "copy")
     assert help.shards(tmp_path / "copy") == small.shards
     assert "everything is as it was written" in look("verify", tmp_path / "copy")
     look("fetch", RUN, tmp_path / "copy", status=2)  # which holds something by now
@@ -166,3 +171,10 @@ def _check_damage(store: Flaky, reach: dict[str, str], look: Any, tmp_path: Path
     after = names(store, "runs/small/")
     assert {n for n in before if not n.startswith("ledger/")} == {n for n in after if not n.startswith("ledger/")}
     assert all(after[n] == before[n] for n in before if n.startswith("shards/"))
+    changed = ("--set", "shards.boundary=bos-first")  # other shards under the same names
+    status, output = help.run("run", recipe, "--out", RUN, "--workers", 1, *changed, env=reach)
+    assert status == 0, output
+    last = names(store, "runs/small/shards/")
+    assert last.keys() == {n.removeprefix("shards/") for n in after if n.startswith("shards/")}
+    assert not [n for n in last if n.endswith(".bin") and last[n] == after[f"shards/{n}"]]
+    assert "everything is as it was written" in look("verify", RUN)
