@@ -24,9 +24,11 @@ POOL_HOST = "worker"
 _OPENED = (
     "java.base/java.lang java.base/java.lang.reflect java.base/java.io java.base/java.net java.base/java.nio "
     "java.base/sun.nio.ch java.base/java.text java.base/java.time java.base/java.util java.base/java.util.concurrent "
-    "java.base/java.util.concurrent.atomic java.base/java.util.concurrent.locks"
+    "java.base/java.util.concurrent.atomic java.base/java.util.concurrent.locks "
+    "java.base/sun.nio.cs java.base/sun.security.action java.base/sun.util.calendar"
 ).split()
-"""Packages that Flink and Beam reach into by reflection, which Java 17 allows only when told (Flink's config.yaml)."""
+"""Packages that Flink, Spark and Beam reach into by reflection, which Java 17 allows only when told: those of Flink's
+config.yaml and of Spark's JavaModuleOptions. Without sun.security.action Spark waits for ever for a failed task."""
 
 _EXPORTED = "java.base/sun.net.util java.rmi/sun.rmi.registry java.security.jgss/sun.security.krb5".split()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import flink_helpers as flink
 import promise_helpers as help
-import psutil
 import pytest
 from loopback import ENVIRONMENT, download, moto_app, serving
 from promise_helpers import Small
@@ -98,8 +97,7 @@ def test_on_spark(small: Small, tmp_path: Path, victim: str, phase: str) -> None
         if victim == "driver":
             os.kill(process.pid, signal.SIGKILL)
             return
-        reports = sorted(out.glob(f"ledger/runs/*/{phase}-0/reports/*.json"))
-        psutil.Process(int(reports[0].stem.rpartition("-")[2])).kill()
+        flink.kill_worker(out, phase)
 
     flink.when(process, out, phase, deed)
     status, output = help.finish(process)

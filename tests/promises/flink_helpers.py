@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import promise_helpers as help
+import psutil
 from loopback import upload
 from promise_helpers import Small
 
@@ -59,6 +60,12 @@ def when(process: subprocess.Popen[str], out: Path, phase: str, deed: Callable[[
     assert begun
     assert process.poll() is None, process.communicate()[0]
     deed()
+
+
+def kill_worker(out: Path, phase: str) -> None:
+    """Kills a worker that has reported in this phase, as the system does where memory is short."""
+    report = min(out.glob(f"ledger/runs/*/{phase}-0/reports/*.json"))
+    psutil.Process(int(report.stem.rpartition("-")[2])).kill()
 
 
 def at_work(cluster: Cluster) -> list[str]:
