@@ -1,7 +1,8 @@
 """Flink: a session cluster with a pool of our workers (`corpusmill worker`) beside each task manager.
 
-A phase is one job. Flink starts it again where a task manager or a worker is lost (units that are committed are not
-done again); where that does not help, the driver begins a new attempt on the ledger, on what is left of the cluster.
+A phase is one job. Flink starts it again where a task manager or a worker is lost, if the cluster's settings say so
+(Beam's own for that it does not hand to a batch job); units that are committed are not done again. Where that does not
+help, the driver begins a new attempt on the ledger, on what is left of the cluster.
 """
 
 from __future__ import annotations
@@ -23,9 +24,6 @@ SILENCE = 60.0
 SHORT = 20.0
 """Seconds that a job waits for slots which were lost. Then it begins anew on those that are left, since nobody knows
 whether a lost machine comes back."""
-RETRIED = {"number_of_execution_retries": "3", "execution_retry_delay": "4000"}
-"""How often Flink begins a job anew that lost workers, and after how many milliseconds: without this, never, unless the
-cluster's settings say otherwise."""
 LOOK = 2.0
 """Seconds between two looks at the cluster."""
 SOON = 0.3
@@ -85,9 +83,7 @@ class Flink(Portable):
     def beam(self, job: str, workers: int, nursery: str | None) -> tuple[Any, list[str]]:
         """As for every cluster; `watch` sees to it that there are so many slots."""
         self._needs = workers
-        kind, given = super().beam(job, workers, nursery)
-        own = [f"--{name}={value}" for name, value in RETRIED.items() if self.flags.get(name) is None]
-        return kind, [*given, *own]
+        return super().beam(job, workers, nursery)
 
     def _processes_each(self) -> int:
         return self._slots.slots_each if self._slots else 1
