@@ -52,7 +52,7 @@ def kept(out: Path) -> list[str]:
     return sorted(url for part in parts for url in pq.read_table(part, columns=["url"]).column(0).to_pylist())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_killed_while_the_index_grows(tmp_path: Path) -> None:
     """Else a power cut would leave a crawl in the index by half, or twice: the next one loses documents to nothing."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -144,7 +144,7 @@ def test_driver_killed_alone(small: Small, tmp_path: Path) -> None:
     assert help.statistics(help.inspect(out)) == small.statistics
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_every_phase_on_several_workers(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the later phases, which one worker does on small data, might differ on a corpus large enough for more."""
     from pipeline import runner

@@ -69,7 +69,7 @@ def look(reach: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     address.use({})
 
 
-@pytest.mark.slow(minutes=2)
+@pytest.mark.slow(minutes=4)
 def test_a_run_in_a_store_is_that_of_a_folder_whatever_befalls_it(
     small: Small, store: Flaky, reach: dict[str, str], look: Any, tmp_path: Path
 ) -> None:
