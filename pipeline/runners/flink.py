@@ -17,7 +17,7 @@ from pipeline.cluster.rest import JobManager, Overview, Unreachable
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import WorkersDied
 from pipeline.runners.jobserver import check_address
-from pipeline.runners.portable import AGAIN_PATIENCE, PATIENCE, Portable
+from pipeline.runners.portable import Portable
 
 SILENCE = 60.0
 """Seconds without an answer of the job manager after which a job counts as lost."""
@@ -124,7 +124,7 @@ class Flink(Portable):
                     self._manager.cancel(job)
 
     def _wait_for_slots(self) -> Overview:
-        patience = time.monotonic() + (AGAIN_PATIENCE if self.again else PATIENCE)
+        deadline = self._deadline()
         while True:
             try:
                 found = self._manager.overview()
@@ -133,7 +133,7 @@ class Flink(Portable):
                 problem = "its cluster has no task manager"
             except Unreachable as error:
                 problem = str(error)
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 raise UserError(
                     f"no Flink to work on at {self.master}: {problem}. What is committed stays. "
                     "`make cluster-up` starts a cluster on this machine."

@@ -68,9 +68,9 @@ class Portable(Runner):
     def __enter__(self) -> Self:
         """Starts a job server, or finds the one that is there, and asks it about the flags."""
         if self.endpoint:
-            patience = time.monotonic() + (AGAIN_PATIENCE if self.again else PATIENCE)
+            deadline = self._deadline()
             while not listens(self.endpoint):
-                if time.monotonic() > patience:
+                if time.monotonic() > deadline:
                     raise UserError(f"no job server of Beam answers at {self.endpoint} (--job_endpoint)")
                 time.sleep(0.5)
         else:
@@ -95,6 +95,10 @@ class Portable(Runner):
         given.values |= {"job_name": [job], "job_endpoint": [self.endpoint], "parallelism": [str(workers)]}
         given.set_default("sdk_worker_parallelism", str(self._processes_each()))
         return "PortableRunner", given.to_list()
+
+    def _deadline(self) -> float:
+        """Until when what is not there yet is waited for."""
+        return time.monotonic() + (AGAIN_PATIENCE if self.again else PATIENCE)
 
     def _processes_each(self) -> int:
         """Worker processes on each machine."""

@@ -17,7 +17,7 @@ from pipeline.errors import RecipeError, UserError
 from pipeline.phases import PHASES
 from pipeline.ports import free_port
 from pipeline.runner import Order
-from pipeline.runners import flink, portable
+from pipeline.runners import portable
 from pipeline.runners.base import job_prefix
 from pipeline.runners.dataflow import Dataflow
 from pipeline.runners.flags import Flags, read
@@ -101,7 +101,6 @@ def test_java_is_missed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_what_answers_but_is_no_flink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else another port of the cluster, given by mistake, would be a fault of ours with a trace."""
     monkeypatch.setattr(portable, "PATIENCE", 0.5)
-    monkeypatch.setattr(flink, "PATIENCE", 0.5)
 
     def other(environ: dict[str, Any], start: StartResponse) -> list[bytes]:
         start("200 OK", [])
