@@ -15,9 +15,14 @@ RELEASE = "corpusmill.release"
 say so where nobody tries again."""
 
 
+def config_of(where: str) -> dict[str, Any]:
+    """A value of Beam's `--environment_config`, which may be the address alone. Raises ValueError for broken JSON."""
+    return dict(json.loads(where)) if where.lstrip().startswith("{") else {"url": where}
+
+
 def environment_config(where: str, context: Context) -> str:
     """The value of Beam's `--environment_config` for the pools at `where`: their address, or such a value."""
-    config: dict[str, Any] = json.loads(where) if where.lstrip().startswith("{") else {"url": where}
+    config = config_of(where)
     params: dict[str, str] = config.get("params", {})
     told = {CONTEXT: json.dumps(context.to_json()), RELEASE: version("corpusmill")}
     return json.dumps(config | {"params": params | told})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 from pipeline.cluster.flink import JAVA
 from pipeline.errors import RecipeError, UserError
+from pipeline.pool.telling import config_of
 from pipeline.ports import free_port, listens
 from pipeline.runners import flags as runner_flags
 from pipeline.runners.base import Runner
@@ -143,11 +143,10 @@ def _check_environment(flags: runner_flags.Flags) -> None:
     value = flags.get("environment_config") or ""
     if flags.get("environment_type") != "EXTERNAL" or not value:
         return
-    if value.lstrip().startswith("{"):
-        try:
-            value = str(json.loads(value)["url"])
-        except (ValueError, KeyError) as error:
-            raise RecipeError(
-                f"runner option --environment_config={value}: HOST:PORT is wanted, or JSON with a `url`: {error}"
-            ) from error
-    check_address(value, "environment_config", "localhost:50000")
+    try:
+        address = str(config_of(value)["url"])
+    except (ValueError, KeyError) as error:
+        raise RecipeError(
+            f"runner option --environment_config={value}: HOST:PORT is wanted, or JSON with a `url`: {error}"
+        ) from error
+    check_address(address, "environment_config", "localhost:50000")
