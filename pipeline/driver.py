@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 import yaml
@@ -30,7 +30,7 @@ from pipeline import nursery, runners
 from pipeline.desk import retire
 from pipeline.errors import RecipeError, UserError
 from pipeline.failures import Failure, as_user_error
-from pipeline.forks import environment
+from pipeline.forks import Forked, environment
 from pipeline.ledger import Ledger
 from pipeline.progress import moving, reports
 from pipeline.runners.base import Runner
@@ -54,6 +54,9 @@ POLL = 0.2
 
 CANCEL_SECONDS = 15.0
 """What a working process has, when it is ended, to cancel its job on a cluster."""
+
+
+Process = subprocess.Popen[bytes] | Forked
 
 
 class Stopped(UserError):
@@ -123,7 +126,7 @@ class _Nurseries:
         self._request = request
         self._nursery: nursery.Nursery | None = None
         self.cpu_seconds = 0.0
-        """CPU time until stages were bound."""
+        """CPU time until each of them had forked the working process."""
 
     def __enter__(self) -> _Nurseries:
         self.get()
@@ -141,11 +144,15 @@ class _Nurseries:
             except BaseException:
                 self.end()
                 raise
-            self.cpu_seconds += self._nursery.cpu_seconds()
             if problems:
                 self.end()
                 raise RecipeError(listed(self._request.recipe, problems))
         return self._nursery
+
+    def note(self) -> None:
+        """Takes down what the one that is there has spent so far."""
+        if self._nursery is not None:
+            self.cpu_seconds += self._nursery.cpu_seconds()
 
     def end(self) -> None:
         """Ends the one that is there."""
@@ -255,21 +262,19 @@ def _attempt(
         "again": again,
     }
     (desk / "order.json").write_text(json.dumps(order))
-    with (desk / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.runner", str(desk / "order.json")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # for its result
-            stderr=log,
-            env=os.environ | environment(),
-            process_group=forks.group if forks else 0,  # so that it can be ended with all that it started
-            pass_fds=lock.handles,  # the lock outlives this process while a worker may still commit
-        )
-        group = forks.group if forks else process.pid
+    try:
+        process, told = _started(desk, context, forks, lock)
+    except OSError:
+        if forks is None:
+            raise
+        return None  # the nursery is gone
+    group = forks.group if forks else process.pid
+    with told:
         try:
-            return _watch(process, desk, request, display, group, lock)
+            nurseries.note()
+            return _watch(process, told, desk, request, display, group, lock)
         finally:
-            if not request.beam.shares_desk:
+            if isinstance(process, subprocess.Popen) and not request.beam.shares_desk:
                 _call_off(process, context.ledger.store)
             _end(process, group)
             nurseries.end()
@@ -277,8 +282,38 @@ def _attempt(
                 context.ledger.store.keep_logs(desk)
 
 
+def _started(desk: Path, context: Context, nursery: nursery.Nursery | None, lock: Lock) -> tuple[Process, BinaryIO]:
+    """The working process, a fork of the nursery where there is one; and the pipe by which its result comes.
+
+    The lock outlives this process while a worker may still commit. Raises OSError.
+    """
+    order = str(desk / "order.json")
+    told, tells = os.pipe()
+    try:
+        with (desk / "log").open("wb") as log, open(os.devnull, "rb") as nothing:
+            if nursery is not None:
+                descriptors = [nothing.fileno(), tells, log.fileno(), *lock.handles]
+                units = context.ledger.complete() is None  # else it is likely that there are none to be done
+                return nursery.working(order, descriptors, units=units), os.fdopen(told, "rb")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.runner", order],
+                stdin=nothing,
+                stdout=tells,
+                stderr=log,
+                env=os.environ | environment(),
+                process_group=0,  # so that it can be ended with all that it started
+                pass_fds=lock.handles,
+            )
+            return process, os.fdopen(told, "rb")
+    except BaseException:
+        os.close(told)
+        raise
+    finally:
+        os.close(tells)
+
+
 def _watch(
-    process: subprocess.Popen[bytes], desk: Path, request: RunRequest, display: Display, group: int, lock: Lock
+    process: Process, told: BinaryIO, desk: Path, request: RunRequest, display: Display, group: int, lock: Lock
 ) -> dict[str, int] | None:
     moved, spent = time.monotonic(), 0.0
     before: Any = None
@@ -289,7 +324,7 @@ def _watch(
         display.update(phase, working)
         if ended:
             _end(process, group)  # what it may have left
-            return _result(process, desk)
+            return _result(process, told.read(), desk)
         still = time.monotonic() - moved
         now = phase, moving(working)
         if now != before:
@@ -334,11 +369,10 @@ def _units_at_work(working: list[dict[str, Any]]) -> str:
     return ", ".join(sorted(report["unit"] for report in working if report["unit"])) or "none"
 
 
-def _result(process: subprocess.Popen[bytes], desk: Path) -> dict[str, int] | None:
-    assert process.stdout is not None
-    told = process.stdout.read()
+def _result(process: Process, told: bytes, desk: Path) -> dict[str, int] | None:
     if not told:
-        if process.returncode < 0 or process.returncode == DIED:
+        status = process.wait()
+        if status < 0 or status == DIED:
             return None
         last = (desk / "log").read_text(errors="replace").rstrip().rpartition("\n")[2]
         raise UserError(f"the working process ended by itself: {last}\nThe log is {desk / 'log'}.")
@@ -377,7 +411,7 @@ def _call_off(process: subprocess.Popen[bytes], store: Store) -> None:
             signal.signal(number, handler)
 
 
-def _end(process: subprocess.Popen[bytes], group: int) -> None:
+def _end(process: Process, group: int) -> None:
     """Ends the working process and all that works for it."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

@@ -49,7 +49,7 @@ def run_units(
 ) -> dict[str, int]:
     """Runs and commits the units of one phase; `folder` is the phase's own in that of the attempt.
 
-    With the address of a nursery, the local runner's workers are forks of it.
+    With the address of a nursery, the local runner's workers are forks of it; one worker without it is this process.
 
     Returns units, parts and bytes committed. Raises UnitFailed, or WorkersDied where no unit says why.
     """
@@ -101,8 +101,8 @@ def graph(pipeline: beam.Pipeline, keys: list[str], desk: Desk, *, spread: bool)
     (
         pipeline
         | "units" >> beam.Create(keys, reshuffle=spread)
-        | "work" >> beam.ParDo(Work(desk)).with_output_types(pa.RecordBatch)
-        | "add up" >> beam.CombineGlobally(add_up).without_defaults()
+        | "work" >> beam.ParDo(Work(desk)).with_output_types(tuple[bytes, pa.RecordBatch])
+        | "gather" >> beam.GroupByKey()  # Beam's way of combining is four times as many transforms, to be built anew
         | "note" >> beam.Map(note, desk)
     )
 
@@ -160,15 +160,16 @@ class Work(beam.DoFn):
         """What this worker has not tried to claim yet: each unit once, whatever the number of elements it is given."""
         self.reporter = Reporter(self.desk.folder / REPORTS, None if self.near else self.desk)
 
-    def process(self, key: str) -> Iterator[pa.RecordBatch]:
-        """Does this unit; or, where the queue is shared, whatever is left in it."""
+    def process(self, key: str) -> Iterator[tuple[bytes, pa.RecordBatch]]:
+        """Does this unit; or, where the queue is shared, whatever is left in it. Its counts have one key for all."""
         if self.refused:
             return
         for task in self.queue if self.near else [self.tasks[key]]:  # largest first, as they were listed
             row = self._unit(task)
             if row is not None:
                 values = [[1], [len(row.parts)], [sum(part.bytes for part in row.parts)]]
-                yield pa.RecordBatch.from_arrays([pa.array(value, pa.int64()) for value in values], schema=COUNTS)
+                arrays = [pa.array(value, pa.int64()) for value in values]
+                yield b"", pa.RecordBatch.from_arrays(arrays, schema=COUNTS)
 
     def _unit(self, task: Task) -> Row | None:
         """Does a unit, unless another worker has claimed it, or one has failed."""
@@ -235,16 +236,13 @@ def measure(row: Row) -> None:
     Metrics.counter(row.phase, "cpu_ms").inc(round(1000 * row.body["timing"]["cpu_s"]))
 
 
-def add_up(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """The sums of tables of counts, as one row."""
-    table = pa.Table.from_batches(list(batches), COUNTS)
-    sums = [pa.array([sum(table[name].to_pylist())], pa.int64()) for name in COUNTS.names]
-    return pa.RecordBatch.from_arrays(sums, schema=COUNTS)
-
-
-def note(batch: pa.RecordBatch, desk: Desk) -> None:
-    """Leaves the sums where the working process finds them."""
+def note(gathered: tuple[bytes, Iterable[pa.RecordBatch]], desk: Desk) -> None:
+    """Leaves the sums of all counts where the working process finds them."""
+    sums = dict.fromkeys(COUNTS.names, 0)
+    for batch in gathered[1]:
+        for name, column in zip(COUNTS.names, batch.columns, strict=True):
+            sums[name] += sum(column.to_pylist())
     try:
-        desk.note_sums(batch.to_pylist()[0])
+        desk.note_sums(sums)
     except OSError as error:  # a full disk is no death of a worker
         raise UnitFailed(Failure.of(error)) from error

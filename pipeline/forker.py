@@ -247,4 +247,19 @@ def _guarded(ask: dict[str, Any]) -> Callable[[list[int]], None]:
     return become
 
 
-_ROLES = {forks.WORKER: _worker, forks.GUARDED: _guarded}
+def _working(ask: dict[str, Any]) -> Callable[[list[int]], None]:
+    """The working process of a run, with this nursery for its workers."""
+    from pipeline import runner
+
+    if ask["units"]:
+        with suppress(ImportError):  # which it will meet itself
+            import pipeline.engine  # noqa: F401 - here, so that workers share it too
+
+    def become(_: list[int]) -> None:
+        sys.argv = sys.orig_argv = [sys.executable, runner.__name__]
+        sys.exit(runner.main(ask["order"]))
+
+    return become
+
+
+_ROLES = {forks.WORKER: _worker, forks.GUARDED: _guarded, forks.WORKING: _working}

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ SIZE = struct.Struct("<Q")
 """In front of a request: its bytes. The descriptors come with it."""
 TOLD = struct.Struct("<i")
 """A pid, then an exit status; negative: the signal that ended it."""
-DESCRIPTORS = 4
-"""Most descriptors that come with a request: standard input, output, error, shared memory."""
+DESCRIPTORS = 8
+"""Most descriptors that come with a request: standard input, output, error, and others."""
 MEMORY = {
     # Large pieces of memory are the system's again as soon as they are free. In the C library's own heap, small ones
     # that live on come to lie between them, and a process's memory would creep up from page to page.
@@ -27,10 +28,10 @@ MEMORY = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 """The environment of processes that put page after page through libraries."""
-WORKER, GUARDED = "worker", "guarded"
+WORKER, GUARDED, WORKING = "worker", "guarded", "working"
+"""What a process can be: a Beam worker, the child of a guarded stage, the working process of a run."""
 BACKLOG = 1024
 """Requests that wait while a nursery binds stages, which takes seconds."""
-"""What a process can be: a Beam worker, the child of a guarded stage."""
 
 nursery: str | None = None
 """The address of the nursery that this process was forked from."""
@@ -69,15 +70,21 @@ def ask(address: str, kind: str, descriptors: Sequence[int] = (), **facts: Any) 
 
 
 class Forked:
-    """A process that the nursery forked for this one, with the part of `subprocess.Popen` that guards use."""
+    """A process that the nursery forked for this one, with the part of `subprocess.Popen` that its askers use.
 
-    def __init__(self, address: str, kind: str, descriptors: list[int]) -> None:
-        try:
-            self._line = ask(address, kind, descriptors)
-        except OSError:
-            os._exit(1)  # a worker without its nursery has died: the run begins again with both
+    Raises OSError where the nursery is gone.
+    """
+
+    def __init__(self, address: str, kind: str, descriptors: Sequence[int], **facts: Any) -> None:
+        self._line = ask(address, kind, descriptors, **facts)
         (self.pid,) = TOLD.unpack(self._read())
         self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status; None as long as it has none."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, negative where a signal ended it. Raises subprocess.TimeoutExpired."""
@@ -85,7 +92,7 @@ class Forked:
             self._line.settimeout(timeout)
             try:
                 (self.returncode,) = TOLD.unpack(self._read())
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired("forked", timeout or 0) from None
             self._line.close()
         return self.returncode

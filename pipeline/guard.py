@@ -238,7 +238,7 @@ def _start(shared: int) -> tuple[subprocess.Popen[bytes] | forks.Forked, BinaryI
     process: subprocess.Popen[bytes] | forks.Forked
     try:
         if forks.nursery is not None:
-            process = forks.Forked(forks.nursery, forks.GUARDED, [theirs_in, theirs_out, 2, shared])
+            process = _forked(forks.nursery, [theirs_in, theirs_out, 2, shared])
         else:
             paths = os.pathsep.join(map(os.path.abspath, sys.path))
             environment = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"} | forks.MEMORY
@@ -253,6 +253,13 @@ def _start(shared: int) -> tuple[subprocess.Popen[bytes] | forks.Forked, BinaryI
         os.close(theirs_in)
         os.close(theirs_out)
     return process, os.fdopen(requests, "wb"), os.fdopen(replies, "rb")
+
+
+def _forked(nursery: str, descriptors: list[int]) -> forks.Forked:
+    try:
+        return forks.Forked(nursery, forks.GUARDED, descriptors)
+    except OSError:
+        os._exit(1)  # a worker without its nursery has died: the run begins again with both
 
 
 def _end(process: subprocess.Popen[bytes] | forks.Forked, *pipes: BinaryIO) -> None:

@@ -88,6 +88,13 @@ class Nursery:
             raise error
         return list(found["problems"])
 
+    def working(self, order: str, descriptors: list[int], *, units: bool) -> forks.Forked:
+        """The working process for the order in this file, with these as its standard descriptors and further ones.
+
+        `units`: whether it is likely to have some to do, and so to need Beam. Raises OSError where this is gone.
+        """
+        return forks.Forked(self.address, forks.WORKING, descriptors, order=order, units=units)
+
     def cpu_seconds(self) -> float:
         """CPU time that it took so far, without what it forked."""
         with suppress(psutil.Error):

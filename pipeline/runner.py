@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ PROBE_FROM = 16
 
 JOB_UNITS = 20_000
 """Most units of one job on a cluster: their names travel in the job itself."""
+
+HERE = 4 << 20
+"""Bytes of work below which the working process does a phase itself: a worker would take longer to start."""
 
 LOOKS = 64
 """Remote files between two signs of life."""
@@ -64,6 +67,11 @@ class Order:
         found = runners.make(self.runner, self.options)
         found.again, found.asked = self.again, self.workers
         return found
+
+    over: list[dict[str, Any]] = field(default_factory=list)
+    """The phases that were announced, and are over: those with units to do, and how many seconds they took."""
+    announced: dict[str, Any] = field(default_factory=dict)
+    """The phase that was announced last."""
 
     @functools.cached_property
     def clock(self) -> Clock:
@@ -301,12 +309,19 @@ def _cut(tasks: list[Task], most: int) -> list[list[Task]]:
 
 def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
     amount = sum(task.size for task in tasks)
-    workers = 1 if amount < phase.parallel_from else min(order.beam.workers(order.workers), len(tasks))
+    alone = amount < phase.parallel_from
+    here = alone and amount < HERE and order.beam.shares_desk
+    workers = 1 if alone else min(order.beam.workers(order.workers), len(tasks))
+    nursery = None if here else order.nursery
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
 
-    with order.clock.pipeline(len(tasks), workers, alone=amount < phase.parallel_from):
-        made = run_units(tasks, order.context, workers, order.beam, order.desk / name, order.nursery)
-    order.context.ledger.refresh()
+    ledger = order.context.ledger
+    with order.clock.pipeline(len(tasks), workers, alone=alone, here=here) as spent:
+        made = run_units(tasks, order.context, workers, order.beam, order.desk / name, nursery)
+        ledger.refresh()
+        if here:
+            rows = [ledger.valid_row(phase.name, task.key) for task in tasks]
+            spent.units_cpu_s = sum(row.body["timing"]["cpu_s"] for row in rows if row is not None)
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 
@@ -330,7 +345,16 @@ def _announce_looks(order: Order, number: int, total: int) -> None:
 
 
 def _tell(order: Order, facts: dict[str, Any]) -> None:
-    write_whole(order.desk / "phase.json", json.dumps(facts).encode())
+    """Leaves word where the driver looks, now and then: so what it may have missed stands there too."""
+    before, now = order.announced, time.monotonic()
+    if facts["phase"] != before.get("phase"):
+        if before.get("pending"):
+            order.over.append(
+                {name: before[name] for name in ("phase", "pending")} | {"seconds": now - before["begun"]}
+            )
+        before["begun"] = now
+    before.update(facts)
+    write_whole(order.desk / "phase.json", json.dumps(facts | {"over": order.over}).encode())
 
 
 if __name__ == "__main__":

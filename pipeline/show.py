@@ -22,6 +22,8 @@ class Display:
         self.console = console
         self._metrics = metrics
         self._phase = ""
+        self._over = 0
+        """Phases of this attempt that were said to be done."""
         self._begun = 0.0
         self._told = 0.0
         self._facts: dict[str, Any] = {}
@@ -50,8 +52,12 @@ class Display:
             self._metrics.update(phase, working)
         if not phase:
             return
+        for over in phase.get("over", [])[self._over :]:  # some come and go between two looks
+            self._over += 1
+            self._take_down()
+            self._say_end(over["phase"], over["pending"], over["pending"], over["seconds"])
         if phase["phase"] != self._phase:
-            self.close_phase(finished=True)
+            self._close()
             self._phase, self._begun, self._told = phase["phase"], time.monotonic(), time.monotonic()
             if self._bar is not None:
                 self._task = self._bar.add_task(self._phase, total=max(1, phase["bytes"]), text="")
@@ -72,17 +78,24 @@ class Display:
         self.say(f"A worker died; going on from what is committed. {why}".rstrip())
 
     def close_phase(self, *, finished: bool = False) -> None:
-        """Says what became of the phase that was shown last; the reports of its last units are seldom seen."""
-        if not self._phase:
-            return
-        seconds = time.monotonic() - self._begun
-        pending = self._facts["pending"]
-        units = pending if finished else self._facts["units"]
+        """Says what became of the last phase of an attempt; the reports of its last units are seldom seen."""
+        self._close(finished=finished)
+        self._over = 0
+
+    def _close(self, *, finished: bool = True) -> None:
+        if self._phase:
+            units = self._facts["pending"] if finished else self._facts["units"]
+            self._say_end(self._phase, units, self._facts["pending"], time.monotonic() - self._begun)
+            self._take_down()
+
+    def _say_end(self, phase: str, units: int, pending: int, seconds: float) -> None:
+        done = f"{units} of {pending} units done" if pending else "nothing to do"
+        self.say(f"{phase:<11} {done} in {seconds:.1f} s")
+
+    def _take_down(self) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-        done = f"{units} of {pending} units done" if pending else "nothing to do"
-        self.say(f"{self._phase:<11} {done} in {seconds:.1f} s")
         self._phase = ""
 
 

@@ -35,7 +35,11 @@ class Pipeline:
     wall_s: float = 0.0
     """From before the pipeline was built until all units were committed."""
     cpu_s: float = 0.0
-    """Of the working process in this time; workers are processes of their own."""
+    """Of the working process in this time, units apart; workers are mostly processes of their own."""
+    here: bool = False
+    """Whether the working process did the units itself."""
+    units_cpu_s: float = 0.0
+    """What they took it, then."""
 
 
 @dataclass
@@ -57,7 +61,7 @@ class PhaseSpent:
 
     @property
     def cpu_s(self) -> float:
-        """CPU seconds of the working process in this phase."""
+        """CPU seconds of the working process in this phase, units apart."""
         return self.planning_cpu_s + sum(one.cpu_s for one in self.pipelines)
 
 
@@ -66,6 +70,7 @@ class Working:
     """The working process of that run, to its end."""
 
     cpu_s: float
+    """Units apart that it did itself."""
     peak_rss: int
 
 
@@ -97,19 +102,24 @@ class Clock:
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._phase = PhaseSpent("")
         self._worked = False
+        self._in_units = 0.0
+        self._peak = 0
 
     def begin(self, phase: str) -> None:
         """What is spent from now on is this phase's."""
-        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._wall, self._cpu = time.monotonic(), self._own()
         self._phase = PhaseSpent(phase)
 
     @contextmanager
-    def pipeline(self, units: int, workers: int, *, alone: bool) -> Iterator[None]:
-        """Books what is spent meanwhile as a pipeline of the phase."""
-        wall, cpu = time.monotonic(), time.process_time()
-        yield
-        wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-        self._phase.pipelines.append(Pipeline(units, workers, alone, round(wall, 3), round(cpu, 3)))
+    def pipeline(self, units: int, workers: int, *, alone: bool, here: bool) -> Iterator[Pipeline]:
+        """Books what is spent meanwhile as a pipeline of the phase; who did units `here` fills in what they took."""
+        made = Pipeline(units, workers, alone, here=here)
+        self._peak = max(self._peak, peak_memory())  # units begin it anew
+        wall, cpu = time.monotonic(), self._own()
+        yield made
+        self._in_units += made.units_cpu_s
+        made.wall_s, made.cpu_s = round(time.monotonic() - wall, 3), round(self._own() - cpu, 3)
+        self._phase.pipelines.append(made)
 
     def end(self) -> None:
         """Writes the phase's file, where units were done."""
@@ -118,15 +128,19 @@ class Clock:
             return
         self._worked = True
         phase.planning_wall_s = round(time.monotonic() - self._wall - phase.wall_s, 3)
-        phase.planning_cpu_s = round(time.process_time() - self._cpu - phase.cpu_s, 3)
-        phase.peak_rss = peak_memory()
+        phase.planning_cpu_s = round(self._own() - self._cpu - phase.cpu_s, 3)
+        phase.peak_rss = self._peak = max(self._peak, peak_memory())
         _write(self._store, phase.phase, asdict(phase))
 
     def finish(self) -> None:
         """Writes what the process took in all, where it did something."""
         if not self._worked:
             return
-        _write(self._store, WORKING, asdict(Working(round(time.process_time(), 3), peak_memory())))
+        _write(self._store, WORKING, asdict(Working(round(self._own(), 3), max(self._peak, peak_memory()))))
+
+    def _own(self) -> float:
+        """CPU seconds of this process, units apart."""
+        return time.process_time() - self._in_units
 
 
 class RunClock:

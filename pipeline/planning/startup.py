@@ -47,7 +47,7 @@ class Startup:
             return cls(0.0, pipeline, each, plan_unit, 0.0, DRIVER_S, laws.START_CPU_S, laws.COMMIT_CPU_S, local=True)
         phases = sum(one.wall_s for one in outside)
         fixed = run.binding_cpu_s + max(0.0, working.cpu_s - plan_unit * units)
-        workers = sum(one.workers for each_phase in outside for one in each_phase.pipelines)
+        workers = sum(one.workers for each_phase in outside for one in each_phase.pipelines if not one.here)
         guessed = laws.START_CPU_S * workers + laws.COMMIT_CPU_S * units
         in_units = sum(cost.cpu_s for cost in measured.phases.values())
         beside = run.cpu_s - run.driver_cpu_s - run.binding_cpu_s - working.cpu_s - in_units
@@ -89,12 +89,14 @@ def _fitted(measured: Measured) -> tuple[float, float]:
 def _beside(cost: PhaseCost, *, local: bool) -> tuple[float, float] | None:
     """Seconds of a phase's pipeline beside its units, where `local` as if of one worker, and rounds of units.
 
-    None where the run was resumed in it, so that its time is not known whole.
+    None where the run was resumed in it, so that its time is not known whole, or no worker was started for it.
     """
     outside = cost.outside
     if outside is None or len(outside.pipelines) != 1 or outside.pipelines[0].units != cost.units:
         return None
     (one,) = outside.pipelines
+    if one.here:
+        return None
     busy = max(cost.longest_s, cost.wall_s / one.workers)
     forks = laws.WORKER_S * (one.workers - 1) if local else 0.0
     return max(0.0, one.wall_s - busy - forks), float(-(-one.units // one.workers))
