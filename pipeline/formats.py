@@ -6,11 +6,12 @@ Kept apart from the readers, so that a recipe is checked before their libraries 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 from pipeline.errors import RecipeError
+from stages.releases import release
 
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4")
 """Endings that say how a file is packed, not what it is. The content decides, not the ending."""
@@ -115,7 +116,7 @@ def missing(name: str) -> str | None:
     item = FORMATS[name]
     for package in item.packages:
         try:
-            version(package)
+            release(package)
         except PackageNotFoundError:
             extra = f"pip install 'corpusmill[{item.extra}]'" if item.extra else f"pip install {package}"
             return f"format {name} needs the package {package}, which is not installed: {extra}"
@@ -127,4 +128,4 @@ def versions(name: str) -> dict[str, str]:
     problem = missing(name)
     if problem:
         raise RecipeError(problem)
-    return {package: version(package) for package in FORMATS[name].packages}
+    return {package: release(package) for package in FORMATS[name].packages}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property, wraps
-from importlib.metadata import version
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from pipeline.storage.address import use
 from pipeline.store import place
 from pipeline.versions import VERSIONS
 from stages.base import Stage
+from stages.releases import release
 
 Found = TypeVar("Found")
 
@@ -126,14 +126,11 @@ def unit_key(phase: str, packages: tuple[str, ...], facts: dict[str, Any]) -> st
         {
             "phase": phase,
             "version": VERSIONS[phase],
-            "packages": {package: _release(package) for package in ("pyarrow", *packages)},
+            "packages": {package: release(package) for package in ("pyarrow", *packages)},
             "unicode": unicodedata.unidata_version,
             "facts": facts,
         }
     )
-
-
-_release = cache(version)  # which reads the package's description each time
 
 
 def once(function: Callable[[Context], Found]) -> Callable[[Context], Found]:

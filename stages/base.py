@@ -7,7 +7,6 @@ same outcome on any worker, and a row's outcome never depends on the other rows 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, TypeAdapter
 
 from stages import kernels
+from stages.releases import release
 
 BROKEN = "broken"
 """Which rules a row breaks, as bits: bit i for the i-th setting of `Outcome.measures`, the last for all other rules."""
@@ -126,7 +126,7 @@ class Stage:
             "stage": self.name,
             "version": self.version,
             "settings": dataclasses.asdict(self),
-            "packages": {package: importlib.metadata.version(package) for package in self.packages},
+            "packages": {package: release(package) for package in self.packages},
             "unicode": unicodedata.unidata_version,
             "kernels": kernels.digest(),
         }

@@ -20,6 +20,7 @@ import regex
 
 from stages.importing import imported
 from stages.kernels import inline
+from stages.releases import release
 from stages.rows import strings
 from stages.text.column import Ints, Texts
 from stages.words import SPACELESS
@@ -103,7 +104,7 @@ def versions(named: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in sorted(set(named.values())):
         if name in KNOWN:
-            found[KNOWN[name].package] = importlib.metadata.version(KNOWN[name].package)
+            found[KNOWN[name].package] = release(KNOWN[name].package)
             if name == "icu":
                 import icu4py
 
@@ -113,7 +114,7 @@ def versions(named: Mapping[str, str]) -> dict[str, str]:
         module = inspect.getmodule(function)
         top = (module.__name__ if module else name).partition(".")[0]
         for package in sorted(set(importlib.metadata.packages_distributions().get(top, ()))):
-            found[package] = importlib.metadata.version(package)
+            found[package] = release(package)
         file = getattr(module, "__file__", None)
         if file:
             found[name] = hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()

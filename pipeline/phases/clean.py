@@ -13,7 +13,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from pipeline.work import Context, Task, once, unit_key
 from stages.base import Processor, Stage
 from stages.hashing import keyed_all, threshold
 from stages.quality import statistics
+from stages.releases import release
 from stages.schema import DROPPED, READ
 
 PACKAGES = ("brotli", "isal", "lz4", "pyarrow", "resiliparse", "xxhash", "zstandard")
@@ -222,7 +222,7 @@ def made_with(context: Context) -> dict[str, Any]:
     """The versions that a unit's outcome depends on, which `trace` compares with those it runs on."""
     return {
         "phase": VERSIONS["clean"],
-        "packages": {package: version(package) for package in ("pyarrow", *PACKAGES)} | _readers_packages(context),
+        "packages": {package: release(package) for package in ("pyarrow", *PACKAGES)} | _readers_packages(context),
         "unicode": unicodedata.unidata_version,
         "stages": chain_facts(context),
     }

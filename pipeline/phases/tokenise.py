@@ -6,8 +6,6 @@ The boundary token is not among them: how documents are bounded is decided when 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pipeline.progress import Reporter
 from pipeline.shards import token_dtype
 from pipeline.tokenizers.files import PACKAGES, open_facts
 from pipeline.work import Context, Task, once, unit_key
+from stages.releases import release
 
 
 @once
@@ -96,10 +95,9 @@ def _figures(table: pa.Table, by: str) -> dict[str, list[int]]:
     return {name: rows[name] for name in sorted(rows)}
 
 
-@cache  # since version() reads the package's description each time
 def packages(kind: str) -> dict[str, str]:
     """The releases of the packages that decide on tokens."""
-    return {package: version(package) for package in PACKAGES[kind]}
+    return {package: release(package) for package in PACKAGES[kind]}
 
 
 @once

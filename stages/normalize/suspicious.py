@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,8 @@ ENTITY = 1 << 15
 STATE = CHANGES - 1
 
 _parser: Any = importlib.import_module("re._parser")
-_Members = npt.NDArray[np.bool_]
+_Members = tuple[int, ...]
+"""A set of code points: those that begin a run of members or of others, ascending, members first."""
 
 
 class Automaton(NamedTuple):
@@ -64,9 +66,9 @@ class _Machine:
     """A nondeterministic automaton (Thompson's construction), and the deterministic one made of it."""
 
     def __init__(self) -> None:
-        self.sets: dict[bytes, _Members] = {}
+        self.sets: set[_Members] = set()
         self.free: list[list[int]] = []  # by node: nodes reached without a character
-        self.taken: list[tuple[bytes, int] | None] = []  # by node: the character's set, and the node behind it
+        self.taken: list[tuple[_Members, int] | None] = []  # by node: the character's set, and the node behind it
         self.complete: dict[int, int] = {}
         self.at_start: list[int] = []  # of patterns that begin with ^
         self.anywhere: list[int] = []
@@ -126,24 +128,20 @@ class _Machine:
         else:
             self.taken[first] = (self._members(name, value), last)
 
-    def _members(self, name: str, value: Any) -> bytes:
-        """The set of characters that an element takes, kept under its packed bits."""
-        members = np.zeros(CODES, np.bool_)
+    def _members(self, name: str, value: Any) -> _Members:
+        """The set of characters that an element takes."""
         if name == "ANY":
-            members[:] = True
-            members[ord("\n")] = False
+            members = _others(_joined([(10, 11)]))
         elif name in ("LITERAL", "NOT_LITERAL"):
-            members[value] = True
+            members = _joined([(value, value + 1)])
         elif name == "IN":
-            for part, content in value:
-                _put(members, str(part), content)
+            members = _joined([run for part, content in value for run in _runs(str(part), content)])
         else:
             raise NotImplementedError(f"this release of ftfy has a pattern with {name}, which `normalize` cannot read")
         if name == "NOT_LITERAL" or (name == "IN" and str(value[0][0]) == "NEGATE"):
-            members = ~members
-        key = np.packbits(members).tobytes()
-        self.sets[key] = members
-        return key
+            members = _others(members)
+        self.sets.add(members)
+        return members
 
     def _reached(self, nodes: Iterable[int]) -> int:
         """All nodes that these lead to without a character, as bits."""
@@ -158,18 +156,18 @@ class _Machine:
 
     def table(self) -> Automaton:
         """The deterministic automaton: a state is the set of nodes that one may be at."""
-        kinds, examples = _partition(list(self.sets.values()))
-        takes = {key: members[examples] for key, members in self.sets.items()}
+        kinds, takes = _partition(sorted(self.sets))
         edges = {node: (takes[edge[0]], self._reached([edge[1]])) for node, edge in enumerate(self.taken) if edge}
         anywhere = self._reached(self.anywhere)
-        usual = [self._following(anywhere, edges, kind) | anywhere for kind in range(len(examples))]
+        every = range(int(kinds.max()) + 1)
+        usual = [self._following(anywhere, edges, kind) | anywhere for kind in every]
         start = self._reached([*self.anywhere, *self.at_start])
         numbers, states = {start: 0}, [start]
         rows: list[npt.NDArray[np.uint16]] = []
         for state in states:  # grows as it goes
-            row = np.zeros(len(examples), np.uint16)
+            row = np.zeros(len(every), np.uint16)
             more = state & ~anywhere
-            for kind in range(len(examples)):
+            for kind in every:
                 target = self._following(more, edges, kind) | usual[kind]
                 labels = 0
                 for node, label in self.complete.items():
@@ -186,7 +184,7 @@ class _Machine:
         return Automaton(kinds, np.array(rows))
 
     @staticmethod
-    def _following(nodes: int, edges: Mapping[int, tuple[_Members, int]], kind: int) -> int:
+    def _following(nodes: int, edges: Mapping[int, tuple[npt.NDArray[np.bool_], int]], kind: int) -> int:
         found = 0
         while nodes:
             node = (nodes & -nodes).bit_length() - 1
@@ -196,37 +194,48 @@ class _Machine:
         return found
 
 
-def _put(members: _Members, part: str, content: Any) -> None:
+def _runs(part: str, content: Any) -> list[tuple[int, int]]:
+    """The code points of a part of a set, as half-open ranges."""
     if part == "LITERAL":
-        members[content] = True
-    elif part == "RANGE":
-        members[content[0] : content[1] + 1] = True
-    elif part == "CATEGORY":
-        members |= _category(str(content))
-    elif part != "NEGATE":
-        raise NotImplementedError(f"this release of ftfy has a pattern with {part}, which `normalize` cannot read")
+        return [(content, content + 1)]
+    if part == "RANGE":
+        return [(content[0], content[1] + 1)]
+    if part == "CATEGORY":
+        return _category(str(content))
+    if part == "NEGATE":
+        return []
+    raise NotImplementedError(f"this release of ftfy has a pattern with {part}, which `normalize` cannot read")
 
 
 @functools.cache
-def _category(name: str) -> _Members:
+def _category(name: str) -> list[tuple[int, int]]:
     """Python's `\\w`, `\\s`, `\\d` and their opposites."""
     letter = {"WORD": "w", "SPACE": "s", "DIGIT": "d"}[name.removeprefix("CATEGORY_").removeprefix("NOT_")]
-    members = np.zeros(CODES, np.bool_)
-    for match in re.finditer(rf"\{letter}+", every_code()):
-        members[match.start() : match.end()] = True
-    return ~members if "NOT_" in name else members
+    letter = letter.upper() if "NOT_" in name else letter
+    return [match.span() for match in re.finditer(rf"\{letter}+", every_code())]
 
 
-def _partition(sets: list[_Members]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
-    """The kinds of code points that these sets tell apart: kind by code point, and one example of each kind."""
-    kinds = np.zeros(CODES, np.int64)
-    for group in _groups(sets, 40):
-        for members in group:
-            kinds = kinds * 2 + members
-        _, examples, kinds = np.unique(kinds, return_index=True, return_inverse=True)
-    return kinds.astype(np.uint16), examples
+def _joined(runs: list[tuple[int, int]]) -> _Members:
+    """The set of what lies in any of these ranges."""
+    found: list[int] = []
+    for begin, end in sorted(run for run in runs if run[0] < run[1]):
+        if found and begin <= found[-1]:
+            found[-1] = max(found[-1], end)
+        else:
+            found += [begin, end]
+    return tuple(found)
 
 
-def _groups(sets: list[_Members], size: int) -> Iterator[list[_Members]]:
-    for start in range(0, len(sets), size):
-        yield sets[start : start + size]
+def _others(members: _Members) -> _Members:
+    """The set of all others."""
+    return _joined(list(itertools.pairwise((0, *members, CODES)))[::2])
+
+
+def _partition(sets: list[_Members]) -> tuple[npt.NDArray[np.uint16], dict[_Members, npt.NDArray[np.bool_]]]:
+    """The kinds of code points that these sets tell apart: kind by code point, and by set whether it has each kind."""
+    begins = np.unique(np.array([0, *itertools.chain(*sets)]))
+    begins = begins[begins < CODES]
+    inside = np.array([np.searchsorted(members, begins, side="right") % 2 == 1 for members in sets])
+    columns, kinds = np.unique(inside, axis=1, return_inverse=True)
+    lengths = np.diff([*begins, CODES])
+    return np.repeat(kinds.ravel().astype(np.uint16), lengths), dict(zip(sets, columns, strict=True))

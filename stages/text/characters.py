@@ -17,6 +17,8 @@ from stages.words import SPACELESS as _SPACELESS
 from stages.words import fold
 
 CODES = 0x110000
+TAKEN = ((0, 0x40000), (0xE0000, 0xE1000))
+"""Ranges outside of which no code point is assigned, but to private use: a fifth of all."""
 
 LETTER = 1 << 0
 NUMBER = 1 << 1
@@ -81,8 +83,9 @@ def classes() -> npt.NDArray[np.uint32]:
     table = np.zeros(CODES, np.uint32)
     text = every_code()
     for bit, pattern in _PROPERTIES.items():
-        for match in regex.finditer(f"{pattern}+", text):
-            table[match.start() : match.end()] |= np.uint32(bit)
+        for begin, end in TAKEN:
+            for match in regex.finditer(f"{pattern}+", text, pos=begin, endpos=end):
+                table[match.start() : match.end()] |= np.uint32(bit)
     for code in (9, 10, 11, 12, 13, 28, 29, 30, 31, 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)):
         table[code] |= np.uint32(BLANK)
     for code in (0x2028, 0x2029, 0x202F, 0x205F, 0x3000):

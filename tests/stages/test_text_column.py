@@ -74,3 +74,11 @@ def test_texts_fold_code_point_by_code_point_where_the_table_says_so(text: str) 
     codes = [int(table[ord(character)]) for character in text]
     if characters.NOT_ALONE not in codes:
         assert "".join(map(chr, codes)) == fold(text)
+
+
+def test_nothing_is_assigned_outside_the_ranges_that_are_looked_at() -> None:
+    """Else characters of a later Unicode would count as no letters, no marks and no punctuation."""
+    text = characters.every_code()
+    ends = [0, *(end for both in characters.TAKEN for end in both), characters.CODES]
+    for begin, end in zip(ends[::2], ends[1::2], strict=True):
+        assert regex.search(r"[^\p{Cn}\p{Co}]", text, pos=begin, endpos=end) is None
