@@ -138,7 +138,7 @@ class _File:
 
     def keep(self) -> None:
         """Writes again and again until `ended`, from when the run is at work: the folder may be another one's."""
-        while not self.ended.wait(0.2 if not self._metrics.begun else FILE_SECONDS):
+        while not self.ended.wait(FILE_SECONDS if self._metrics.known else 0.2):
             if self._metrics.begun:
                 self.write()
 

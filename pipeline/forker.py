@@ -27,7 +27,7 @@ from pipeline.forks import DESCRIPTORS, SIZE, TOLD
 
 Closing = socket.socket | selectors.BaseSelector
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 _libc = ctypes.CDLL(None)
 
 
@@ -36,6 +36,11 @@ def end_with(parent: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def name_of(kind: str) -> str:
+    """What processes of this kind are called, as `top` shows them."""
+    return f"mill-{kind}"
 
 
 def fork(role: Callable[[list[int]], None], descriptors: Sequence[int], closing: Iterable[Closing] = ()) -> int:
@@ -154,7 +159,11 @@ class Forker:
             line, _ = self._listener.accept()
             ask = request(line, descriptors)
             role = _ROLES[ask["kind"]](ask)
-            pid = fork(role, descriptors, [*self._wakeful.parts, self._listener, line, *self._children.values()])
+            pid = fork(
+                _called(name_of(ask["kind"]), role),
+                descriptors,
+                [*self._wakeful.parts, self._listener, line, *self._children.values()],
+            )
         except (OSError, ValueError, KeyError, struct.error) as error:
             with suppress(OSError):
                 os.write(descriptors[2] if len(descriptors) > 2 else 2, f"no process: {error}\n".encode())
@@ -185,6 +194,16 @@ class Forker:
             self._wakeful.selector.unregister(self._children[pid])
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _called(name: str, role: Callable[[list[int]], None]) -> Callable[[list[int]], None]:
+    """`role`, by a process of this name."""
+
+    def become(descriptors: list[int]) -> None:
+        _libc.prctl(_PR_SET_NAME, name.encode())
+        role(descriptors)
+
+    return become
 
 
 def request(line: socket.socket, descriptors: list[int]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pipeline.aside import write_whole
 from pipeline.driver import CANCEL_SECONDS, DIED, DIED_OF
 from pipeline.errors import UserError
 from pipeline.failures import Failure, UnitFailed, WorkersDied
-from pipeline.phases import PHASES, Phase
+from pipeline.phases import PHASES, SMALL, Phase
 from pipeline.processes import follow
 from pipeline.runners.base import Runner, job_prefix
 from pipeline.spent import Clock
@@ -35,9 +35,6 @@ PROBE_FROM = 16
 
 JOB_UNITS = 20_000
 """Most units of one job on a cluster: their names travel in the job itself."""
-
-HERE = 4 << 20
-"""Bytes of work below which the working process does a phase itself: a worker would take longer to start."""
 
 LOOKS = 64
 """Remote files between two signs of life."""
@@ -310,7 +307,7 @@ def _cut(tasks: list[Task], most: int) -> list[list[Task]]:
 def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
     amount = sum(task.size for task in tasks)
     alone = amount < phase.parallel_from
-    here = alone and amount < HERE and order.beam.shares_desk
+    here = alone and amount < SMALL and order.beam.shares_desk
     workers = 1 if alone else min(order.beam.workers(order.workers), len(tasks))
     nursery = None if here else order.nursery
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do

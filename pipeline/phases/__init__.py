@@ -102,3 +102,5 @@ def _phases() -> dict[str, Phase]:
 
 
 PHASES = _phases()
+SMALL = 4 << 20
+"""Bytes of work below which the working process does a phase of one worker itself: another would start for longer."""

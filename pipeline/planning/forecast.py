@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.lsh import RANGE_ROWS
 from pipeline.parts import PART_BYTES
-from pipeline.phases import PHASES
+from pipeline.phases import PHASES, SMALL
 from pipeline.phases.index import INDEXED, REMOTE_SPLIT_BYTES
 from pipeline.planning import laws
 from pipeline.planning.asked import Crawl, Machines
@@ -37,7 +37,8 @@ def plan(measured: Measured, recipe: Recipe, crawl: Crawl, machines: Machines) -
     wall = startup.run_s + sum(one.wall_s for one in lines)
     serial = startup.fixed_cpu_s + startup.driver_share * wall + planning
     serial += sum(one.cpu_s for one in lines if single(one))
-    other = sum(startup.worker_cpu_s * one.workers * one.jobs + startup.commit_cpu_s * one.units for one in lines)
+    starts = sum(one.workers * one.jobs for one in lines if not one.here)
+    other = startup.worker_cpu_s * starts + startup.commit_cpu_s * sum(one.units for one in lines)
     made = Plan(
         measured, recipe, crawl, machines, scale, sizes, startup, lines, serial, other, [],
         differing(measured.recipe, recipe),
@@ -112,7 +113,9 @@ def line(
     turns = laws.STARS_ROUNDS if name == "stars" else 1
     most = _job(units / turns, machines)
     jobs = -(-units // most)
-    alone = law.single or _size(name, law, sizes) < PHASES[name].parallel_from
+    size = _size(name, law, sizes)
+    alone = law.single or size < PHASES[name].parallel_from
+    here = alone and size < SMALL and machines.count == 1
     workers = 1 if alone else int(min(machines.workers, most))
     spread = min(machines.count, workers)
     cpu, source = _cpu(name, law, cost, measured, sizes, scale, units, workers * jobs)
@@ -136,7 +139,9 @@ def line(
         "longest unit": longest,
         "network": network / spread / machines.network,
         "planning": startup.plan_unit_s * units,
-        "start": jobs
+        "start": startup.here_s
+        if here
+        else jobs
         * startup.pipeline_s(workers if machines.count == 1 else 1, rounds / jobs, cluster=machines.count > 1),
     }
     wall = max(times["one process" if law.single else "cpu"], longest, times["network"])
@@ -147,6 +152,7 @@ def line(
         units=units,
         jobs=jobs,
         workers=workers,
+        here=here,
         cpu_s=cpu,
         wall_s=wall + times["planning"] + times["start"],
         worker_memory=worker,

@@ -33,6 +33,8 @@ WORKER_S = 0.15
 """Seconds that a pipeline on the local runner starts later for each further worker."""
 PIPELINE_S = 0.45
 """Seconds of a pipeline with one worker beside its units."""
+HERE_S = 0.1
+"""Seconds of a pipeline that the working process does itself, beside its units."""
 ROUND_S = 4e-3
 """Seconds between two units of a worker: claim, report, digests, syncs, manifest row."""
 JOB_S = 5.0

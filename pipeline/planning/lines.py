@@ -21,6 +21,8 @@ class Line:
     jobs: float
     """One after another, each with a start of its own: those of a cluster hold so many units at most."""
     workers: int
+    here: bool
+    """Whether it is so small that the working process does it, without another."""
     cpu_s: float
     """Of its units."""
     wall_s: float

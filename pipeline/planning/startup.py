@@ -19,6 +19,8 @@ class Startup:
     """Seconds before the first phase and behind the last one."""
     pipeline: float
     """Seconds that a pipeline with one worker, or on a cluster, takes beside its units."""
+    here_s: float
+    """Seconds of a pipeline that the working process does itself, beside its units."""
     round: float
     """Seconds between two units of a worker: commit, report, the next claim."""
     plan_unit_s: float
@@ -38,13 +40,16 @@ class Startup:
     def of(cls, measured: Measured) -> Startup:
         """What a run shows of it; the constants of `laws` for what it does not."""
         pipeline, each = _fitted(measured)
+        here = _here(measured)
         units = measured.units
         outside = [cost.outside for cost in measured.phases.values() if cost.outside is not None]
         planning = sum(one.planning_cpu_s for one in outside)
         plan_unit = planning / units if units >= laws.MANY_UNITS else laws.PLAN_UNIT_S
         run, working = measured.run, measured.working
         if run is None or working is None:
-            return cls(0.0, pipeline, each, plan_unit, 0.0, DRIVER_S, laws.START_CPU_S, laws.COMMIT_CPU_S, local=True)
+            return cls(
+                0.0, pipeline, here, each, plan_unit, 0.0, DRIVER_S, laws.START_CPU_S, laws.COMMIT_CPU_S, local=True
+            )
         phases = sum(one.wall_s for one in outside)
         fixed = run.binding_cpu_s + max(0.0, working.cpu_s - plan_unit * units)
         workers = sum(one.workers for each_phase in outside for one in each_phase.pipelines if not one.here)
@@ -55,6 +60,7 @@ class Startup:
         return cls(
             run_s=max(0.0, run.wall_s - phases),
             pipeline=pipeline,
+            here_s=here,
             round=each,
             plan_unit_s=plan_unit,
             fixed_cpu_s=fixed,
@@ -68,6 +74,17 @@ class Startup:
         """Seconds of a pipeline beside its units, which each worker does `rounds` of."""
         start = max(self.pipeline, laws.JOB_S) if cluster and self.local else self.pipeline
         return start + laws.WORKER_S * (workers - 1) + self.round * rounds
+
+
+def _here(measured: Measured) -> float:
+    """Mean seconds beside their units of pipelines that the working process did itself."""
+    pairs = [(cost, cost.outside.pipelines) for cost in measured.phases.values() if cost.outside is not None]
+    beside = [
+        max(0.0, made[0].wall_s - cost.wall_s)
+        for cost, made in pairs
+        if len(made) == 1 and made[0].here and made[0].units == cost.units
+    ]
+    return sum(beside) / len(beside) if beside else laws.HERE_S
 
 
 def _fitted(measured: Measured) -> tuple[float, float]:

@@ -10,6 +10,9 @@ from typing import Self
 
 import psutil
 
+from pipeline import forks
+from pipeline.forker import name_of
+
 SECONDS = 0.5
 """Between two looks."""
 DRIVER, WORKING, WORKERS = "driver", "working process", "workers"
@@ -78,11 +81,16 @@ def _below(process: psutil.Process, role: str) -> list[tuple[str, psutil.Process
     found = [(role, process)]
     for child in process.children():
         try:
-            words = " ".join(child.cmdline())
+            words = f"{child.name()} {' '.join(child.cmdline())}"
         except psutil.Error:
             continue
-        begins = {"pipeline.runner": WORKING, "pipeline.nursery": WORKERS, "apache_beam": WORKERS}
-        known = [its for word, its in begins.items() if word in words and role != WORKERS]
+        begins = {
+            name_of(forks.WORKING): WORKING,  # a fork, by its name
+            "pipeline.runner": WORKING,
+            "pipeline.nursery": WORKERS,
+            "apache_beam": WORKERS,
+        }
+        known = [its for word, its in begins.items() if word in words]
         found += _below(child, known[0] if known else role)
     return found
 

@@ -118,6 +118,10 @@ def test_two_attempts_at_one_unit(tmp_path: Path) -> None:
     assert (tmp_path / "clean" / "0123.parquet").read_bytes() == b"one"
 
 
-def test_an_empty_phase_adds_up_to_nothing() -> None:
-    """Else a phase whose units are all done would fail on its own sums."""
-    assert engine.add_up([]).to_pylist() == [{"units": 0, "parts": 0, "bytes": 0}]
+def test_counts_of_workers_add_up(tmp_path: Path) -> None:
+    """Else a unit that was lost on its way would not be missed, or a phase with nothing to do fail on its sums."""
+    desk = Desk(tmp_path)
+    assert desk.sums() == {"units": 0, "parts": 0, "bytes": 0}
+    counts = [{"units": 1, "parts": 2, "bytes": 30}, {"units": 1, "parts": 0, "bytes": 4}]
+    engine.note((b"", [pa.RecordBatch.from_pylist([one], schema=engine.COUNTS) for one in counts]), desk)
+    assert desk.sums() == {"units": 2, "parts": 2, "bytes": 34}

@@ -90,10 +90,13 @@ def test_input_files_renamed_and_in_another_order(small: Small, tmp_path: Path) 
     assert help.statistics(help.inspect(tmp_path / "out")) == small.statistics
 
 
-@pytest.mark.parametrize("moment", ["before", "start"])
-def test_a_killed_worker_is_replaced(small: Small, tmp_path: Path, moment: str) -> None:
-    """Else one worker that runs out of memory at night would leave a run that hangs until somebody looks."""
-    kill = {"match": "/clean/", "moment": moment, "victim": "worker", "flag": str(tmp_path / "killed")}
+@pytest.mark.parametrize(("moment", "nth"), [("before", 1), ("start", 1), ("start", 2)])
+def test_a_killed_worker_is_replaced(small: Small, tmp_path: Path, moment: str, nth: int) -> None:
+    """Else one worker that runs out of memory at night would leave a run that hangs until somebody looks.
+
+    The first process that starts is the one that leads the others.
+    """
+    kill = {"match": "/clean/", "moment": moment, "nth": nth, "victim": "worker", "flag": str(tmp_path / "killed")}
     status, output = help.run("run", small.recipe, "--out", tmp_path / "out", "--workers", 2, kill=kill)
     assert (tmp_path / "killed").exists()
     assert status == 0, output

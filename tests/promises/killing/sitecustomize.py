@@ -4,7 +4,7 @@ Or holds one there, so that a test can do its part while the run is at work, how
 
 `CORPUSMILL_TEST_KILL` is JSON: `match`, a regular expression that the new name's path is searched for; `nth`, at
 which such rename in this process; `moment`: `before` or `after` the rename, `torn` (half of the file arrives under
-its new name), `half` (half of it stays under the old one), `start` (as a Beam worker starts, no rename needed), or
+its new name), `half` (half of it stays under the old one), `start` (as the nth fork of the nursery starts), or
 `hold` (nobody is killed: the process waits until there is a file `FLAG.go`); `victim`: `run`, all processes of the
 session at once, or `worker`, this process if it is a Beam worker; `flag`, a file that is made at the kill and keeps
 it to once.
@@ -56,15 +56,16 @@ def _arm(order):
 
     if order["moment"] == "start":
 
+        def count():
+            seen[0] += 1
+
         def kill_once():
-            if not os.path.exists(order["flag"]):
+            if seen[0] == order["nth"] and not os.path.exists(order["flag"]):
                 open(order["flag"], "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
 
         if "pipeline.nursery" in sys.orig_argv:
-            os.register_at_fork(after_in_child=kill_once)
-        elif "sdk_worker" in " ".join(sys.orig_argv[:3]):
-            kill_once()
+            os.register_at_fork(before=count, after_in_child=kill_once)
         return
     os.replace = killing
 
