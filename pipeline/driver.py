@@ -264,10 +264,8 @@ def _attempt(
     (desk / "order.json").write_text(json.dumps(order))
     try:
         process, told = _started(desk, context, forks, lock)
-    except OSError:
-        if forks is None:
-            raise
-        return None  # the nursery is gone
+    except nursery.Died:
+        return None
     group = forks.group if forks else process.pid
     with told:
         try:
@@ -282,19 +280,19 @@ def _attempt(
                 context.ledger.store.keep_logs(desk)
 
 
-def _started(desk: Path, context: Context, nursery: nursery.Nursery | None, lock: Lock) -> tuple[Process, BinaryIO]:
+def _started(desk: Path, context: Context, forks: nursery.Nursery | None, lock: Lock) -> tuple[Process, BinaryIO]:
     """The working process, a fork of the nursery where there is one; and the pipe by which its result comes.
 
-    The lock outlives this process while a worker may still commit. Raises OSError.
+    The lock outlives this process while a worker may still commit. Raises nursery.Died.
     """
     order = str(desk / "order.json")
     told, tells = os.pipe()
     try:
         with (desk / "log").open("wb") as log, open(os.devnull, "rb") as nothing:
-            if nursery is not None:
+            if forks is not None:
                 descriptors = [nothing.fileno(), tells, log.fileno(), *lock.handles]
                 units = context.ledger.complete() is None  # else it is likely that there are none to be done
-                return nursery.working(order, descriptors, units=units), os.fdopen(told, "rb")
+                return forks.working(order, descriptors, units=units), os.fdopen(told, "rb")
             process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.runner", order],
                 stdin=nothing,

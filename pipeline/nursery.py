@@ -1,9 +1,9 @@
-"""The process that workers are forked from: it binds the recipe's stages once, and holds what all of them share.
+"""The process that those of a run are forked from: it binds the stages once, and holds what all of them share.
 
 A Beam worker takes three seconds of CPU time to start (Beam alone imports 2,700 modules) and a few hundred megabytes
 for what every other one holds as well. So a local run has one process, without threads of its own, that imports,
-reads models and compiles kernels; a worker, and the child of a guarded stage, is a fork of it, which starts in
-milliseconds and owns only the pages that it writes to. `driver` starts it before anything else: a stage that cannot
+reads models and compiles kernels; the working process, its workers, and the children of guarded stages are forks of
+it, which start in milliseconds and own only the pages that they write to. `driver` starts it before anything else: a stage that cannot
 be bound to its files is a problem of the recipe, told before there is a run folder.
 
 How it forks is told in `pipeline.forker`. The nurseries of `corpusmill worker` (`pipeline.pool`) are of the same kind.
@@ -91,9 +91,12 @@ class Nursery:
     def working(self, order: str, descriptors: list[int], *, units: bool) -> forks.Forked:
         """The working process for the order in this file, with these as its standard descriptors and further ones.
 
-        `units`: whether it is likely to have some to do, and so to need Beam. Raises OSError where this is gone.
+        `units`: whether it is likely to have some to do, and so to need Beam. Raises Died.
         """
-        return forks.Forked(self.address, forks.WORKING, descriptors, order=order, units=units)
+        try:
+            return forks.Forked(self.address, forks.WORKING, descriptors, order=order, units=units)
+        except OSError as error:
+            raise Died(f"the process that loads the stages is gone: {error}") from error
 
     def cpu_seconds(self) -> float:
         """CPU time that it took so far, without what it forked."""

@@ -1,5 +1,7 @@
 """The process that does a run's phases, one Beam pipeline after another; started and watched by the driver.
 
+Phases with little to do it does itself; else its workers do.
+
 It may die at any moment: the ledger holds what is done, and the next one goes on from there.
 """
 

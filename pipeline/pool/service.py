@@ -84,7 +84,7 @@ class Pool:
         if self._short_lives == STARTS:
             raise UserError(f"the server of the worker pool {how}, {STARTS} times in a row; see {self._logs.folder}")
         print(f"corpusmill worker: the server {how}; it is started again", file=sys.stderr, flush=True)
-        time.sleep(0.2 * self._short_lives)
+        time.sleep(0.2 * max(0, self._short_lives - 1))
         self._serve()
 
     def _fork(self, role: Callable[[], None], closing: list[socket.socket]) -> int:

@@ -19,6 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import ExternalEnvironment
 
 from pipeline import bound, forks
+from pipeline.ports import listens
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 60
@@ -105,6 +106,14 @@ def hanging(folder: Path) -> psutil.Process:
 def gone(processes: list[psutil.Process]) -> bool:
     """Whether they all end soon, and nobody has to reap them."""
     return psutil.wait_procs(processes, timeout=10)[1] == []
+
+
+def serving(port: int) -> bool:
+    """Whether a server soon listens at this port."""
+    end = time.monotonic() + PATIENCE
+    while not (found := listens(f"localhost:{port}")) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
 
 
 if __name__ == "__main__":

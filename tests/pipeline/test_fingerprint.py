@@ -35,7 +35,7 @@ def test_what_a_resume_key_may_hold_is_compared(demo_run: Path, monkeypatch: pyt
         asked.add(package)
         return version(package)
 
-    monkeypatch.setattr(work, "_release", seen)
+    monkeypatch.setattr(work, "release", seen)
     context = Context.from_json(json.loads((demo_run / "ledger" / "context.json").read_text()))
     for phase in PHASES.values():
         phase.tasks(context)

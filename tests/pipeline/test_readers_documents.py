@@ -277,7 +277,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("pipeline.formats.version", gone)
+    monkeypatch.setattr("pipeline.formats.release", gone)
     assert missing("pdf") == (
         "format pdf needs the package pypdfium2, which is not installed: pip install 'corpusmill[pdf]'"
     )

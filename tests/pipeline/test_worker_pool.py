@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
-from pool_jobs import HERE, PATIENCE, Running, gone, hang, hanging, look, pool, run, say_mended
+from pool_jobs import HERE, PATIENCE, Running, gone, hang, hanging, look, pool, run, say_mended, serving
 from small_run import write_recipe
 
 from pipeline import nursery
@@ -124,6 +124,7 @@ def test_the_server_is_killed(one: Running, tmp_path: Path) -> None:
     killed = one.server
     killed.kill()
     assert gone([killed])
+    assert serving(one.port)
     other = int(seen(one, tmp_path / "other")[0])
     assert worker.is_running()
     assert worker.pid != other
