@@ -3,8 +3,8 @@
 A Beam worker takes three seconds of CPU time to start (Beam alone imports 2,700 modules) and a few hundred megabytes
 for what every other one holds as well. So a local run has one process, without threads of its own, that imports,
 reads models and compiles kernels; the working process, its workers, and the children of guarded stages are forks of
-it, which start in milliseconds and own only the pages that they write to. `driver` starts it before anything else: a stage that cannot
-be bound to its files is a problem of the recipe, told before there is a run folder.
+it, which start in milliseconds and own only the pages that they write to. `driver` starts it before anything else: a
+stage that cannot be bound to its files is a problem of the recipe, told before there is a run folder.
 
 How it forks is told in `pipeline.forker`. The nurseries of `corpusmill worker` (`pipeline.pool`) are of the same kind.
 """
