@@ -54,7 +54,7 @@ def when(process: subprocess.Popen[str], out: Path, phase: str, deed: Callable[[
     begun = help.until(
         lambda: (
             process.poll() is not None
-            or (phase_of(out) == phase and any(out.glob(f"ledger/runs/*/{phase}-0/reports/*")))
+            or (phase_of(out) == phase and any(out.glob(f"ledger/runs/*/{phase}-0/reports/*.json")))
         )
     )
     assert begun
