@@ -32,6 +32,7 @@ from pipeline.errors import RecipeError, UserError
 from pipeline.failures import Failure, as_user_error
 from pipeline.forks import Forked, environment
 from pipeline.ledger import Ledger
+from pipeline.pool.logs import last_line
 from pipeline.progress import moving, reports
 from pipeline.runners.base import Runner
 from pipeline.settings import listed
@@ -265,6 +266,7 @@ def _attempt(
     try:
         process, told = _started(desk, context, forks, lock)
     except nursery.Died:
+        nurseries.end()
         return None
     group = forks.group if forks else process.pid
     with told:
@@ -283,7 +285,8 @@ def _attempt(
 def _started(desk: Path, context: Context, forks: nursery.Nursery | None, lock: Lock) -> tuple[Process, BinaryIO]:
     """The working process, a fork of the nursery where there is one; and the pipe by which its result comes.
 
-    The lock outlives this process while a worker may still commit. Raises nursery.Died.
+    The lock outlives this process while a worker may still commit. Raises nursery.Died, UserError where the system
+    has no room for another process.
     """
     order = str(desk / "order.json")
     told, tells = os.pipe()
@@ -292,7 +295,11 @@ def _started(desk: Path, context: Context, forks: nursery.Nursery | None, lock: 
             if forks is not None:
                 descriptors = [nothing.fileno(), tells, log.fileno(), *lock.handles]
                 units = context.ledger.complete() is None  # else it is likely that there are none to be done
-                return forks.working(order, descriptors, units=units), os.fdopen(told, "rb")
+                forked = forks.working(order, descriptors, units=units)
+                if forked.pid < 0:
+                    said = last_line(desk / "log")
+                    raise UserError(f"the working process: {said}") if said else nursery.Died("it ended at the fork")
+                return forked, os.fdopen(told, "rb")
             process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.runner", order],
                 stdin=nothing,
@@ -322,7 +329,7 @@ def _watch(
         display.update(phase, working)
         if ended:
             _end(process, group)  # what it may have left
-            return _result(process, told.read(), desk)
+            return _result(process, told.read(), working, desk)
         still = time.monotonic() - moved
         now = phase, moving(working)
         if now != before:
@@ -367,12 +374,13 @@ def _units_at_work(working: list[dict[str, Any]]) -> str:
     return ", ".join(sorted(report["unit"] for report in working if report["unit"])) or "none"
 
 
-def _result(process: Process, told: bytes, desk: Path) -> dict[str, int] | None:
+def _result(process: Process, told: bytes, working: list[dict[str, Any]], desk: Path) -> dict[str, int] | None:
     if not told:
         status = process.wait()
-        if status < 0 or status == DIED:
+        in_a_unit = any(report["unit"] for report in working)  # as where a library of C calls exit
+        if status < 0 or status == DIED or in_a_unit:
             return None
-        last = (desk / "log").read_text(errors="replace").rstrip().rpartition("\n")[2]
+        last = last_line(desk / "log")
         raise UserError(f"the working process ended by itself: {last}\nThe log is {desk / 'log'}.")
     result = json.loads(told)
     if "done" in result:

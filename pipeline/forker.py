@@ -268,15 +268,21 @@ def _guarded(ask: dict[str, Any]) -> Callable[[list[int]], None]:
 
 def _working(ask: dict[str, Any]) -> Callable[[list[int]], None]:
     """The working process of a run, with this nursery for its workers."""
-    from pipeline import runner
+    with suppress(Exception):  # the fork meets it itself, and can tell
+        import pipeline.runner
 
-    if ask["units"]:
-        with suppress(ImportError):  # which it will meet itself
+        if ask["units"]:
             import pipeline.engine  # noqa: F401 - here, so that workers share it too
 
     def become(_: list[int]) -> None:
+        from pipeline import runner
+
         sys.argv = sys.orig_argv = [sys.executable, runner.__name__]
-        sys.exit(runner.main(ask["order"]))
+        try:
+            status = runner.main(ask["order"])
+        finally:
+            sys.stdout.flush()
+        sys.exit(status)
 
     return become
 

@@ -133,6 +133,7 @@ def main(address: str, driver: int) -> None:
         found["failure"] = vars(Failure.of(error))
     with result:
         result.write(json.dumps(found).encode())
+    sys.stdout.flush()  # what stages printed is not the forks' to say
     Forker(listener).serve()
 
 

@@ -70,7 +70,7 @@ class Order:
     over: list[dict[str, Any]] = field(default_factory=list)
     """The phases that were announced, and are over: those with units to do, and how many seconds they took."""
     announced: dict[str, Any] = field(default_factory=dict)
-    """The phase that was announced last."""
+    """The phase that is at work, as it was announced, and when."""
 
     @functools.cached_property
     def clock(self) -> Clock:
@@ -176,6 +176,7 @@ def _run(order: Order) -> dict[str, int]:
             done[phase.name] += _rounds(phase, order, f"{phase.name}-round")
         accounts.check_bands(context, phase.name, final=True)
         order.clock.end()
+        _conclude(order)
         if phase.name == order.until:
             break
     else:
@@ -221,9 +222,12 @@ def _again(phase: Phase, units: list[Task], order: Order, wanted_by: str) -> int
     name = f"{phase.name}-again-for-{wanted_by}"
     if phase.spent is not None:
         order.context.ledger.keep_only(phase.name, [])
-        return _rounds(phase, order, name)
+        done = _rounds(phase, order, name)
+        _conclude(order)
+        return done
     _announce(order, phase, f"{phase.name}-again", units, units)
     _do(phase, units, order, name)
+    _conclude(order)
     return len(units)
 
 
@@ -309,9 +313,9 @@ def _cut(tasks: list[Task], most: int) -> list[list[Task]]:
 def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
     amount = sum(task.size for task in tasks)
     alone = amount < phase.parallel_from
-    here = alone and amount < SMALL and order.beam.shares_desk
     workers = 1 if alone else min(order.beam.workers(order.workers), len(tasks))
-    nursery = None if here else order.nursery
+    nursery = None if alone and amount < SMALL else order.nursery
+    here = order.beam.shares_desk and workers == 1 and nursery is None
     from pipeline.engine import run_units  # Beam takes more than a second to import: not where nothing is to do
 
     ledger = order.context.ledger
@@ -320,7 +324,8 @@ def _do(phase: Phase, tasks: list[Task], order: Order, name: str) -> None:
         ledger.refresh()
         if here:
             rows = [ledger.valid_row(phase.name, task.key) for task in tasks]
-            spent.units_cpu_s = sum(row.body["timing"]["cpu_s"] for row in rows if row is not None)
+            timings = [row.body["timing"] for row in rows if row is not None]
+            spent.units_cpu_s = sum(one["cpu_s"] - one.get("children_s", 0.0) for one in timings)
     if made["units"] != len(tasks):
         raise UserError(f"phase {phase.name}: {len(tasks)} units were given out, {made['units']} came back; run again")
 
@@ -333,26 +338,28 @@ def _announce(order: Order, phase: Phase, name: str, tasks: list[Task], pending:
         "pending": len(pending),
         "bytes": sum(task.size for task in pending),
     }
+    order.announced.setdefault("begun", time.monotonic())
+    order.announced.update(facts)
     _tell(order, facts)
+
+
+def _conclude(order: Order) -> None:
+    """Notes that the phase which was announced last is over; told with the next."""
+    told = order.announced
+    if told.get("pending"):
+        seconds = time.monotonic() - told["begun"]
+        order.over.append({"phase": told["phase"], "pending": told["pending"], "seconds": seconds})
+    told.clear()
 
 
 def _announce_looks(order: Order, number: int, total: int) -> None:
     """A sign of life while a store is asked about very many files."""
     if number % LOOKS == 0:
-        facts = {"phase": "look", "silent": False, "units": number, "pending": total, "bytes": 0}
-        _tell(order, facts)
+        _tell(order, {"phase": "look", "silent": False, "units": number, "pending": total, "bytes": 0})
 
 
 def _tell(order: Order, facts: dict[str, Any]) -> None:
     """Leaves word where the driver looks, now and then: so what it may have missed stands there too."""
-    before, now = order.announced, time.monotonic()
-    if facts["phase"] != before.get("phase"):
-        if before.get("pending"):
-            order.over.append(
-                {name: before[name] for name in ("phase", "pending")} | {"seconds": now - before["begun"]}
-            )
-        before["begun"] = now
-    before.update(facts)
     write_whole(order.desk / "phase.json", json.dumps(facts | {"over": order.over}).encode())
 
 

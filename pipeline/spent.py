@@ -89,7 +89,7 @@ class RunSpent:
     driver_cpu_s: float
     """Of the driver itself, which watches."""
     binding_cpu_s: float
-    """Of the process that workers are forked from: reading models and compiled kernels."""
+    """Of the process that the others are forked from, until they are: imports, models, compiled kernels."""
     units: dict[str, int]
     """Units done, by phase."""
 

@@ -139,7 +139,7 @@ def line(
         "longest unit": longest,
         "network": network / spread / machines.network,
         "planning": startup.plan_unit_s * units,
-        "start": startup.here_s
+        "start": startup.here_s + startup.round * units
         if here
         else jobs
         * startup.pipeline_s(workers if machines.count == 1 else 1, rounds / jobs, cluster=machines.count > 1),

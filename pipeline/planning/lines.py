@@ -54,7 +54,7 @@ BOUNDS = {
     "longest unit": "its longest unit",
     "network": "bytes over the network",
     "planning": "the working process, which keeps the books of units",
-    "start": "starting workers",
+    "start": "starting its pipeline",
 }
 
 

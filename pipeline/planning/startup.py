@@ -11,6 +11,10 @@ DRIVER_S = 0.01
 """CPU seconds of the driver for each second of the run: it looks five times a second. Where no run says so."""
 
 
+FEW = 4
+"""Phases below which nothing is fitted to a run's rounds: the least noise would count thousandfold in a large one."""
+
+
 @dataclass(frozen=True)
 class Startup:
     """Out of what a run spent outside of its units."""
@@ -51,9 +55,11 @@ class Startup:
                 0.0, pipeline, here, each, plan_unit, 0.0, DRIVER_S, laws.START_CPU_S, laws.COMMIT_CPU_S, local=True
             )
         phases = sum(one.wall_s for one in outside)
-        fixed = run.binding_cpu_s + max(0.0, working.cpu_s - plan_unit * units)
-        workers = sum(one.workers for each_phase in outside for one in each_phase.pipelines if not one.here)
-        guessed = laws.START_CPU_S * workers + laws.COMMIT_CPU_S * units
+        pipelines = [one for each_phase in outside for one in each_phase.pipelines]
+        units_here = sum(one.units for one in pipelines if one.here)
+        fixed = run.binding_cpu_s + max(0.0, working.cpu_s - plan_unit * units - laws.COMMIT_CPU_S * units_here)
+        workers = sum(one.workers for one in pipelines if not one.here)
+        guessed = laws.START_CPU_S * workers + laws.COMMIT_CPU_S * max(0, units - units_here)
         in_units = sum(cost.cpu_s for cost in measured.phases.values())
         beside = run.cpu_s - run.driver_cpu_s - run.binding_cpu_s - working.cpu_s - in_units
         ratio = min(3.0, max(0.3, beside / guessed)) if run.local and guessed else 1.0
@@ -98,8 +104,9 @@ def _fitted(measured: Measured) -> tuple[float, float]:
     count = len(pairs)
     mean_x, mean_y = sum(ones) / count, sum(rest) / count
     spread = sum((x - mean_x) ** 2 for x in ones)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(ones, rest, strict=True)) / spread if spread else 0.0
-    slope = max(0.0, slope)
+    slope = laws.ROUND_S
+    if count >= FEW and spread:
+        slope = max(0.0, sum((x - mean_x) * (y - mean_y) for x, y in zip(ones, rest, strict=True)) / spread)
     return max(0.0, mean_y - slope * mean_x), slope
 
 
