@@ -197,6 +197,17 @@ def test_a_missing_dependency_is_never_a_drop(small: Small, tmp_path: Path, kind
         assert help.shards(out) == small.shards
 
 
+@pytest.mark.parametrize(("package", "kind"), [("apache_beam", "TypeError"), ("lz4", "ImportError")])
+def test_a_library_that_is_broken_is_told_at_once(small: Small, tmp_path: Path, package: str, kind: str) -> None:
+    """Else a broken installation would look like a worker that died of too little memory."""
+    finder = BROKEN["import"].replace("trafilatura", package).replace("ImportError", kind)
+    (tmp_path / "sitecustomize.py").write_text(finder)
+    status, output = help.run("run", small.recipe, "--out", tmp_path / "out", env={"PYTHONPATH": str(tmp_path)})
+    assert status == 1
+    assert f"No module named '{package}' (broken installation)" in output
+    assert "A worker died" not in output
+
+
 def test_a_machine_that_stands_still_changes_nothing(small: Small, tmp_path: Path) -> None:
     """Else what is kept would depend on load, as 165 and 171 of 200 pages did in a peer (fault 4)."""
     out = tmp_path / "out"
