@@ -262,6 +262,15 @@ def try_(
         print_trying(trying, console(), full=full)
 
 
+def _help_config(asked: bool) -> None:
+    if asked:
+        from trainer.help import explained
+
+        for line in explained():
+            print(line)
+        raise typer.Exit
+
+
 @command("train", works=True)
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration: a YAML file, see configs/.")],
@@ -269,10 +278,14 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="a.b=c", help="Change one setting (repeatable)."),
     ] = None,
+    help_config: Annotated[
+        bool,
+        typer.Option("--help-config", is_eager=True, callback=_help_config, help="Explain every setting, and end."),
+    ] = False,
 ) -> int:
     """Train a decoder on the shards of a run; run it again to go on from the last checkpoint.
 
-    Every setting is explained in trainer/config.py. Ends with 1 where require_below_unigram was not reached.
+    Every setting is explained by --help-config. Ends with 1 where require_below_unigram was not reached.
 
     Example: corpusmill train configs/train-demo.yaml --set steps=400 --set checkpoint.folder=runs/demo/train
     """
@@ -300,5 +313,6 @@ from pipeline import (  # noqa: E402
     report_commands,  # noqa: F401
     store_commands,  # noqa: F401
     tokenizer_commands,  # noqa: F401
+    training_commands,  # noqa: F401
     worker_commands,  # noqa: F401
 )

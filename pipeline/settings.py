@@ -62,11 +62,14 @@ def explain(error: ValidationError, model: Any, *others: str) -> list[str]:
     are known beside those of the model."""
     problems = []
     for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
+        loc, at, kind = _place(model, [str(part) for part in item["loc"]])
         key = ".".join(loc)
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = [*_fields_at(model, loc[:-1]), *(others if len(loc) == 1 else ())]
-            problems.append(f"{key}: no such key.{nearest(loc[-1], known)}")
+            known = [*_fields(at), *(others if len(loc) == 1 else ())]
+            problems.append(f"{key}: no such key{kind and f' of kind {kind}'}.{nearest(loc[-1], known)}")
+        elif item["type"] == "union_tag_invalid":
+            found, kinds = item["ctx"]["tag"], _choices({"ctx": {"expected": item["ctx"]["expected_tags"]}})
+            problems.append(f"{key}.kind: no such kind, found {found!r}.{nearest(found, kinds)}")
         elif item["type"] in ("missing", "missing_argument"):
             problems.append(f"{key}: is missing")
         else:
@@ -88,17 +91,36 @@ def _choices(item: Any) -> list[str]:
     return [part.strip(" '") for part in expected.replace(" or ", ",").split(",") if part.strip(" '")]
 
 
-def _fields_at(model: Any, loc: list[str]) -> list[str]:
-    """The known keys of the (nested) model at this place."""
-    for part in loc:
+def _place(model: Any, loc: list[str]) -> tuple[list[str], Any, str]:
+    """The keys of a place in a model; the innermost model that it lies in; its kind, where several share a key.
+
+    Of models that are told apart by `kind`, pydantic names the one that was meant as if it were a key.
+    """
+    keys: list[str] = []
+    kind, rest = "", list(loc)
+    while rest:
+        keys.append(part := rest.pop(0))
         fields = getattr(model, "model_fields", {})
-        if part in fields:
-            model = fields[part].annotation
-        while not hasattr(model, "model_fields") and typing.get_args(model):
-            inner = [a for a in typing.get_args(model) if hasattr(a, "model_fields") or typing.get_args(a)]
-            if not inner:
-                break
-            model = inner[-1]
+        inner = _models(fields[part].annotation) if part in fields else []
+        if inner:
+            named = [one for one in inner if rest and rest[0] in _kinds(one)]
+            model, kind = (named[0], rest.pop(0)) if named else (inner[-1], "")
+    return keys, model, kind
+
+
+def _kinds(model: Any) -> tuple[str, ...]:
+    field = getattr(model, "model_fields", {}).get("kind")
+    return typing.get_args(field.annotation) if field is not None else ()
+
+
+def _models(annotation: Any) -> list[Any]:
+    """The models and dataclasses that a field may hold, also as items."""
+    if hasattr(annotation, "model_fields") or dataclasses.is_dataclass(annotation):
+        return [annotation]
+    return [found for inner in typing.get_args(annotation) for found in _models(inner)]
+
+
+def _fields(model: Any) -> list[str]:
     if dataclasses.is_dataclass(model):
         return [field.name for field in dataclasses.fields(model)]
     return list(getattr(model, "model_fields", {}))

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TRAINER_MAY = {"pipeline.aside", "pipeline.errors", "pipeline.settings", "pipeline.shards"}
-INSIDE_FUNCTIONS = {"pipeline/commands.py", "pipeline/look/trace.py"}
+INSIDE_FUNCTIONS = {"pipeline/commands.py", "pipeline/look/trace.py", "pipeline/training_commands.py"}
 """The command line imports the trainer inside the commands that need it, so that the pipeline runs without torch."""
 
 

@@ -6,22 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.settings import apply_change, explain, listed, load_yaml
+from trainer.schedule import AnySchedule, Cosine
+from trainer.section import Count, Natural, Section, Weight
 
-Count = Annotated[int, Field(strict=True, ge=1)]
-Natural = Annotated[int, Field(strict=True, ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 DocumentId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-
-
-class Section(BaseModel):
-    """Base of all sections: no unknown keys, no change after reading; a field's docstring is its help text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -99,15 +91,6 @@ class OptimizerConfig(Section):
     """Largest global L2 norm of the gradient; null: not clipped."""
 
 
-class ScheduleConfig(Section):
-    """Linear warm-up, then half a cosine down to a floor at the last step."""
-
-    warmup: Natural = 0
-    """Steps of linear warm-up."""
-    floor: Share = 0.1
-    """Learning rate at the last step, as a share of the highest."""
-
-
 class EvaluationConfig(Section):
     """Loss on the validation split. At the end it is always measured, over all of the split."""
 
@@ -154,7 +137,7 @@ class TrainConfig(Section):
     """Optimiser steps of the whole run."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW's settings."""
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: AnySchedule = Cosine(kind="cosine")
     """How the learning rate moves."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: forward and backward under autocast; weights, moments and loss stay in fp32."""
@@ -190,10 +173,8 @@ class TrainConfig(Section):
                 f"global_batch {self.global_batch} does not divide into micro-batches of {self.micro}; "
                 "make micro_batch one of its divisors"
             )
-        if self.schedule.warmup >= self.steps:
-            raise ValueError(
-                f"schedule.warmup {self.schedule.warmup} leaves nothing of {self.steps} steps; make it smaller"
-            )
+        if problem := self.schedule.problem(self.steps):
+            raise ValueError(problem)
         if self.data.validation is None and (self.evaluation.every or self.require_below_unigram is not None):
             raise ValueError(
                 "data.validation is null, but evaluation.every or require_below_unigram needs it; "

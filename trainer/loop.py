@@ -25,7 +25,7 @@ from trainer.data import IGNORED, Batch, Loader, Source, Splits
 from trainer.metrics import MetricsLog
 from trainer.mixture import caps, check_epochs
 from trainer.model import Decoder
-from trainer.optim import make_optimizer, rate
+from trainer.optim import make_optimizer
 from trainer.order import Order
 from trainer.resume import Standing, go_on, start
 
@@ -76,7 +76,7 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
             for step, attempt, data_step, batch in loader.from_step(at.step + 1, config.steps):
                 at.step, at.attempt, at.data_step = step, attempt, data_step
                 began = time.perf_counter()
-                learning_rate = rate(at.step, config.steps, config.optimizer.learning_rate, config.schedule)
+                learning_rate = config.optimizer.learning_rate * config.schedule.share(at.step, config.steps)
                 loss, norm, losses_B = optimise(model, optimizer, batch, config, learning_rate, amp)
                 if not math.isfinite(loss + norm):
                     raise UserError(not_finite(config, at))

@@ -1,13 +1,11 @@
-"""The optimiser and its learning rate."""
+"""The optimiser."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
 
-from trainer.config import OptimizerConfig, ScheduleConfig
+from trainer.config import OptimizerConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -26,14 +24,3 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
         eps=config.epsilon,
         fused=True,
     )
-
-
-def rate(step: int, steps: int, peak: float, schedule: ScheduleConfig) -> float:
-    """The learning rate of step `step` (1 .. steps): linear warm-up to `peak`, then a half cosine to its floor.
-
-    A function of the step alone, so a resume needs no state of it.
-    """
-    if step <= schedule.warmup:
-        return peak * step / schedule.warmup
-    share = (step - schedule.warmup) / (steps - schedule.warmup)
-    return peak * (schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * share)) / 2)

@@ -134,7 +134,8 @@ def with_wishes(
 def changes(before: TrainConfig, after: TrainConfig) -> list[str]:
     """Settings that differ and that move the weights, such as `steps 20 -> 30`."""
     old, new = flat(before.model_dump(exclude=FREE)), flat(after.model_dump(exclude=FREE))
-    return [f"{key} {old[key]} -> {new[key]}" for key in new if old[key] != new[key]]
+    keys = [*new, *(key for key in old if key not in new)]
+    return [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

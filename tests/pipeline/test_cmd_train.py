@@ -25,7 +25,8 @@ def test_all_commands_are_there() -> None:
     """Else a command of the README would be unknown."""
     assert NAMES == [
         "browse", "card", "clean", "decode", "dropped", "export", "fetch", "head", "inspect", "merge", "plan-run",
-        "publish", "remove", "report", "run", "sql", "stages", "trace", "train", "try", "verify", "worker",
+        "plot-schedule", "publish", "remove", "report", "run", "sql", "stages", "trace", "train", "try", "verify",
+        "worker",
     ]  # fmt: skip
     assert Path(pipeline.commands.__file__).exists()
 

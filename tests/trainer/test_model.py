@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from pipeline.shards import Corpus
-from trainer.config import ModelConfig, OptimizerConfig, ScheduleConfig, load_config
+from trainer.config import ModelConfig, OptimizerConfig, load_config
 from trainer.data import NO_DOCUMENT, Batch, Source
 from trainer.loop import optimise, summed_losses
 from trainer.model import Decoder
-from trainer.optim import make_optimizer, rate
+from trainer.optim import make_optimizer
 from trainer.packing import plan
 
 SHAPE = ModelConfig(layers=2, width=16, heads=4, kv_heads=2)
@@ -96,16 +96,6 @@ def test_residual_writers_are_scaled_by_depth() -> None:
     block = model.blocks[0]
     assert block.attention.output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.1)
     assert block.attention.query.weight.std().item() == pytest.approx(0.02, rel=0.1)
-
-
-def test_schedule() -> None:
-    """Else the rate would jump, or end above its floor."""
-    schedule = ScheduleConfig(warmup=10, floor=0.1)
-    rates = [rate(step, 110, 2.0, schedule) for step in range(1, 111)]
-    assert rates[:10] == pytest.approx([0.2 * n for n in range(1, 11)])
-    assert rates[59] == pytest.approx(1.1)
-    assert rates[-1] == pytest.approx(0.2)
-    assert rates[9:] == sorted(rates[9:], reverse=True)
 
 
 def test_micro_batches_add_up(batch: Batch, config_file: Callable[..., Path]) -> None:

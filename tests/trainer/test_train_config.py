@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from small_corpus import write_corpus
 
 from pipeline.errors import RecipeError, UserError
-from trainer.config import Section, TrainConfig, load_config
+from trainer.config import TrainConfig, load_config
+from trainer.help import explained
 from trainer.run import checked, main
 
 
@@ -63,13 +65,17 @@ def test_no_configuration(tmp_path: Path, text: str, capsys: pytest.CaptureFixtu
 
 
 def test_every_setting_is_explained() -> None:
-    """Else `--help` could not teach it."""
-    todo: list[type[Section]] = [TrainConfig]
-    while todo:
-        for name, field in todo.pop().model_fields.items():
-            assert field.description, name
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                todo.append(field.annotation)
+    """Else `--help-config` could not teach it."""
+    lines = list(explained())
+    keys = {line.split(":")[0] for line in lines if not line.startswith(" ")}
+    assert keys == set(TrainConfig.model_fields)
+    for line, below in pairwise(lines):
+        if " = " in line or ", required" in line or " kind: " in line:
+            depth = len(line) - len(line.lstrip())
+            assert len(below) - len(below.lstrip()) == depth + 2, f"nothing explains: {line}"
+    text = "\n".join(lines)
+    for told in ('precision: fp32 | bf16 = "fp32"', "steps: integer ≥ 1, required", "  kind: cosine (default)"):
+        assert told in text
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -1,0 +1,68 @@
+"""The commands beside `train`: what a configuration of a training run means, before it begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pipeline.app import Set, command, console
+from pipeline.aside import write_whole
+from pipeline.errors import UserError
+from pipeline.look.extra import look_extra
+
+ROWS = 12
+"""Steps that are printed, about."""
+
+
+@command("plot-schedule")
+def plot_schedule(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration: a YAML file, see configs/.")],
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="A page with the curve.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every step and its rate, as one JSON list.")] = False,
+) -> None:
+    """Draw the learning rate of a training run, step by step.
+
+    Prints it at some steps; with --out it writes a page with the whole curve, which needs nothing but a browser.
+
+    Example: corpusmill plot-schedule configs/train-demo.yaml --set schedule.kind=wsd --out schedule.html
+    """
+    from trainer.config import load_config
+
+    read = load_config(config, set_ or [])
+    peak = read.optimizer.learning_rate
+    rates = [peak * read.schedule.share(step, read.steps) for step in range(1, read.steps + 1)]
+    if out is not None:
+        _draw(rates, f"{config.name}: {read.schedule.kind}", out)
+    if as_json:
+        print(json.dumps(list(enumerate(rates, 1))))
+        return
+    table = Table(title=f"Learning rate, {read.schedule.kind}", title_justify="left")
+    table.add_column("step", justify="right")
+    table.add_column("rate", justify="right")
+    for step in marks(read.steps):
+        table.add_row(f"{step:,}", f"{rates[step - 1]:.3e}")
+    console().print(table)
+    if out is not None:
+        console().print(f"made: {out}", highlight=False)
+
+
+def marks(steps: int) -> list[int]:
+    """Steps from the first to the last, evenly spread."""
+    number = min(ROWS, steps)
+    return [1 + round(n * (steps - 1) / max(1, number - 1)) for n in range(number)]
+
+
+def _draw(rates: list[float], title: str, out: Path) -> None:
+    with look_extra("corpusmill plot-schedule --out"):
+        import plotly.graph_objects as go
+    figure = go.Figure(go.Scatter(x=list(range(1, len(rates) + 1)), y=rates, mode="lines", name="learning rate"))
+    figure.update_layout(title=title, xaxis_title="step", yaxis_title="learning rate", template="plotly_white")
+    try:
+        write_whole(out, figure.to_html(include_plotlyjs=True).encode())
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from error
