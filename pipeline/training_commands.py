@@ -14,8 +14,8 @@ from pipeline.aside import write_whole
 from pipeline.errors import UserError
 from pipeline.look.extra import look_extra
 
-ROWS = 12
-"""Steps that are printed, about."""
+ROWS, POINTS = 12, 5000
+"""Most steps that are printed, and drawn."""
 
 
 @command("plot-schedule")
@@ -44,23 +44,24 @@ def plot_schedule(
     table = Table(title=f"Learning rate, {read.schedule.kind}", title_justify="left")
     table.add_column("step", justify="right")
     table.add_column("rate", justify="right")
-    for step in marks(read.steps):
+    for step in marks(read.steps, ROWS):
         table.add_row(f"{step:,}", f"{rates[step - 1]:.3e}")
     console().print(table)
     if out is not None:
         console().print(f"made: {out}", highlight=False)
 
 
-def marks(steps: int) -> list[int]:
+def marks(steps: int, most: int) -> list[int]:
     """Steps from the first to the last, evenly spread."""
-    number = min(ROWS, steps)
+    number = min(most, steps)
     return [1 + round(n * (steps - 1) / max(1, number - 1)) for n in range(number)]
 
 
 def _draw(rates: list[float], title: str, out: Path) -> None:
     with look_extra("corpusmill plot-schedule --out"):
         import plotly.graph_objects as go
-    figure = go.Figure(go.Scatter(x=list(range(1, len(rates) + 1)), y=rates, mode="lines", name="learning rate"))
+    steps = marks(len(rates), POINTS)
+    figure = go.Figure(go.Scatter(x=steps, y=[rates[step - 1] for step in steps], mode="lines", name="learning rate"))
     figure.update_layout(title=title, xaxis_title="step", yaxis_title="learning rate", template="plotly_white")
     try:
         write_whole(out, figure.to_html(include_plotlyjs=True).encode())

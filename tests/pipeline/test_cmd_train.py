@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -85,3 +86,24 @@ def test_an_error_is_one_message_and_its_exit_code(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(run, "train", train)
     assert call("train", "c.yaml") == (4, "corpusmill: [bold]a file[/] is cut short\n")
+
+
+def test_a_schedule_is_drawn(tmp_path: Path) -> None:
+    """Else nobody would see a mistake in a schedule before the run is over."""
+    demo = Path(pipeline.commands.__file__).parents[1] / "configs" / "train-demo.yaml"
+    code, text = call("plot-schedule", demo, "--set", "schedule.kind=wsd", "--out", tmp_path / "s.html")
+    assert (code, "500 │ 2.000e-04" in text) == (0, True)
+    page = (tmp_path / "s.html").read_text("utf-8")
+    assert "train-demo.yaml: wsd" in page
+    code, text = call("plot-schedule", demo, "--set", "schedule={kind: constant, warmup: 2}", "--json")
+    assert json.loads(text)[:3] == [[1, 0.002], [2, 0.004], [3, 0.004]]
+    code, text = call("plot-schedule", demo, "--out", tmp_path / "no" / "s.html")
+    assert (code, "cannot be written: No such file or directory" in text) == (1, True)
+    code, text = call("plot-schedule", demo, "--set", "schedule.kind=wave")
+    assert (code, "schedule.kind: no such kind, found 'wave'" in text) == (2, True)
+
+
+def test_every_setting_is_explained_on_request() -> None:
+    """Else a user had to read the code to know what may be set."""
+    code, text = call("train", "--help-config")
+    assert (code, text.splitlines()[0]) == (0, "data: required")

@@ -54,7 +54,7 @@ def rates(make: Make, steps: int) -> Iterator[float]:
         scheduler.step()
 
 
-@pytest.mark.parametrize(("settings", "make"), PEERS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("settings", "make"), PEERS, ids=[str(settings) for settings, _ in PEERS])
 def test_rates_are_those_of_pytorch(settings: dict[str, Any], make: Make) -> None:
     """Else a run that is moved here would learn at another rate under the same name.
 
