@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.settings import apply_change, explain, listed, load_yaml
+from trainer.optimizers import AdamW, AnyOptimizer
 from trainer.schedule import AnySchedule, Cosine
 from trainer.section import Count, Natural, Section, Weight
 
@@ -74,23 +75,6 @@ class ModelConfig(Section):
         return self
 
 
-class OptimizerConfig(Section):
-    """AdamW (Loshchilov and Hutter 2019)."""
-
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Highest learning rate, met at the end of the warm-up."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment, per step."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Decay of the second moment, per step."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Decoupled decay of matrices, per unit of learning rate; norms and embeddings have none."""
-    clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """Largest global L2 norm of the gradient; null: not clipped."""
-
-
 class EvaluationConfig(Section):
     """Loss on the validation split. At the end it is always measured, over all of the split."""
 
@@ -135,8 +119,8 @@ class TrainConfig(Section):
     """Sequences of one forward pass; must divide the global batch. null: the whole global batch at once."""
     steps: Count
     """Optimiser steps of the whole run."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    """AdamW's settings."""
+    optimizer: AnyOptimizer = AdamW(kind="adamw")
+    """How a gradient moves the weights."""
     schedule: AnySchedule = Cosine(kind="cosine")
     """How the learning rate moves."""
     precision: Literal["fp32", "bf16"] = "fp32"

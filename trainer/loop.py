@@ -25,7 +25,7 @@ from trainer.data import IGNORED, Batch, Loader, Source, Splits
 from trainer.metrics import MetricsLog
 from trainer.mixture import caps, check_epochs
 from trainer.model import Decoder
-from trainer.optim import make_optimizer
+from trainer.optim import make_optimizer, set_rate
 from trainer.order import Order
 from trainer.resume import Standing, go_on, start
 
@@ -143,8 +143,7 @@ def optimise(
         total += loss.detach()
         losses.append(losses_B.detach())
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip or math.inf)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+    set_rate(optimizer, learning_rate)
     loss_value, norm_value = total.item(), norm.item()
     if math.isfinite(loss_value + norm_value):
         optimizer.step()

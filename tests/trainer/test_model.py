@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from pipeline.shards import Corpus
-from trainer.config import ModelConfig, OptimizerConfig, load_config
+from trainer.config import ModelConfig, load_config
 from trainer.data import NO_DOCUMENT, Batch, Source
 from trainer.loop import optimise, summed_losses
 from trainer.model import Decoder
 from trainer.optim import make_optimizer
+from trainer.optimizers import AdamW
 from trainer.packing import plan
 
 SHAPE = ModelConfig(layers=2, width=16, heads=4, kv_heads=2)
@@ -80,7 +81,7 @@ def test_a_document_alone_gives_the_same_logits(batch: Batch) -> None:
 def test_decay_spares_norms_and_embeddings(tied: bool) -> None:
     """Else rare tokens would fade between their sightings."""
     model = Decoder(SHAPE.model_copy(update={"tied": tied}), V)
-    decayed, plain = make_optimizer(model, OptimizerConfig()).param_groups
+    decayed, plain = make_optimizer(model, AdamW(kind="adamw")).param_groups
     names = {id(weight): name for name, weight in model.named_parameters()}
     assert decayed["weight_decay"] == 0.1
     assert plain["weight_decay"] == 0

@@ -200,6 +200,21 @@ def test_latest_moves_after_the_checkpoint_is_whole(
     assert (folder / "latest").read_text() == "step-00000030\n"
 
 
+@pytest.mark.parametrize("kind", ["adam", "nadam", "sgd", "adagrad", "rmsprop", "adafactor"])
+def test_every_optimiser_resumes_to_the_bit(config_file: Callable[..., Path], tmp_path: Path, kind: str) -> None:
+    """Else what one of them remembers between steps would be lost with every stop."""
+    more = {"momentum": 0.9} if kind in ("sgd", "rmsprop") else {}
+    path = config_file(kind, optimizer={"kind": kind, "learning_rate": 1e-2, "layer_rates": 0.9} | more)
+    folder = load_config(path).checkpoint.folder
+    assert train(path, ["checkpoint.keep=9"], quiet) == 0
+    straight = shutil.copytree(folder, tmp_path / "straight")
+    for step in (15, 20):
+        shutil.rmtree(folder / f"step-{step:08d}")
+    assert train(path, ["checkpoint.keep=9"], quiet) == 0
+    assert_equal_weights(folder / "step-00000020", straight / "step-00000020")
+    assert losses(folder) == losses(straight)
+
+
 def test_resume_refuses_what_is_another_run(config_file: Callable[..., Path], straight: Path, tmp_path: Path) -> None:
     """Else a run would go on with tokens that mean something else, or with another model's weights."""
     folder = tmp_path / "copy"

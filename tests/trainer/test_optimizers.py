@@ -1,0 +1,201 @@
+"""Optimisers against the formulas of their papers, on a quadratic and on a small model; and their groups of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from pipeline.errors import RecipeError
+from trainer.config import ModelConfig, load_config
+from trainer.model import Decoder
+from trainer.optim import groups, make_optimizer, set_rate
+from trainer.optimizers import AnyOptimizer
+
+RATE = 0.05
+State = dict[str, Tensor]
+Rule = Callable[[Tensor, Tensor, State, int, dict[str, Any]], Tensor]
+
+
+def sgd(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    g = g + c["weight_decay"] * w
+    s["b"] = g if t == 1 else c["momentum"] * s["b"] + g
+    return w - RATE * (g + c["momentum"] * s["b"] if c["nesterov"] else s["b"])
+
+
+def adagrad(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    g = g + c["weight_decay"] * w
+    s["v"] = s.get("v", 0) + g**2
+    return w - RATE * g / (s["v"].sqrt() + c["epsilon"])
+
+
+def rmsprop(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    g = g + c["weight_decay"] * w
+    s["v"] = c["alpha"] * s.get("v", 0) + (1 - c["alpha"]) * g**2
+    s["m"] = c["alpha"] * s.get("m", 0) + (1 - c["alpha"]) * g
+    step = g / ((s["v"] - (s["m"] ** 2 if c["centered"] else 0)).sqrt() + c["epsilon"])
+    s["b"] = c["momentum"] * s.get("b", 0) + step
+    return w - RATE * s["b"]
+
+
+def moments(g: Tensor, s: State, t: int, c: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    s["m"] = c["beta1"] * s.get("m", 0) + (1 - c["beta1"]) * g
+    s["v"] = c["beta2"] * s.get("v", 0) + (1 - c["beta2"]) * g**2
+    return s["m"], (s["v"] / (1 - c["beta2"] ** t)).sqrt() + c["epsilon"]
+
+
+def adam(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    m, root = moments(g + c["weight_decay"] * w, s, t, c)
+    return w - RATE * m / (1 - c["beta1"] ** t) / root
+
+
+def adamw(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    m, root = moments(g, s, t, c)
+    return w * (1 - RATE * c["weight_decay"]) - RATE * m / (1 - c["beta1"] ** t) / root
+
+
+def nadam(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    now, soon = (c["beta1"] * (1 - 0.5 * 0.96 ** (n * c["momentum_decay"])) for n in (t, t + 1))
+    s["p"] = s.get("p", torch.ones(())) * now
+    m, root = moments(g, s, t, c)
+    step = (1 - now) * g / (1 - s["p"]) + soon * m / (1 - s["p"] * soon)
+    return w * (1 - RATE * c["weight_decay"]) - RATE * step / root
+
+
+def adafactor(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    """Algorithm 4 of the paper (vectors) and 5 (matrices), the rate bounded by 1/√t as in section 8."""
+    share = t ** c["beta2_decay"]
+    if w.ndim > 1:
+        s["r"] = (1 - share) * s.get("r", 0) + share * (g**2).mean(1, keepdim=True)
+        s["c"] = (1 - share) * s.get("c", 0) + share * (g**2).mean(0, keepdim=True)
+        second = s["r"] @ s["c"] / s["r"].mean()
+    else:
+        second = s["v"] = (1 - share) * s.get("v", 0) + share * g**2
+    update = g / second.sqrt()
+    update = update / max(1.0, (update**2).mean().sqrt().item() / c["update_clip"])
+    rate = max(c["relative"], (w**2).mean().sqrt().item()) * min(RATE, 1 / math.sqrt(t))
+    return w * (1 - RATE * c["weight_decay"]) - rate * update
+
+
+CASES: list[tuple[dict[str, Any], Rule]] = [
+    ({"kind": "sgd"}, sgd),
+    ({"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1}, sgd),
+    ({"kind": "sgd", "momentum": 0.9, "nesterov": True}, sgd),
+    ({"kind": "adagrad", "weight_decay": 0.1}, adagrad),
+    ({"kind": "rmsprop"}, rmsprop),
+    ({"kind": "rmsprop", "momentum": 0.5, "centered": True, "weight_decay": 0.1}, rmsprop),
+    ({"kind": "adam", "weight_decay": 0.1}, adam),
+    ({"kind": "adamw"}, adamw),
+    ({}, adamw),
+    ({"kind": "nadam"}, nadam),
+    ({"kind": "adafactor"}, adafactor),
+]
+
+
+def settings(values: dict[str, Any]) -> Any:
+    return TypeAdapter(AnyOptimizer).validate_python(values | {"learning_rate": RATE})
+
+
+class Quadratic(nn.Module):
+    """Half the sum of curvature × (x - place)², whose lowest point is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.linspace(-2, 2, 9, dtype=torch.float64))
+
+    def forward(self) -> Tensor:
+        return ((self.x - 0.3) ** 2 * torch.linspace(0.1, 3, 9, dtype=torch.float64)).sum() / 2
+
+
+class Small(nn.Module):
+    """Two layers with a bias, over a fixed batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.layers = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3, bias=False)).double()
+        self.batch = torch.randn(11, 5, dtype=torch.float64)
+
+    def forward(self) -> Tensor:
+        loss: Tensor = (self.layers(self.batch) ** 2 - self.layers(self.batch)).mean()
+        return loss
+
+
+@pytest.mark.parametrize("kind", [Quadratic, Small])
+@pytest.mark.parametrize(("values", "rule"), CASES, ids=[str(values) for values, _ in CASES])
+def test_steps_are_those_of_the_paper(kind: type[nn.Module], values: dict[str, Any], rule: Rule) -> None:
+    """Else a run would learn by another rule than the one that its configuration names."""
+    config = settings(values)
+    facts = config.model_dump()
+    model = kind()
+    optimizer = make_optimizer(model, config)
+    decay = {id(w): group["weight_decay"] for group in optimizer.param_groups for w in group["params"]}
+    ours = [weight.detach().clone() for weight in model.parameters()]
+    states: list[State] = [{} for _ in ours]
+    first = model().item()
+    for step in range(1, 31):
+        optimizer.zero_grad()
+        model().backward()
+        for number, weight in enumerate(model.parameters()):
+            assert weight.grad is not None
+            own = facts | {"weight_decay": decay[id(weight)]}
+            ours[number] = rule(ours[number], weight.grad.clone(), states[number], step, own)
+        set_rate(optimizer, RATE)
+        optimizer.step()
+        for mine, weight in zip(ours, model.parameters(), strict=True):
+            torch.testing.assert_close(weight.detach(), mine, rtol=1e-5, atol=1e-7)
+    assert model().item() < first
+
+
+def test_what_decays_is_a_setting() -> None:
+    """Else one could not repeat a run that decayed its embeddings or norms."""
+    model = Decoder(ModelConfig(layers=2, width=16, heads=2, tied=False), 32)
+
+    def plain(*spared: str) -> set[str]:
+        names = {id(weight): name for name, weight in model.named_parameters()}
+        made = groups(model, settings({"undecayed": spared}))
+        return {names[id(w)] for group in made if not group["weight_decay"] for w in group["params"]}
+
+    every = {name for name, _ in model.named_parameters()}
+    norms = {name for name in every if "norm" in name}
+    assert plain() == set()
+    assert plain("norms") == norms
+    assert plain("norms", "biases", "embeddings") == norms | {"embedding.weight"}
+    biased = nn.Linear(3, 2)
+    assert [len(group["params"]) for group in groups(biased, settings({}))] == [1, 1]  # type: ignore[arg-type]
+
+
+def test_lower_layers_learn_more_slowly() -> None:
+    """Else a model that is trained on would forget what its lower layers know."""
+    model = Decoder(ModelConfig(layers=3, width=16, heads=2, tied=False), 32)
+    optimizer = make_optimizer(model, settings({"layer_rates": 0.5}))
+    set_rate(optimizer, 0.8)
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    rates = {names[id(w)]: group["lr"] for group in optimizer.param_groups for w in group["params"]}
+    assert len(rates) == len(names)
+    assert rates["head.weight"] == rates["norm.weight"] == 0.8
+    assert rates["blocks.2.attention.query.weight"] == rates["blocks.2.attention_norm.weight"] == 0.4
+    assert rates["blocks.0.feed_forward.up.weight"] == 0.1
+    assert rates["embedding.weight"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer.kind=adamm", "optimizer.kind: no such kind, found 'adamm'. Did you mean 'adam'?"),
+        ("optimizer={kind: sgd, beta1: 0.9}", "optimizer.beta1: no such key of kind sgd"),
+        ("optimizer={kind: sgd, nesterov: true}", "optimizer: nesterov needs a momentum above 0"),
+        ("optimizer.undecayed=[norm]", "optimizer.undecayed.0: input should be 'norms', 'biases' or 'embeddings'"),
+    ],
+)
+def test_settings(config_file: Callable[..., Path], text: str, message: str) -> None:
+    """Else an option of another optimiser would be passed over in silence."""
+    with pytest.raises(RecipeError) as caught:
+        load_config(config_file(), [text])
+    assert message in str(caught.value)

@@ -1,0 +1,143 @@
+"""What may be set for each optimiser. `trainer.optim` makes them, PyTorch's own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from trainer.section import Section
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Spared = Literal["norms", "biases", "embeddings"]
+
+
+class Optimizer(Section):
+    """What all of them share."""
+
+    learning_rate: Positive = 1e-3
+    """Highest learning rate, met at the end of the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled decay (Loshchilov and Hutter 2019), per unit of learning rate."""
+    undecayed: tuple[Spared, ...] = ("norms", "biases", "embeddings")
+    """Weights without decay; an output projection that is the embedding table counts as one."""
+    layer_rates: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How many times the rate of the layer above it each layer has; embeddings are the lowest (Clark et al. 2020)."""
+    clip: Positive | None = 1.0
+    """Largest global L2 norm of the gradient; null: not clipped."""
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"]
+    """Kind of optimiser."""
+    beta1: Decay = 0.9
+    """Decay of the first moment, per step."""
+    beta2: Decay = 0.95
+    """Decay of the second moment, per step."""
+    epsilon: Positive = 1e-8
+    """Added to the root of the second moment."""
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015)."""
+
+    kind: Literal["adam"]
+    """Kind of optimiser."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty: times the weight, added to its gradient."""
+    beta1: Decay = 0.9
+    """Decay of the first moment, per step."""
+    beta2: Decay = 0.95
+    """Decay of the second moment, per step."""
+    epsilon: Positive = 1e-8
+    """Added to the root of the second moment."""
+
+
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2016), and decoupled decay."""
+
+    kind: Literal["nadam"]
+    """Kind of optimiser."""
+    beta1: Decay = 0.9
+    """Decay of the first moment, per step."""
+    beta2: Decay = 0.95
+    """Decay of the second moment, per step."""
+    epsilon: Positive = 1e-8
+    """Added to the root of the second moment."""
+    momentum_decay: Annotated[float, Field(ge=0)] = 4e-3
+    """How fast the momentum rises to beta1."""
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent; with momentum, of Polyak or of Nesterov (Sutskever et al. 2013)."""
+
+    kind: Literal["sgd"]
+    """Kind of optimiser."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty: times the weight, added to its gradient."""
+    momentum: Decay = 0.0
+    """Share of the step before that is taken again."""
+    nesterov: bool = False
+    """Whether the gradient counts as if it were taken one step of momentum further on."""
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> SGD:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, such as 0.9")
+        return self
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): rates fall by the sum of all squared gradients."""
+
+    kind: Literal["adagrad"]
+    """Kind of optimiser."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty: times the weight, added to its gradient."""
+    epsilon: Positive = 1e-10
+    """Added to the root of the sum."""
+
+
+class RMSProp(Optimizer):
+    """RMSProp (Tieleman and Hinton 2012)."""
+
+    kind: Literal["rmsprop"]
+    """Kind of optimiser."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty: times the weight, added to its gradient."""
+    alpha: Decay = 0.99
+    """Decay of the mean of squared gradients, per step."""
+    momentum: Decay = 0.0
+    """Share of the step before that is taken again."""
+    centered: bool = False
+    """Whether the squared mean gradient is taken off, which leaves a variance (Graves 2013)."""
+    epsilon: Positive = 1e-8
+    """Added to the root."""
+
+
+class Adafactor(Optimizer):
+    """Adafactor (Shazeer and Stern 2018): second moments of matrices as rows and columns."""
+
+    kind: Literal["adafactor"]
+    """Kind of optimiser."""
+    beta2_decay: Annotated[float, Field(lt=0)] = -0.8
+    """Power of the step by which the second moment's decay nears 1."""
+    update_clip: Positive = 1.0
+    """Root mean square that an update of one matrix is held to."""
+    relative: Positive = 1e-3
+    """Least root mean square that a matrix counts with: rates are shares of it."""
+
+
+def _with_kind(values: Any) -> Any:
+    """Settings of an optimiser that say no kind are AdamW's, as they always were."""
+    return {"kind": "adamw"} | values if isinstance(values, dict) else values
+
+
+AnyOptimizer = Annotated[
+    Annotated[AdamW | Adam | NAdam | SGD | Adagrad | RMSProp | Adafactor, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
+]
+"""An optimiser of any kind."""
