@@ -28,11 +28,9 @@ class Optimizer(Section):
     """Largest global L2 norm of the gradient; null: not clipped."""
 
 
-class AdamW(Optimizer):
-    """Adam with decoupled decay (Loshchilov and Hutter 2019)."""
+class Moments(Optimizer):
+    """Those with a mean of gradients, and of their squares."""
 
-    kind: Literal["adamw"]
-    """Kind of optimiser."""
     beta1: Decay = 0.9
     """Decay of the first moment, per step."""
     beta2: Decay = 0.95
@@ -41,32 +39,27 @@ class AdamW(Optimizer):
     """Added to the root of the second moment."""
 
 
-class Adam(Optimizer):
+class AdamW(Moments):
+    """Adam with decoupled decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"]
+    """Kind of optimiser."""
+
+
+class Adam(Moments):
     """Adam (Kingma and Ba 2015)."""
 
     kind: Literal["adam"]
     """Kind of optimiser."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty: times the weight, added to its gradient."""
-    beta1: Decay = 0.9
-    """Decay of the first moment, per step."""
-    beta2: Decay = 0.95
-    """Decay of the second moment, per step."""
-    epsilon: Positive = 1e-8
-    """Added to the root of the second moment."""
 
 
-class NAdam(Optimizer):
+class NAdam(Moments):
     """Adam with Nesterov's momentum (Dozat 2016), and decoupled decay."""
 
     kind: Literal["nadam"]
     """Kind of optimiser."""
-    beta1: Decay = 0.9
-    """Decay of the first moment, per step."""
-    beta2: Decay = 0.95
-    """Decay of the second moment, per step."""
-    epsilon: Positive = 1e-8
-    """Added to the root of the second moment."""
     momentum_decay: Annotated[float, Field(ge=0)] = 4e-3
     """How fast the momentum rises to beta1."""
 
