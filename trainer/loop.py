@@ -25,7 +25,7 @@ from trainer.data import IGNORED, Batch, Loader, Source, Splits
 from trainer.metrics import MetricsLog
 from trainer.mixture import caps, check_epochs
 from trainer.model import Decoder
-from trainer.optim import make_optimizer, set_rate
+from trainer.optim import Optimizing, make_optimizer, set_rate
 from trainer.order import Order
 from trainer.resume import Standing, go_on, start
 
@@ -120,7 +120,7 @@ def fit(config: TrainConfig, splits: Splits, say: Say) -> Result | int:
 
 def optimise(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizing,
     batch: Batch,
     config: TrainConfig,
     learning_rate: float,

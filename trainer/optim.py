@@ -3,20 +3,80 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from pipeline.errors import RecipeError
 from trainer import optimizers
 from trainer.optimizers import AnyOptimizer
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 
 
-def make_optimizer(model: nn.Module, config: AnyOptimizer) -> torch.optim.Optimizer:
+class Optimizing(Protocol):
+    """What the loop and its checkpoints need of an optimiser."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of weights, each with its rate under `lr`."""
+
+    def step(self) -> Any:
+        """Moves the weights by their gradients."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers between steps, under `state`."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes that up again."""
+
+
+class Joined:
+    """Several optimisers over different weights, as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all."""
+        return [group for part in self._parts for group in part.param_groups]
+
+    def step(self) -> None:
+        """One of each."""
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of all weights."""
+        for part in self._parts:
+            part.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all, by the numbers of optimiser and weight."""
+        states = {
+            (number, weight): state
+            for number, part in enumerate(self._parts)
+            for weight, state in part.state_dict()["state"].items()
+        }
+        return {"state": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Into each its own; settings stay as they are."""
+        for number, part in enumerate(self._parts):
+            own = {weight: state for (of, weight), state in state_dict["state"].items() if of == number}
+            part.load_state_dict(part.state_dict() | {"state": own})
+
+
+def make_optimizer(model: nn.Module, config: AnyOptimizer) -> Optimizing:
     """The optimiser over `groups` of the model."""
     made, lr = groups(model, config), config.learning_rate
+    if isinstance(config, optimizers.Muon):
+        return _muon(model, made, config)
     if isinstance(config, optimizers.AdamW):
         return torch.optim.AdamW(made, lr, (config.beta1, config.beta2), config.epsilon, fused=True)
     if isinstance(config, optimizers.Adam):
@@ -43,7 +103,29 @@ def make_optimizer(model: nn.Module, config: AnyOptimizer) -> torch.optim.Optimi
     )
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _muon(model: nn.Module, made: list[dict[str, Any]], config: optimizers.Muon) -> Joined:
+    own = {id(weight) for name, weight in model.named_parameters() if weight.ndim == 2 and _BLOCK.search(name)}
+    if not own:
+        raise RecipeError("optimizer.kind muon: the model has no matrices in blocks, which it is for; take adamw")
+
+    def those(inside: bool) -> list[dict[str, Any]]:
+        chosen = [group | {"params": [w for w in group["params"] if (id(w) in own) is inside]} for group in made]
+        return [group for group in chosen if group["params"]]
+
+    return Joined(
+        torch.optim.Muon(
+            those(True),
+            config.learning_rate,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            ns_steps=config.iterations,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(those(False), config.learning_rate, (config.beta1, config.beta2), config.epsilon, fused=True),
+    )
+
+
+def set_rate(optimizer: Optimizing, rate: float) -> None:
     """Sets the learning rate, of which each group takes its own scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)

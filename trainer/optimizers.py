@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from trainer.section import Section
+from trainer.section import Count, Section
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -111,6 +111,20 @@ class RMSProp(Optimizer):
     """Added to the root."""
 
 
+class Muon(Moments):
+    """Muon for the matrices of the blocks (Jordan et al. 2024): momentum, made orthogonal by Newton-Schulz iterations.
+    All else by AdamW, at the same rate: Muon's steps are scaled to AdamW's size (Liu et al. 2025, section 2.2)."""
+
+    kind: Literal["muon"]
+    """Kind of optimiser."""
+    momentum: Decay = 0.95
+    """Decay of the mean of gradients, per step."""
+    nesterov: bool = True
+    """Whether the gradient counts as if it were taken one step of momentum further on."""
+    iterations: Count = 5
+    """Of Newton and Schulz, in bf16."""
+
+
 class Adafactor(Optimizer):
     """Adafactor (Shazeer and Stern 2018): second moments of matrices as rows and columns."""
 
@@ -130,7 +144,7 @@ def _with_kind(values: Any) -> Any:
 
 
 AnyOptimizer = Annotated[
-    Annotated[AdamW | Adam | NAdam | SGD | Adagrad | RMSProp | Adafactor, Field(discriminator="kind")],
+    Annotated[AdamW | Adam | NAdam | SGD | Adagrad | RMSProp | Muon | Adafactor, Field(discriminator="kind")],
     BeforeValidator(_with_kind),
 ]
 """An optimiser of any kind."""

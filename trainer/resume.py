@@ -14,6 +14,7 @@ from pipeline.shards import Corpus
 from trainer import checkpoint
 from trainer.checkpoint import CorpusFacts, Meta
 from trainer.config import DataConfig, TrainConfig
+from trainer.optim import Optimizing
 from trainer.order import GlobalBatch, History, Jump, LeaveOut, Start, Weights
 
 FREE: dict[str, Any] = dict.fromkeys(
@@ -39,7 +40,7 @@ class Standing:
         """What every row of the metrics log begins with."""
         return {"step": self.step, "attempt": self.attempt, "data_step": self.data_step}
 
-    def save(self, config: TrainConfig, corpus: Corpus, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, config: TrainConfig, corpus: Corpus, model: nn.Module, optimizer: Optimizing) -> None:
         """Writes a checkpoint."""
         meta = Meta(
             step=self.step,
@@ -73,7 +74,7 @@ def go_on(
     corpus: Corpus,
     weights: dict[str, float] | None,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizing,
     say: Callable[[str], None],
 ) -> Standing | None:
     """Loads the newest whole checkpoint into model and optimiser; None where there is none.

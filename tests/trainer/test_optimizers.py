@@ -153,6 +153,28 @@ def test_steps_are_those_of_the_paper(kind: type[nn.Module], values: dict[str, A
     assert model().item() < first
 
 
+def test_muon_moves_matrices_of_blocks_by_orthogonal_steps() -> None:
+    """Else Muon would be AdamW under another name, or turn embeddings, which it is not made for."""
+    torch.manual_seed(0)
+    model, other = (Decoder(ModelConfig(layers=2, width=32, heads=2, tied=False), 64) for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    config = settings({"kind": "muon"})
+    optimizer, adamw_alone = make_optimizer(model, config), make_optimizer(other, settings({}))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for one, twin in zip(model.parameters(), other.parameters(), strict=True):
+        one.grad = torch.randn_like(one)
+        twin.grad = one.grad.clone()
+    optimizer.step()
+    adamw_alone.step()
+    for (name, weight), twin in zip(model.named_parameters(), other.parameters(), strict=True):
+        if not (name.startswith("blocks.") and weight.ndim == 2):
+            assert weight.equal(twin), name
+            continue
+        step = before[name] * (1 - RATE * config.weight_decay) - weight.detach()
+        values = torch.linalg.svdvals(step / (RATE * 0.2 * math.sqrt(max(weight.shape))))
+        assert 0.6 < values.quantile(0.1) <= values.max() < 1.3, name  # as the iterations leave all but the least
+
+
 def test_what_decays_is_a_setting() -> None:
     """Else one could not repeat a run that decayed its embeddings or norms."""
     model = Decoder(ModelConfig(layers=2, width=16, heads=2, tied=False), 32)
@@ -191,6 +213,7 @@ def test_lower_layers_learn_more_slowly() -> None:
         ("optimizer.kind=adamm", "optimizer.kind: no such kind, found 'adamm'. Did you mean 'adam'?"),
         ("optimizer={kind: sgd, beta1: 0.9}", "optimizer.beta1: no such key of kind sgd"),
         ("optimizer={kind: sgd, nesterov: true}", "optimizer: nesterov needs a momentum above 0"),
+        ("optimizer={kind: muon, iterations: 0}", "optimizer.iterations: input should be greater than or equal to 1"),
         ("optimizer.undecayed=[norm]", "optimizer.undecayed.0: input should be 'norms', 'biases' or 'embeddings'"),
     ],
 )

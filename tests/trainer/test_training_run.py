@@ -200,7 +200,7 @@ def test_latest_moves_after_the_checkpoint_is_whole(
     assert (folder / "latest").read_text() == "step-00000030\n"
 
 
-@pytest.mark.parametrize("kind", ["adam", "nadam", "sgd", "adagrad", "rmsprop", "adafactor"])
+@pytest.mark.parametrize("kind", ["adam", "nadam", "sgd", "adagrad", "rmsprop", "adafactor", "muon"])
 def test_every_optimiser_resumes_to_the_bit(config_file: Callable[..., Path], tmp_path: Path, kind: str) -> None:
     """Else what one of them remembers between steps would be lost with every stop."""
     more = {"momentum": 0.9} if kind in ("sgd", "rmsprop") else {}
