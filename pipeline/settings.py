@@ -68,7 +68,7 @@ def explain(error: ValidationError, model: Any, *others: str) -> list[str]:
             known = [*_fields(at), *(others if len(loc) == 1 else ())]
             problems.append(f"{key}: no such key{kind and f' of kind {kind}'}.{nearest(loc[-1], known)}")
         elif item["type"] == "union_tag_invalid":
-            found, kinds = item["ctx"]["tag"], _choices({"ctx": {"expected": item["ctx"]["expected_tags"]}})
+            found, kinds = item["ctx"]["tag"], _choices(item["ctx"]["expected_tags"])
             problems.append(f"{key}.kind: no such kind, found {found!r}.{nearest(found, kinds)}")
         elif item["type"] in ("missing", "missing_argument"):
             problems.append(f"{key}: is missing")
@@ -79,15 +79,15 @@ def explain(error: ValidationError, model: Any, *others: str) -> list[str]:
             hint = ""
             if isinstance(value, bool) and item["type"] == "string_type":
                 hint = " (YAML reads a bare yes/no/on/off as true/false: quote it)"
-            choice = nearest(str(value), _choices(item)) if item["type"] == "literal_error" else ""
+            choice = nearest(str(value), _choices(item["ctx"]["expected"])) if item["type"] == "literal_error" else ""
             whole = isinstance(value, dict) or len(str(value)) > 80  # a section says nothing to the reader
             shown = "" if whole else f", found {value!r}"
             problems.append(f"{key}: {message}{shown}{hint}.{choice}" if key else f": {message}")
     return problems
 
 
-def _choices(item: Any) -> list[str]:
-    expected = str(item.get("ctx", {}).get("expected", ""))
+def _choices(expected: str) -> list[str]:
+    """What pydantic says that it expected, as in `'a', 'b' or 'c'`."""
     return [part.strip(" '") for part in expected.replace(" or ", ",").split(",") if part.strip(" '")]
 
 

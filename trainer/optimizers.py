@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from trainer.section import Count, Section
+from trainer.section import Count, Section, unless_said
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -28,6 +28,13 @@ class Optimizer(Section):
     """Largest global L2 norm of the gradient; null: not clipped."""
 
 
+class Penalised(Optimizer):
+    """Those whose decay is a part of the gradient."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty: times the weight, added to its gradient."""
+
+
 class Moments(Optimizer):
     """Those with a mean of gradients, and of their squares."""
 
@@ -46,13 +53,11 @@ class AdamW(Moments):
     """Kind of optimiser."""
 
 
-class Adam(Moments):
+class Adam(Penalised, Moments):
     """Adam (Kingma and Ba 2015)."""
 
     kind: Literal["adam"]
     """Kind of optimiser."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """L2 penalty: times the weight, added to its gradient."""
 
 
 class NAdam(Moments):
@@ -64,13 +69,11 @@ class NAdam(Moments):
     """How fast the momentum rises to beta1."""
 
 
-class SGD(Optimizer):
+class SGD(Penalised):
     """Stochastic gradient descent; with momentum, of Polyak or of Nesterov (Sutskever et al. 2013)."""
 
     kind: Literal["sgd"]
     """Kind of optimiser."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """L2 penalty: times the weight, added to its gradient."""
     momentum: Decay = 0.0
     """Share of the step before that is taken again."""
     nesterov: bool = False
@@ -83,24 +86,20 @@ class SGD(Optimizer):
         return self
 
 
-class Adagrad(Optimizer):
+class Adagrad(Penalised):
     """Adagrad (Duchi et al. 2011): rates fall by the sum of all squared gradients."""
 
     kind: Literal["adagrad"]
     """Kind of optimiser."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """L2 penalty: times the weight, added to its gradient."""
     epsilon: Positive = 1e-10
     """Added to the root of the sum."""
 
 
-class RMSProp(Optimizer):
+class RMSProp(Penalised):
     """RMSProp (Tieleman and Hinton 2012)."""
 
     kind: Literal["rmsprop"]
     """Kind of optimiser."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """L2 penalty: times the weight, added to its gradient."""
     alpha: Decay = 0.99
     """Decay of the mean of squared gradients, per step."""
     momentum: Decay = 0.0
@@ -138,13 +137,8 @@ class Adafactor(Optimizer):
     """Least root mean square that a matrix counts with: rates are shares of it."""
 
 
-def _with_kind(values: Any) -> Any:
-    """Settings of an optimiser that say no kind are AdamW's, as they always were."""
-    return {"kind": "adamw"} | values if isinstance(values, dict) else values
-
-
 AnyOptimizer = Annotated[
     Annotated[AdamW | Adam | NAdam | SGD | Adagrad | RMSProp | Muon | Adafactor, Field(discriminator="kind")],
-    BeforeValidator(_with_kind),
+    unless_said("adamw"),
 ]
 """An optimiser of any kind."""

@@ -7,11 +7,11 @@ schedulers keep state, and some cannot be asked for a step; where PyTorch has th
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from trainer.section import Count, Natural, Section, Share
+from trainer.section import Count, Natural, Section, Share, unless_said
 
 Factor = Annotated[float, Field(gt=0, le=1)]
 Tail = Literal["linear", "cosine", "sqrt", "exponential"]
@@ -254,17 +254,12 @@ def half_cosine(way: float) -> float:
     return (1 + math.cos(math.pi * way)) / 2
 
 
-def _with_kind(values: Any) -> Any:
-    """Settings of a schedule that say no kind are a cosine's, as they always were."""
-    return {"kind": "cosine"} | values if isinstance(values, dict) else values
-
-
 AnySchedule = Annotated[
     Annotated[
         Constant | Linear | Cosine | CosineRestarts | Stairs | Exponential | Polynomial | InverseSqrt | Cyclic
         | OneCycle | WarmupStableDecay,
         Field(discriminator="kind"),
     ],
-    BeforeValidator(_with_kind),
+    unless_said("cosine"),
 ]  # fmt: skip
 """A schedule of any kind."""

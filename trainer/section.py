@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -16,3 +16,12 @@ class Section(BaseModel):
     """Base of all sections: no unknown keys, no change after reading; a field's docstring is its help text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def unless_said(kind: str) -> BeforeValidator:
+    """Of sections that are told apart by their `kind`: which one settings without it are."""
+
+    def with_kind(values: Any) -> Any:
+        return {"kind": kind} | values if isinstance(values, dict) else values
+
+    return BeforeValidator(with_kind)
