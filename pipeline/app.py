@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
 
@@ -169,6 +170,12 @@ def _near(name: str, value: Any, looks_at: tuple[str, ...] | None) -> Any:
     from pipeline.store.mirror import mirrored
 
     return mirrored(str(value), looks_at)
+
+
+def needs_torch() -> None:
+    """Raises UserError where torch is not installed."""
+    if find_spec("torch") is None:
+        raise UserError("models need torch; install it with `pip install 'corpusmill[train]'`")
 
 
 def _end(

@@ -36,6 +36,11 @@ class LockedError(UserError):
     exit_code = 75
 
 
+def counted(number: int, what: str) -> str:
+    """`1 document`, `2 documents`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the nearest known word, or the known ones where none is near, or nothing."""
     known = sorted(known)

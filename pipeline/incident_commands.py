@@ -11,9 +11,8 @@ import typer
 from rich.table import Table
 
 from pipeline.app import AsJson, command, console
-from pipeline.errors import UserError
+from pipeline.errors import UserError, counted
 
-FILE = "incidents.jsonl"
 DONE = {"step": "left out the step", "end": "gave up"}
 
 
@@ -54,27 +53,25 @@ def incidents(
         )  # fmt: skip
     screen.print(table)
     named = {document for row in rows for document in row["left_out"]}
-    incidents = "1 incident" if len(rows) == 1 else f"{len(rows)} incidents"
-    screen.print(f"{incidents}; {_documents(len(named))} left out of all later steps", highlight=False)
+    screen.print(
+        f"{counted(len(rows), 'incident')}; {counted(len(named), 'document')} left out of all later steps",
+        highlight=False,
+    )
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """The incidents of a run. Raises UserError where there is no list of them."""
-    path = folder / FILE
+    from trainer.guard_settings import INCIDENTS
+    from trainer.metrics import read as rows_of
+
+    path = folder / INCIDENTS
     try:
-        lines = path.read_text("utf-8").splitlines()
+        return rows_of(path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read: {error.strerror}. Runs with a guard (`guard: {{}}` in the configuration) write it "
             "into their checkpoint.folder."
         ) from error
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # the line that was being written when the run was killed
-            continue
-    return rows
 
 
 def _what(row: dict[str, Any]) -> str:
@@ -93,16 +90,12 @@ def _done(row: dict[str, Any]) -> str:
     if row["action"] == "rollback":
         return f"back to step {row['back_to']:,}"
     if row["action"] == "documents":
-        return f"left out {_documents(len(row['left_out']))}"
+        return f"left out {counted(len(row['left_out']), 'document')}"
     return DONE[row["action"]]
 
 
 def _document(row: dict[str, Any]) -> str:
     return f"{row['url'] or row['document']} ({_number(row['loss'])}, {_number(row['sigmas'])})"
-
-
-def _documents(number: int) -> str:
-    return "1 document" if number == 1 else f"{number} documents"
 
 
 def _number(value: float | None) -> str:

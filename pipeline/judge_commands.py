@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline.app import AsJson, command, console, write_out
-from pipeline.errors import RecipeError, UserError
+from pipeline.app import AsJson, command, console, needs_torch, write_out
+from pipeline.errors import RecipeError
 
 BY_CHOICE = ("acc", "pct_stereotype")
 """Metrics that random choice gives something for."""
@@ -33,13 +33,6 @@ Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Texts t
 
 def _say(line: str) -> None:
     console(stderr=True).print(line, highlight=False, soft_wrap=True)
-
-
-def _needs_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError("models need torch; install it with `pip install 'corpusmill[train]'`") from error
 
 
 @command("generate")
@@ -81,7 +74,7 @@ def generate(
 
     Example: corpusmill generate runs/demo-model --prompt "The" --most 40 --top-p 0.95
     """
-    _needs_torch()
+    needs_torch()
     from trainer.judge.subject import open_subject
 
     texts = [*(prompt or []), *(_lines(prompts) if prompts is not None else [])] or [""]
@@ -148,7 +141,7 @@ def evaluate(
 
     Example: corpusmill eval runs/demo-model --tasks arc_easy,piqa --data benchmarks --shots 1 --out results.json
     """
-    _needs_torch()
+    needs_torch()
     if include is not None and not include.is_dir():
         raise RecipeError(f"--include: {include} is no folder")
     if data is not None and not data.is_dir():
@@ -257,7 +250,7 @@ def memorisation(
 
     Example: corpusmill memorisation runs/demo-model --documents 200 --prefix 16 --next 16
     """
-    _needs_torch()
+    needs_torch()
     if canaries is None and documents is None:
         raise RecipeError("nothing to measure: give --canaries secrets.json, --documents N, or both")
     from trainer.judge.canaries import read

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 import yaml
 
-from pipeline.app import command, console
+from pipeline.app import command, console, needs_torch
 from pipeline.aside import write_whole
 from pipeline.errors import RecipeError, UserError
 from pipeline.settings import load_yaml
@@ -16,13 +16,6 @@ from pipeline.settings import load_yaml
 
 def _say(line: str) -> None:
     console().print(line, highlight=False, soft_wrap=True)
-
-
-def _needs_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError("models need torch; install it with `pip install 'corpusmill[train]'`") from error
 
 
 @command("export-model")
@@ -46,7 +39,7 @@ def export_model(
 
     Example: corpusmill export-model runs/demo-model runs/demo-transformers
     """
-    _needs_torch()
+    needs_torch()
     from trainer.export import export
 
     export(source, out, _say, quantise, adapter)
@@ -69,7 +62,7 @@ def import_model(
 
     Example: corpusmill import-model models/gpt2 gpt2.yaml --config configs/train-gpt2-124m.yaml
     """
-    _needs_torch()
+    needs_torch()
     from trainer.hugging_face import read_config, read_weights
 
     form, found = read_config(folder)

@@ -19,7 +19,8 @@ TRAINER_MAY = {
 be the same for a run and for the training on it. They import nothing but `pipeline.errors`. Tokenizers for what is
 asked of a model in words: tokens must be the corpus's; imported inside functions, for they bring compilers."""
 INSIDE_FUNCTIONS = {
-    "pipeline/commands.py", "pipeline/judge_commands.py", "pipeline/look/trace.py", "pipeline/model_commands.py",
+    "pipeline/commands.py", "pipeline/incident_commands.py", "pipeline/judge_commands.py", "pipeline/look/trace.py",
+    "pipeline/model_commands.py",
     "pipeline/plan_commands.py", "pipeline/plan_size_commands.py", "pipeline/training_commands.py",
 }  # fmt: skip
 """The command line imports the trainer inside the commands that need it, so that the pipeline runs without torch."""

@@ -24,28 +24,28 @@ class Average:
         if any(weight.dtype == torch.bfloat16 for weight in mean.parameters()):
             mean = mean.float()
         self.divided = Divided(mean, world, stages)
-        self._decay, self.steps = decay, 0
+        self._decay, self._steps = decay, 0
 
     @torch.no_grad()
     def update(self, divided: Divided) -> None:
         """Takes the weights as they are now into the mean; what is no weight is as it is now."""
-        share = 1 - self._decay if self.steps else 1.0
+        share = 1 - self._decay if self._steps else 1.0
         for mean, weight in zip(self.divided.weights.all, divided.weights.all, strict=True):
             mean.here.lerp_(weight.here.to(mean.here.dtype), share)
         for kept, now in zip(self.divided.models, divided.models, strict=True):
             for buffer, other in zip(kept.buffers(), now.buffers(), strict=True):
                 buffer.copy_(other)
-        self.steps += 1
+        self._steps += 1
         self.divided.let_go()
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, and how many steps are in them."""
         weights, buffers = weights_of(self.divided.weights), buffers_of(self.divided.models)
-        return {"model": weights | buffers, "steps": self.steps}
+        return {"model": weights | buffers, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes that up again."""
         set_weights(self.divided.weights, state["model"])
         set_buffers(self.divided.models, state["model"])
-        self.steps = state["steps"]
+        self._steps = state["steps"]
         self.divided.let_go()

@@ -147,9 +147,9 @@ def _reader(
 ) -> tuple[Reader, Tensor]:
     """What reads, and the first tokens that it is to read (B, T)."""
     device = next(model.parameters()).device
-    tokens_BT, documents_BT = padded(prompts, device)
+    side = padded(prompts, device)
+    tokens_BT, documents_BT = side.tokens_BT, side.documents_BT
     if model.encoder is not None:
-        side = Inputs(tokens_BT, _positions(documents_BT), documents_BT)
         begins_BT = torch.tensor([list(begin)] * len(prompts), device=device)
         return _Again(model, torch.zeros_like(begins_BT), side), begins_BT
     if can_keep(model.config) and cache:
@@ -159,12 +159,13 @@ def _reader(
     return _Again(model, documents_BT, None, prefix), tokens_BT
 
 
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens and document numbers (B, T) of rows of unlike lengths, which all end at the last place."""
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Inputs:
+    """What a model reads of rows of unlike lengths, which all end at the last place."""
     longest = max(map(len, rows))
     tokens = [[0] * (longest - len(row)) + list(row) for row in rows]
     documents = [[NO_DOCUMENT] * (longest - len(row)) + [0] * len(row) for row in rows]
-    return torch.tensor(tokens, device=device), torch.tensor(documents, device=device)
+    documents_BT = torch.tensor(documents, device=device)
+    return Inputs(torch.tensor(tokens, device=device), _positions(documents_BT), documents_BT)
 
 
 def _positions(documents_BT: Tensor) -> Tensor:

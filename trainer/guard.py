@@ -51,10 +51,9 @@ class Figure:
         """Standard deviations above the mean."""
         return (self.value - self.mean) / self.sd  # -inf of a norm of 0
 
-    def told(self) -> dict[str, float | None]:
-        """For the log, where a number that is none is null."""
-        row = {"value": self.value, "mean": self.mean, "sd": self.sd, "sigmas": self.sigmas}
-        return {name: value if math.isfinite(value) else None for name, value in row.items()}
+    def told(self) -> dict[str, float]:
+        """For the log."""
+        return {"value": self.value, "mean": self.mean, "sd": self.sd, "sigmas": self.sigmas}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from trainer.section import Count, Natural, Section, Share
 
+INCIDENTS = "incidents.jsonl"
+"""Where a guard writes what it finds, in the checkpoint folder."""
+
 
 class OutliersConfig(Section):
     """Documents that cost far more than others, as garbage does. A kind of text that is rare and hard does too: look

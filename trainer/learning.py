@@ -133,6 +133,8 @@ class Learner:
         self.scaler = precision.scaler(config.precision, device)
         self.noise = NoiseScale()
         self.update: Update | None = None
+        # what the forward pass changes and no bad step may: running means of norms, loads of experts
+        self._buffers = list(buffers_of(self.divided.models).values())
         self._cold = isinstance(forward, DistributedDataParallel)
 
     def learn(
@@ -160,7 +162,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         measured = self._measures(len(batch.tokens_BT) // micro, step)
         norms: list[Tensor] = []  # squared, of the first micro-batch and of all, where the noise scale is measured
-        kept = self._buffers() if guard is not None else []
+        kept = [buffer.clone() for buffer in self._buffers] if guard is not None else []
         losses_N, of_documents = self._backward(batch, micro, targets, rows, norms if measured else None)
         weights.take_gradients()
         scale = None
@@ -181,19 +183,19 @@ class Learner:
             settings.clip_adaptive,
             weights.squared_norm if world.size > 1 else None,
         )
-        watched = guard is not None and self.update is not None
-        made = [losses_N.sum(), norm, *norms, *([self.update.squared] if watched and self.update else [])]
+        last = self.update if guard is not None else None
+        made = [losses_N.sum(), norm, *norms, *([] if last is None else [last.squared])]
         figures = torch.stack([figure.to(norm.dtype) for figure in made])
         figures = torch.cat([figures, losses_N.to(norm.dtype), of_documents.to(norm.dtype)]).cpu()  # the one wait
         (loss, norm_value, *squares), losses_B, sums_P = _cut(figures, len(made), len(losses_N))
-        move = squares.pop() if watched else 0.0
+        move = 0.0 if last is None else squares.pop()
         documents = guard.of_documents(batch, sums_P) if guard is not None and config.names_documents else np.zeros(0)
         loss, move, *of_all = world.summed(np.array([loss, move, *documents], np.float64), parts=True).tolist()
         loss /= targets
         moved = math.isfinite(loss + norm_value)
         learned = Learned(loss, norm_value, losses_B, moved, read, tokens, scale)
         if guard is not None and not learned.skipped:
-            size = math.sqrt(move) / self.update.rate if self.update is not None else None
+            size = None if last is None else math.sqrt(move) / last.rate
             moved = guard.passes(step, loss, norm_value, size, np.array(of_all))
         if moved:
             set_rate(self.optimizer, rate)
@@ -205,8 +207,9 @@ class Learner:
                 self.average.update(self.divided)
             if measured:
                 self._note_noise(batch, parts, squares[0] / (scale or 1.0) ** 2, squares[1])
-        elif kept:
-            self._set_buffers(kept)
+        else:
+            for buffer, before in zip(self._buffers, kept, strict=False):
+                buffer.copy_(before)
         if self.pruner is not None:
             mean = self.average.divided.models[-1] if self.average is not None else None
             self.pruner.after_step(step, self.optimizer, mean)
@@ -227,15 +230,6 @@ class Learner:
     def _sample(self) -> Tensor:
         """Some numbers of each weight, by which the size of a move is told: all of them would cost a copy."""
         return torch.cat([weight.detach().flatten()[:SAMPLED] for weight in self.weights])
-
-    def _buffers(self) -> list[Tensor]:
-        """What the forward pass changes and no bad step may: running means of norms, loads of experts."""
-        return [buffer.clone() for buffer in buffers_of(self.divided.models).values()]
-
-    @torch.no_grad()
-    def _set_buffers(self, kept: list[Tensor]) -> None:
-        for buffer, before in zip(buffers_of(self.divided.models).values(), kept, strict=True):
-            buffer.copy_(before)
 
     def _backward(
         self, batch: Batch, micro: int, targets: int, rows: int, norms: list[Tensor] | None
@@ -326,6 +320,7 @@ class Learner:
         set_weights(self.divided.weights, state["model"])
         set_buffers(self.divided.models, state["model"])
         set_moments(self.optimizer, self.divided.weights, state["optimizer"])
+        self.divided.let_go()
         self.noise = NoiseScale.model_validate(state.get("noise", {}))
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,16 +64,23 @@ def fit(
             together(world, lambda: held.enter_context(lock) if world.first else None)
             result: Result | int | None = None
             while result is None:  # once, unless the configuration changes in mid-run
-                found = newest(world, config.checkpoint.folder, nothing) if config.changes else None
+                found = newest(world, config.checkpoint.folder, say) if config.changes else None
                 now = config.at(found[1].step + 1 if found is not None else 1)
                 read = splits_of(now) if splits_of is not None and now.objective != config.objective else splits
-                result = _fit(config, now, read, world, say)
+                result = _fit(config, now, read, world, say, found)
             return result
 
 
-def _fit(planned: TrainConfig, config: TrainConfig, splits: Splits, world: World, say: Say) -> Result | int | None:
-    """Trains as long as the settings are those of `config`. None where others are `planned` for the next step, with a
-    checkpoint."""
+def _fit(
+    planned: TrainConfig,
+    config: TrainConfig,
+    splits: Splits,
+    world: World,
+    say: Say,
+    found: tuple[Path, checkpoint.Meta] | None,
+) -> Result | int | None:
+    """Trains as long as the settings are those of `config`, from the checkpoint `found`, if one was looked for. None
+    where others are `planned` for the next step, with a checkpoint."""
     device, source, corpus = world.device, splits.train, splits.train.corpus
     order = Order(source.plan, config.seed)
     check_tokenizer(config, corpus)
@@ -111,7 +119,7 @@ def _fit(planned: TrainConfig, config: TrainConfig, splits: Splits, world: World
     coupling = couple(config, corpus, learner)
     guard = Guard(config.guard, len(source.plan.groups)) if config.guard is not None else None
     joined = 0 if coupling is None else coupling.begin(learner.weights)  # above 0 where the others have begun already
-    at = None if joined else go_on(config, corpus, splits.weights, learner, watch, say, coupling, guard, planned)
+    at = None if joined else go_on(config, corpus, splits.weights, learner, watch, say, coupling, guard, planned, found)
     if at is None:
         at = start(config, splits.weights)
         at.step = joined
@@ -250,10 +258,6 @@ def grow(
     at.history = history
     loader.follow(history)
     say(asked)
-
-
-def nothing(line: str) -> None:
-    """What is said of what will be said again."""
 
 
 def is_nth(step: int, every: int | None) -> bool:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import DamageError, UserError, counted
 from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.data import Loader, Splits
 from trainer.guard import Guard
+from trainer.guard_settings import INCIDENTS
 from trainer.history import AnyEvent, Cool, Jump, LeaveOut
 from trainer.learning import Learner
-from trainer.metrics import Log, MetricsLog, NoLog
-from trainer.parallel.saving import Saver, set_random, together
+from trainer.metrics import Log, MetricsLog, NoLog, finite
+from trainer.parallel.saving import Saver, newest, set_random, together
 from trainer.parallel.world import World
 from trainer.plateau import Watch
 from trainer.resume import Standing, with_wishes
@@ -25,8 +25,6 @@ from trainer.trace import uses_of
 
 Say = Callable[[str], None]
 
-FILE = "incidents.jsonl"
-"""In the checkpoint folder."""
 LISTED = 32
 """Documents of a bad step that an incident lists of each process, those that cost most, beside all that stand out."""
 DISTANCE = 10
@@ -58,7 +56,7 @@ class Mending:
         self._snapshots.take(at, learner, watch)
         attempt, _ = at.history.data_step(at.step + 1)
         folder = config.checkpoint.folder
-        self._log = MetricsLog(folder / FILE, attempt, at.step) if world.first else NoLog()
+        self._log = MetricsLog(folder / INCIDENTS, attempt, at.step) if world.first else NoLog()
 
     def close(self) -> None:
         """Ends the list of incidents."""
@@ -95,7 +93,7 @@ class Mending:
         row: dict[str, Any] = at.place() | {"why": list(trouble.why), "action": action}
         if action == "rollback":
             row["back_to"] = back_to
-        row["figures"] = {name: figure.told() for name, figure in trouble.figures.items()}
+        row["figures"] = finite({name: figure.told() for name, figure in trouble.figures.items()})
         row |= {"outliers": trouble.outliers, "left_out": named}
         self._log.write("incident", **row, documents=documents)
         self._log.sync()  # it must not be lost where the run dies of what comes next
@@ -155,19 +153,10 @@ class Mending:
 
     def _saved_before(self, step: int) -> tuple[Path, checkpoint.Meta] | None:
         """The newest whole checkpoint of before a step, of this run."""
-
-        def look() -> tuple[Path, checkpoint.Meta] | None:
-            for path in checkpoint.saved(self._config.checkpoint.folder):
-                try:
-                    meta = checkpoint.read_meta(path, check_state=True)
-                except UserError:
-                    continue
-                if meta.step < step:
-                    return path, meta
+        try:
+            return newest(self._world, self._config.checkpoint.folder, self._say, before=step)
+        except DamageError:
             return None
-
-        found, *_ = together(self._world, lambda: look() if self._world.first else None)
-        return found  # type: ignore[no-any-return]
 
     def _forget_later(self, at: Standing) -> None:
         """Removes the checkpoints of what was taken back, which a restart would go on from."""
@@ -195,24 +184,19 @@ class Mending:
         )
 
 
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with null for each number that is none."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-
-
 def told(row: dict[str, Any], documents: list[dict[str, Any]]) -> str:
     """One line that says what was found and done."""
     found = []
     for why in row["why"]:
         figure = row["figures"].get(why)
         if why == "documents":
-            found.append(f"{_documents(row['outliers'])} far dearer than others")
+            found.append(f"{counted(row['outliers'], 'document')} far dearer than others")
         elif figure is None:
             found.append("loss or gradient is not finite")
         else:
             found.append(f"{why.replace('_', ' ')} {figure['sigmas']:.0f} standard deviations too high")
     done = {
-        "documents": f"left out {_documents(len(row['left_out']))}",
+        "documents": f"left out {counted(len(row['left_out']), 'document')}",
         "step": "left out the step",
         "rollback": f"back to step {row.get('back_to')}",
         "end": "gave up",
@@ -220,7 +204,3 @@ def told(row: dict[str, Any], documents: list[dict[str, Any]]) -> str:
     worst = next((d for d in documents if d["stands_out"]), None)
     whose = f" ({worst['url'] or worst['document']}{', ...' if len(row['left_out']) > 1 else ''})" if worst else ""
     return f"step {row['step']}: {', '.join(found)}; {done}{whose if row['left_out'] else ''}"
-
-
-def _documents(number: int) -> str:
-    return "1 document" if number == 1 else f"{number} documents"

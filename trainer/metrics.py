@@ -107,11 +107,13 @@ def _line(row: dict[str, Any]) -> str:
     try:
         return _encode(row) + "\n"
     except ValueError:  # which happens to few
-        return json.dumps(_finite(row)) + "\n"
+        return json.dumps(finite(row)) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with null for what JSON has no number for."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -109,13 +110,15 @@ def go_on(
     coupling: Coupling | None = None,
     guard: Guard | None = None,
     planned: TrainConfig | None = None,
+    found: tuple[Path, Meta] | None = None,
 ) -> Standing | None:
     """Loads the newest whole checkpoint into learner, watch, coupling and guard; None where there is none.
 
-    `planned`: the configuration with its changes in mid-run, of which `config` is what holds at the next step.
+    `planned`: the configuration with its changes in mid-run, of which `config` is what holds at the next step. `found`:
+    that checkpoint, where it was looked for already.
     Raises UserError where it belongs to another corpus, model or order.
     """
-    found = newest(learner.world, config.checkpoint.folder, say)
+    found = found or newest(learner.world, config.checkpoint.folder, say)
     if found is None:
         return None
     path, meta = found

@@ -62,6 +62,13 @@ def spread(x: Tensor) -> Spread:
     return Spread(tuple(x.shape), (((0,) * x.ndim, x),))
 
 
+def unwrapped(value: Any) -> Any:
+    """The plain tensor where one part is all of it; anything else as it is."""
+    if isinstance(value, Spread) and tuple(value.parts[0][1].shape) == tuple(value.shape):
+        return value.parts[0][1]
+    return value
+
+
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     """A nested value with each tensor in it changed, in parts or not."""
     if isinstance(value, Tensor | Spread):
@@ -120,8 +127,7 @@ def joined(rows: Iterable[Row]) -> dict[str, Any]:
             if here != math.prod(value.shape):
                 name = ".".join(str(key) for _, key in way)
                 raise ValueError(f"{here} of {math.prod(value.shape)} numbers of {name} are there")
-            if tuple(value.parts[0][1].shape) == tuple(value.shape):
-                values[way] = value.parts[0][1]
+            values[way] = unwrapped(value)
     return nested(values.items())
 
 

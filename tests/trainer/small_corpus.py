@@ -134,21 +134,25 @@ def small_lengths() -> dict[str, list[list[int]]]:
     return {"train": [draw[0], draw[1]], "validation": [draw[2][:12]]}
 
 
+SETTINGS: dict[str, Any] = {
+    "model": {"layers": 2, "width": 16, "heads": 2, "kv_heads": 1},
+    "sequence_length": 32,
+    "global_batch": 4,
+    "micro_batch": 2,
+    "steps": 20,
+    "optimizer": {"learning_rate": 1.0e-2},
+    "schedule": {"warmup": 2},
+    "device": "cpu",
+    "threads": 1,
+    "seed": 3,
+}
+
+
 def write_config(folder: Path, corpus: Path, name: str = "train", **changes: Any) -> Path:
     """A configuration of a tiny model over a corpus, in a folder; keywords replace top-level keys."""
-    values: dict[str, Any] = {
+    values = SETTINGS | {
         "data": {"corpus": str(corpus)},
-        "model": {"layers": 2, "width": 16, "heads": 2, "kv_heads": 1},
-        "sequence_length": 32,
-        "global_batch": 4,
-        "micro_batch": 2,
-        "steps": 20,
-        "optimizer": {"learning_rate": 1.0e-2},
-        "schedule": {"warmup": 2},
-        "device": "cpu",
-        "threads": 1,
         "checkpoint": {"folder": str(folder / name / "checkpoints"), "every": 5},
-        "seed": 3,
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values | changes))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_corpus import small_lengths, write_corpus
+from small_corpus import SETTINGS, small_lengths, write_corpus
 
 from pipeline.errors import DamageError, LockedError, UserError
 from pipeline.shards import Corpus
@@ -65,20 +65,6 @@ def straight(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> P
     )
     assert train(path, ["checkpoint.every=5", "checkpoint.keep=9"], quiet) == 0
     return folder
-
-
-SETTINGS: dict[str, Any] = {
-    "model": {"layers": 2, "width": 16, "heads": 2, "kv_heads": 1},
-    "sequence_length": 32,
-    "global_batch": 4,
-    "micro_batch": 2,
-    "steps": 20,
-    "optimizer": {"learning_rate": 1.0e-2},
-    "schedule": {"warmup": 2},
-    "device": "cpu",
-    "threads": 1,
-    "seed": 3,
-}
 
 
 def test_killed_at_13_and_resumed(config_file: Callable[..., Path], straight: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from trainer.batch import NO_DOCUMENT
 from trainer.generate import padded
 from trainer.judge.subject import Subject
 from trainer.key_values import can_keep
-from trainer.model import Inputs
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Tokens of a context, and of what stands behind it."""
@@ -52,11 +51,11 @@ def _batch(subject: Subject, pairs: Sequence[Pair]) -> list[Score]:
     model, device = subject.model, subject.device
     behind = max(len(continuation) for _, continuation in pairs)
     if model.encoder is not None:
-        inputs = _inputs([[*subject.begin, *continuation[:-1]] for _, continuation in pairs], device)
+        inputs = padded([[*subject.begin, *continuation[:-1]] for _, continuation in pairs], device)
         contexts = [[*context[-subject.longest :], *subject.asked] for context, _ in pairs]
-        inputs = inputs._replace(encoder=_inputs(contexts, device))
+        inputs = inputs._replace(encoder=padded(contexts, device))
     else:
-        inputs = _inputs([[*context, *new][-subject.longest - 1 :][:-1] for context, new in pairs], device)
+        inputs = padded([[*context, *new][-subject.longest - 1 :][:-1] for context, new in pairs], device)
     if subject.prefix:
         places_T = torch.arange(inputs.tokens_BT.shape[1], 0, -1, device=device)
         new_B1 = torch.tensor([[len(continuation)] for _, continuation in pairs], device=device)
@@ -70,9 +69,3 @@ def _batch(subject: Subject, pairs: Sequence[Pair]) -> list[Score]:
         likeliest = bool((own_TV.argmax(-1) == targets_T).all())
         made.append(Score(float(own_TV.gather(1, targets_T[:, None]).double().sum()), likeliest))
     return made
-
-
-def _inputs(rows: Sequence[Sequence[int]], device: torch.device) -> Inputs:
-    tokens_BT, documents_BT = padded(rows, device)
-    positions_BT = ((documents_BT != NO_DOCUMENT).cumsum(1) - 1).clamp(min=0)
-    return Inputs(tokens_BT, positions_BT, documents_BT)

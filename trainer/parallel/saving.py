@@ -99,9 +99,12 @@ class Saver:
             self._thread.join()
 
 
-def newest(world: World, folder: Path, say: Callable[[str], None]) -> tuple[Path, Meta] | None:
-    """As `checkpoint.newest`, its files checked: each process checks a share of them."""
-    paths, *_ = together(world, lambda: checkpoint.candidates(folder) if world.first else None)
+def newest(
+    world: World, folder: Path, say: Callable[[str], None], before: int | None = None
+) -> tuple[Path, Meta] | None:
+    """As `checkpoint.newest`, of all or of those before a step, its files checked: each process checks a share of
+    them."""
+    paths, *_ = together(world, lambda: checkpoint.candidates(folder, before) if world.first else None)
 
     def read(path: Path) -> Meta:
         def checked() -> Meta:

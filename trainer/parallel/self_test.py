@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from pipeline.aside import sync
 from pipeline.errors import UserError
+from trainer import devices
 from trainer.config import TrainConfig
 from trainer.parallel.faults import host_name
 from trainer.parallel.world import World
@@ -259,14 +260,9 @@ def best(device: torch.device, work: Callable[[], object], seconds: float = SECO
     taken: list[float] = []
     until = time.perf_counter() + seconds
     while len(taken) <= TIMES or time.perf_counter() < until:
-        _wait(device)
+        devices.wait(device)
         began = time.perf_counter()
         work()
-        _wait(device)
+        devices.wait(device)
         taken.append(time.perf_counter() - began)
     return min(taken[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
