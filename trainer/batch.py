@@ -90,6 +90,11 @@ class Batch:
         last_B = np.maximum.accumulate(self.documents_BT.max(1, initial=NO_DOCUMENT))
         return targets_P, np.repeat(self.groups_B, np.diff(last_B, prepend=NO_DOCUMENT))
 
+    def counted(self, by_document: bool) -> Batch:
+        """Itself, its figures reckoned now: where batches are made ahead, the loop need not wait for them."""
+        _ = self.targets, self.tokens, by_document and self.by_document
+        return self
+
     @cached_property
     def whole(self) -> bool:
         """Whether each sequence is one text without padding, so that order alone says what a place may look at."""

@@ -227,9 +227,12 @@ class Loader:
         look_ahead: int,
         read_ahead: int = 0,
         share: Share | None = None,
+        by_document: bool = False,
     ) -> None:
         """`read_ahead`: batches of which the tokens are fetched in advance, where they lie at an address. `share`: what
-        is read here of each batch, of many processes; None: all."""
+        is read here of each batch, of many processes; None: all. `by_document`: whether `Batch.by_document` is going
+        to be asked for."""
+        self._by_document = by_document
         self._share = share or (lambda sequences: (0, sequences))
         self._read_ahead, self._expected = read_ahead if source.distant else 0, 0
         self._source, self._order, self._history = source, order, history
@@ -326,7 +329,7 @@ class Loader:
                 continue
             try:
                 self._expect(step, last)
-                made: Batch | Exception = self.read(self._history.data_step(step)[1])
+                made: Batch | Exception = self.read(self._history.data_step(step)[1]).counted(self._by_document)
             except Exception as error:  # raised again where the batch is asked for
                 made = error
             while not self._closed.is_set():

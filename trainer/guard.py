@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from trainer.batch import Batch
 from trainer.guard_settings import GuardConfig, OutliersConfig
+from trainer.kernels import fade, judge
 
 Floats = npt.NDArray[np.float64]
 Why = Literal["not_finite", "loss", "gradient_norm", "update_norm", "documents"]
@@ -98,67 +99,35 @@ class Window:
         """Makes the sums anew, as a run that begins with these values does."""
         self.set(self.values)
 
-    def figure(self, value: float) -> Figure:
-        """A value against them."""
+    def usual(self) -> tuple[float, float]:
+        """Their mean and standard deviation; NaN where there are too few."""
         count = len(self.values)
         if count < LEAST:
-            return Figure(value, math.nan, math.nan)
+            return math.nan, math.nan
         mean = self._sum / count
         sd = math.sqrt(max(0.0, self._squares / count - mean**2))
-        return Figure(value, mean, max(sd, FLAT * abs(mean) if self._relative else FLAT))
+        return mean, max(sd, FLAT * abs(mean) if self._relative else FLAT)
+
+    def limit(self, sigmas: float) -> float:
+        """The value that lies so many standard deviations above the mean; NaN as above."""
+        mean, sd = self.usual()
+        return mean + sigmas * sd
 
 
 @dataclass
-class Spread:
-    """Running mean and standard deviation of the documents' mean losses, by group (G,): sums that fade."""
-
-    count_G: Floats
-    sum_G: Floats
-    square_G: Floats
-    outliers: float = 0.0
-
-    @classmethod
-    def of(cls, groups: int) -> Spread:
-        """Of nothing yet."""
-        return cls(np.zeros(groups), np.zeros(groups), np.zeros(groups))
-
-    def add(self, added: Floats) -> None:
-        """Fades what there is and adds a step's documents, as `Guard.of_documents` has them (3 G + 1,)."""
-        count_G, sum_G, square_G = np.split(added[:-1], 3)
-        keep = 1 - min(0.25, float(count_G.sum()) / KNOWN)
-        self.count_G = keep * self.count_G + count_G
-        self.sum_G = keep * self.sum_G + sum_G
-        self.square_G = keep * self.square_G + square_G
-        self.outliers = keep * self.outliers + float(added[-1])
-
-    def mean_sd(self) -> tuple[Floats, Floats]:
-        """(G,) each; not finite where too few documents are known."""
-        known = self.count_G >= LEAST_DOCUMENTS
-        count_G = np.where(known, self.count_G, np.nan)
-        mean_G = self.sum_G / count_G
-        variance_G = np.maximum(self.square_G / count_G - mean_G**2, 0.0)
-        return mean_G, np.maximum(np.sqrt(variance_G), FLAT * np.abs(mean_G))
-
-    @property
-    def share(self) -> float:
-        """Of the documents of late, that are outliers."""
-        return float(self.outliers / max(1.0, self.outliers + self.count_G.sum()))
-
-
-@dataclass(frozen=True)
 class Documents:
-    """The documents of a batch, or the pieces of them that it holds, in its order (P,), and what they cost."""
+    """The documents of a batch, or the pieces of them that it holds, in its order (P,), and what they cost; and what
+    those of each group (G,) cost until then."""
 
     targets_P: npt.NDArray[np.int64]
     loss_P: Floats
     """Nats per target; of one without targets 0."""
     group_P: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, batch: Batch, sums_P: Floats) -> Documents:
-        """From the cross entropy of each, summed over its targets."""
-        targets_P, group_P = batch.by_document
-        return cls(targets_P, sums_P / np.maximum(targets_P, 1), group_P)
+    outliers_P: npt.NDArray[np.bool_]
+    """Which stand out."""
+    mean_G: Floats
+    """Not finite where too few are known; so is its standard deviation."""
+    sd_G: Floats
 
 
 @dataclass
@@ -170,10 +139,8 @@ class Guard:
     """Of the mixture, whose documents are compared with each other."""
     trouble: Trouble | None = None
     """Of the last step; None where it was fine."""
-    outliers_P: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    """Which documents that this process reads of the last step stand out."""
     documents: Documents | None = None
-    """Those of the last step."""
+    """Those of the last step that this process reads."""
     bad: int = 0
     """Bad steps since the last good one."""
     first_bad: int = 0
@@ -185,8 +152,8 @@ class Guard:
             "gradient_norm": Window(self.settings.window, relative=False),
             "update_norm": Window(self.settings.window, relative=False),
         }
-        self._spread = Spread.of(self.groups)
-        self.spread_then = self._spread.mean_sd()
+        # (3 G + 1,): of the documents so far, as `of_documents` has them, in sums that fade
+        self._known = np.zeros(3 * self.groups + 1)
         self._data = ""
         self._rollbacks: list[int] = []  # data steps
 
@@ -194,19 +161,15 @@ class Guard:
         """(3 G + 1,): what this process adds to the documents' figures: count, sum and sum of squares by group, and the
         outliers, which are in none of them."""
         rule = self.settings.documents or OutliersConfig()
-        self.documents = found = Documents.of(batch, sums_P)
-        mean_G, sd_G = self.spread_then = self._spread.mean_sd()
-        counts_P = found.targets_P >= rule.least_targets
-        with np.errstate(invalid="ignore"):
-            far_P = found.loss_P > mean_G[found.group_P] + rule.sigmas * sd_G[found.group_P]
-        if self._spread.share > rule.most:  # a kind of text: it is part of what is usual
-            far_P = np.zeros(len(far_P), bool)
-        finite_P = np.isfinite(found.loss_P)
-        self.outliers_P = (counts_P & far_P) | ~finite_P
-        good_P = counts_P & ~self.outliers_P
-        loss_P, group_P = found.loss_P[good_P], found.group_P[good_P]
-        sums = [np.bincount(group_P, weights, self.groups) for weights in (None, loss_P, loss_P**2)]
-        return np.concatenate([*sums, [self.outliers_P.sum()]]).astype(np.float64)
+        targets_P, group_P = batch.by_document
+        loss_P, outliers_P = np.empty(len(targets_P)), np.empty(len(targets_P), np.bool_)
+        mean_G, sd_G, added = np.empty(self.groups), np.empty(self.groups), np.zeros(3 * self.groups + 1)
+        judge(
+            np.asarray(sums_P, np.float64), targets_P, group_P, self._known, LEAST_DOCUMENTS, FLAT,
+            rule.least_targets, rule.sigmas, rule.most, loss_P, outliers_P, mean_G, sd_G, added,
+        )  # fmt: skip
+        self.documents = Documents(targets_P, loss_P, group_P, outliers_P, mean_G, sd_G)
+        return added
 
     def passes(self, step: int, loss: float, norm: float, update: float | None, summed: Floats) -> bool:
         """Whether the weights may move by what a step found.
@@ -214,31 +177,29 @@ class Guard:
         loss: nats per target; norm: of the gradient; update: of the move of the step before, over its learning rate,
         None where it is not known; summed: the sum over all processes of `of_documents`, or empty.
         """
-        judged = step > self.settings.after
-        figures: dict[Why, Figure] = {
-            "loss": self._windows["loss"].figure(loss),
-            "gradient_norm": self._windows["gradient_norm"].figure(_log(norm)),
-        }
+        judged, windows = step > self.settings.after, self._windows
+        values: dict[Why, float] = {"loss": loss, "gradient_norm": _log(norm)}
         if update is not None:
-            figures["update_norm"] = self._windows["update_norm"].figure(_log(update))
+            values["update_norm"] = _log(update)
         why: list[Why] = [] if math.isfinite(loss) and math.isfinite(norm) else ["not_finite"]
         if not why and judged:
-            why = [name for name, one in figures.items() if one.sigmas > self.settings.sigmas]
+            why = [name for name, value in values.items() if value > windows[name].limit(self.settings.sigmas)]
         outliers = int(summed[-1]) if len(summed) else 0
         if self.settings.documents is not None and judged and outliers and not why:
             why.append("documents")
         if why:
             known = summed[: self.groups].sum() + outliers if len(summed) else 0.0
+            figures = {name: Figure(value, *windows[name].usual()) for name, value in values.items()}
             self.trouble = Trouble(tuple(why), figures, outliers, bool(outliers > known / 2))
             self.first_bad = self.first_bad if self.bad else step
             self.bad += 1
             return False
         self.trouble, self.bad = None, 0
-        for name, figure in figures.items():
-            if math.isfinite(figure.value):
-                self._windows[name].add(figure.value)
+        for name, value in values.items():
+            if math.isfinite(value):
+                windows[name].add(value)
         if len(summed):
-            self._spread.add(summed)
+            fade(self._known, summed, self.groups, KNOWN)
         return True
 
     def remedy(self, data_step: int, can_name: bool) -> Action:
@@ -254,7 +215,7 @@ class Guard:
             return "rollback"
         if not named or self.trouble.most or self.bad > self.settings.patience:
             return "step"
-        self._spread.outliers += self.trouble.outliers  # they are not there where the step is made again
+        self._known[-1] += self.trouble.outliers  # they are not there where the step is made again
         return "documents"
 
     def is_of(self, data: str) -> None:
@@ -262,18 +223,16 @@ class Guard:
         if self._data not in ("", data):
             for window in self._windows.values():
                 window.set([])
-            self._spread = Spread.of(self.groups)
+            self._known = np.zeros(3 * self.groups + 1)
         self._data = data
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers alone."""
-        spread = self._spread
         for window in self._windows.values():
             window.settle()  # else it would go on with other roundings than a run that takes this up
-        sums = {"count": spread.count_G, "sum": spread.sum_G, "square": spread.square_G}
         return {
             "windows": {name: list(window.values) for name, window in self._windows.items()},
-            "documents": {name: values.tolist() for name, values in sums.items()} | {"outliers": spread.outliers},
+            "known": self._known.tolist(),
             "bad": [self.bad, self.first_bad],
             "rollbacks": self._rollbacks,
             "data": self._data,
@@ -283,10 +242,9 @@ class Guard:
         """Takes that up again; settings stay the configuration's."""
         for name, window in self._windows.items():
             window.set(state["windows"][name])
-        held = state["documents"]
-        if len(held["count"]) == self.groups:
-            count_G, sum_G, square_G = (np.array(held[name]) for name in ("count", "sum", "square"))
-            self._spread = Spread(count_G, sum_G, square_G, held["outliers"])
+        known = state.get("known", [])  # of another mixture, it says nothing of this one
+        if len(known) == len(self._known):
+            self._known = np.array(known)
         self.bad, self.first_bad = state["bad"]
         self._rollbacks, self._data = list(state["rollbacks"]), state["data"]
 

@@ -1,4 +1,4 @@
-"""The compiled loops of the loader: rows of a batch, the keyed permutation, best fit.
+"""The compiled loops of the loader and the guard: rows of a batch, the keyed permutation, best fit, dear documents.
 
 Each has a plain-Python loop beside it in the tests. All of them stand in this one file, since numba's cache notices a
 change in the file of a kernel only. They let go of Python's lock, so the look-ahead thread works beside the model.
@@ -254,3 +254,53 @@ def best_fit(lengths: Any, capacity: int) -> Any:
             has[left >> 6] |= one << np.uint64(left & 63)
             some[left >> 12] |= one << np.uint64((left >> 6) & 63)
     return bins
+
+
+@_njit
+def judge(
+    sums_P: Any,
+    targets_P: Any,
+    group_P: Any,
+    known: Any,
+    least_known: int,
+    flat: float,
+    least_targets: int,
+    sigmas: float,
+    most: float,
+    loss_P: Any,
+    outliers_P: Any,
+    mean_G: Any,
+    sd_G: Any,
+    added: Any,
+) -> None:
+    """The body of `trainer.guard.Guard.of_documents`. known, added: (3 G + 1,), added of zeros; from loss_P on it is
+    written to."""
+    groups = len(mean_G)
+    every = known[3 * groups]
+    for g in range(groups):
+        count = known[g]
+        every += count
+        mean_G[g] = sd_G[g] = np.nan
+        if count >= least_known:
+            mean = known[groups + g] / count
+            mean_G[g] = mean
+            sd_G[g] = max(np.sqrt(max(known[2 * groups + g] / count - mean * mean, 0.0)), flat * abs(mean))
+    usual = known[3 * groups] > most * max(1.0, every)  # a kind of text, which is part of what is usual
+    for p in range(len(sums_P)):
+        group, loss = group_P[p], sums_P[p] / max(targets_P[p], 1)
+        far = not usual and targets_P[p] >= least_targets and loss > mean_G[group] + sigmas * sd_G[group]
+        loss_P[p], outliers_P[p] = loss, far or not np.isfinite(loss)
+        if outliers_P[p]:
+            added[3 * groups] += 1
+        elif targets_P[p] >= least_targets:
+            added[group] += 1
+            added[groups + group] += loss
+            added[2 * groups + group] += loss * loss
+
+
+@_njit
+def fade(known: Any, added: Any, groups: int, memory: float) -> None:
+    """Adds sums of documents, as in `judge`, to those known, which fade to a third while `memory` documents come."""
+    keep = 1.0 - min(0.25, added[:groups].sum() / memory)
+    for n in range(len(known)):
+        known[n] = keep * known[n] + added[n]

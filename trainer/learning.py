@@ -32,8 +32,8 @@ from trainer.parallel.world import ALONE, Floats, World
 from trainer.prune import Pruner
 from trainer.steps import take_step
 
-SAMPLED = 4096
-"""Numbers of each weight that the size of a move is told by."""
+SAMPLED = 256
+"""Numbers of each weight, from its middle, that the size of a move is told by: all of them would cost a copy."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,10 @@ class Learner:
         self.model = self.divided.models[-1]
         self.pruner = Pruner(self.model, config.prune) if config.prune is not None else None
         self.weights = [one.here for one in self.divided.weights.all if one.here.requires_grad]
+        self._sampled = [
+            weight.detach().view(-1).narrow(0, max(0, weight.numel() - SAMPLED) // 2, min(SAMPLED, weight.numel()))
+            for weight in self.weights
+        ]
         self._penalised = [one.here for one in self.divided.weights.all if one.name in penalised]
         amp = precision.autocast(config.precision, device)
         forward = self.divided.forwards[-1]
@@ -133,6 +137,7 @@ class Learner:
         self.scaler = precision.scaler(config.precision, device)
         self.noise = NoiseScale()
         self.update: Update | None = None
+        self._stood: Tensor | None = None  # the sample of the weights behind the last move
         # what the forward pass changes and no bad step may: running means of norms, loads of experts
         self._buffers = list(buffers_of(self.divided.models).values())
         self._cold = isinstance(forward, DistributedDataParallel)
@@ -199,10 +204,11 @@ class Learner:
             moved = guard.passes(step, loss, norm_value, size, np.array(of_all))
         if moved:
             set_rate(self.optimizer, rate)
-            before = self._sample() if guard is not None else None
+            before = self._sample() if guard is not None and self._stood is None else self._stood
             take_step(self.optimizer, self.losses, batch, config, step, micro, parts)
-            if before is not None:
-                self.update = Update((self._sample() - before).float().square().sum(), rate) if rate else None
+            if guard is not None and before is not None:
+                self._stood = self._sample()
+                self.update = Update((self._stood - before).float().square().sum(), rate) if rate else None
             if self.average is not None:
                 self.average.update(self.divided)
             if measured:
@@ -213,6 +219,7 @@ class Learner:
         if self.pruner is not None:
             mean = self.average.divided.models[-1] if self.average is not None else None
             self.pruner.after_step(step, self.optimizer, mean)
+            self._stood = None
         if moved or guard is None:
             for model in self.divided.models:
                 model.after_step()
@@ -228,8 +235,8 @@ class Learner:
         self._cold = False
 
     def _sample(self) -> Tensor:
-        """Some numbers of each weight, by which the size of a move is told: all of them would cost a copy."""
-        return torch.cat([weight.detach().flatten()[:SAMPLED] for weight in self.weights])
+        """Some numbers of each weight, as they are now."""
+        return torch.cat(self._sampled)
 
     def _backward(
         self, batch: Batch, micro: int, targets: int, rows: int, norms: list[Tensor] | None
@@ -321,6 +328,7 @@ class Learner:
         set_buffers(self.divided.models, state["model"])
         set_moments(self.optimizer, self.divided.weights, state["optimizer"])
         self.divided.let_go()
+        self._stood = None
         self.noise = NoiseScale.model_validate(state.get("noise", {}))
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])

@@ -134,7 +134,9 @@ def _fit(
     with (
         closing(journal(config, attempt, at.step, world.first, say)) as log,
         closing(Profile(config.log.profile, config.checkpoint.folder, config.last_step, device, world.rank)) as profile,
-        Loader(source, order, at.history, data.look_ahead, data.cache.read_ahead, share) as loader,
+        Loader(
+            source, order, at.history, data.look_ahead, data.cache.read_ahead, share, config.names_documents
+        ) as loader,
         Stop() as stop,
         Saver(world, config.checkpoint) as saver,
         ExitStack() as held,

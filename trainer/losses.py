@@ -148,7 +148,7 @@ class LossOf:
             ids = np.maximum(ids[chosen] if sparse else ids, 0)  # what is of none has no target, and costs nothing
             of_documents = cross_entropy.new_zeros(batch.documents)
             if len(of_documents):
-                of_documents.index_add_(0, torch.from_numpy(ids).to(device, non_blocking=True), cross_entropy)
+                of_documents.index_add_(0, torch.from_numpy(ids).to(device, non_blocking=True), cross_entropy.detach())
         if not sparse:
             return Losses(cross_entropy.view(targets_NT.shape).sum(1), minimised, auxiliary, of_documents)
         row = torch.from_numpy(chosen // targets_NT.shape[1]).to(device)

@@ -118,16 +118,16 @@ class Mending:
         here = []
         reads = all(world.at(name) == 0 for name in ("tp", "cp", "pp"))
         if guard.documents is not None and reads:
-            found, (mean_G, sd_G) = guard.documents, guard.spread_then
-            order = sorted(range(len(found.loss_P)), key=lambda p: (~guard.outliers_P[p], -found.loss_P[p], p))
-            chosen = order[: LISTED + int(guard.outliers_P.sum())]
+            found = guard.documents
+            order = sorted(range(len(found.loss_P)), key=lambda p: (~found.outliers_P[p], -found.loss_P[p], p))
+            chosen = order[: LISTED + int(found.outliers_P.sum())]
             placed = loader.placed(at.data_step)
             uses = uses_of(self._splits.train, [placed[p] for p in chosen], at.step, at.attempt, at.data_step)
             for p, use in zip(chosen, uses, strict=True):
                 loss, group = float(found.loss_P[p]), found.group_P[p]
-                sigmas = float((loss - mean_G[group]) / sd_G[group])
+                sigmas = float((loss - found.mean_G[group]) / found.sd_G[group])
                 what = vars(use) | {"targets": int(found.targets_P[p]), "loss": loss, "sigmas": sigmas}
-                here.append(finite(what | {"stands_out": bool(guard.outliers_P[p])}))
+                here.append(finite(what | {"stands_out": bool(found.outliers_P[p])}))
         everywhere = [row for rows in together(world, lambda: here) for row in rows]
         return sorted(everywhere, key=lambda row: -(row["loss"] if row["loss"] is not None else float("inf")))
 

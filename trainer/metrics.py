@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import UserError
+
+WAITS = 1.0
+"""Seconds for which rows of steps are gathered, which another thread writes then: a fast step would pay more for its
+row than for all other figures."""
 
 
 class Log(Protocol):
@@ -50,22 +57,51 @@ class MetricsLog:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UserError(f"the metrics log {path} cannot be written to: {error.strerror}") from error
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._fault: UserError | None = None
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="metrics log", daemon=True)
+        self._thread.start()
 
     def write(self, kind: str, **values: Any) -> None:
-        """Adds a row and hands it to the operating system. Raises UserError where the disk does not take it."""
-        try:
-            self._file.write(_line({"kind": kind} | values))
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"the metrics log {self._file.name} cannot be written to: {error.strerror}") from error
+        """Adds a row, which is handed to the operating system at once, but one of a step within WAITS seconds. Raises
+        UserError where the disk does not take it, or did not take those before."""
+        self._waiting.append({"kind": kind} | values)
+        if kind != "step" or self._fault is not None:
+            self._hand_over()
 
     def sync(self) -> None:
-        """Waits until all rows are on the disk: a checkpoint must not outlive the rows that led to it."""
-        os.fsync(self._file.fileno())
+        """Waits until all rows are on the disk: a checkpoint must not outlive the rows that led to it. Raises UserError
+        where it does not take them."""
+        self._hand_over(durably=True)
 
     def close(self) -> None:
         """Ends the log."""
-        self._file.close()
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._hand_over()
+        finally:
+            with suppress(OSError):  # which was told
+                self._file.close()
+
+    def _work(self) -> None:
+        while not self._ended.wait(WAITS):
+            with suppress(UserError):  # the loop's own thread raises it
+                self._hand_over()
+
+    def _hand_over(self, durably: bool = False) -> None:
+        with self._lock:
+            if self._fault is not None:
+                raise self._fault
+            try:
+                self._file.writelines(_line(self._waiting.popleft()) for _ in range(len(self._waiting)))
+                self._file.flush()
+                if durably:
+                    os.fsync(self._file.fileno())
+            except OSError as error:
+                self._fault = UserError(f"the metrics log {self._file.name} cannot be written to: {error.strerror}")
+                raise self._fault from error
 
 
 class NoLog:

@@ -39,6 +39,12 @@ ALPHABETS = (
     "абвгдежзийклмнопрстуфхцчшщъыьэюя",
     "אבגדהוזחטיכלמנסעפצקרשת",
     "กขคงจฉชซฌญฎฐฑฒณดตถทธน",
+    "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
+    "कखगघङचछजझञटठडढणतथदधनपफबभम",
+    "աբգդեզէըթժիլխծկհձղճմյնշոչպջռ",
+    "აბგდევზთიკლმნოპჟრსტუფქღყშჩ",
+    "கஙசஞடணதநபமயரலவழளறன",
+    "ሀለሐመሠረሰሸቀበተቸኀነኘአከኸወዐዘዠየደጀገ",
 )
 KINDS = ("random bytes", "one token repeated", "another alphabet")
 
@@ -159,9 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--after", type=int, default=50, help="first steps, which the guard only watches")
-    for name, value in (("seeds", 3), ("steps", 400), ("batch", 16), ("layers", 4), ("width", 128), ("threads", 2)):
+    for name, value in (("seeds", 3), ("steps", 800), ("batch", 8), ("layers", 4), ("width", 128), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument(
         "--sigmas", type=float, default=5.0, help="of the guard: less than truth's 6, which it estimates"
     )

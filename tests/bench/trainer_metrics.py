@@ -1,10 +1,12 @@
-"""What a step pays for its figures: metrics, the log, TensorBoard, and by choice MLflow and W&B.
+"""What a step pays beside the model: the guard, metrics, the log, TensorBoard, and by choice MLflow and W&B.
 
-    python -m tests.bench.trainer_metrics [--steps 2000] [--trackers wandb,mlflow]
+    python -m tests.bench.trainer_metrics [--steps 500] [--trackers wandb,mlflow]
 
-Steps of a run are told and logged as the training loop does it. Products of matrices stand for the model; the trackers'
-threads work beside them. What a step pays is the time of the loop's own thread (the median, and the mean,
-which holds what other threads take from it), and the CPU time of all threads together.
+A small model learns on the CPU under a guard, told and logged as the training loop does it; what the loader's thread
+reckons of a batch ahead of the loop is there already. The time is that of the loop's own thread, in the guard's calls
+and for the figures. It is measured behind a step of the model, which has emptied the caches of the core, and again
+without, as where another device does the model's work. The median, and the mean, which holds what other threads and
+processes take from it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,83 +28,104 @@ from trainer import devices
 from trainer.batch import Batch
 from trainer.config import TrainConfig
 from trainer.gauge import Gauge
+from trainer.guard import Guard
 from trainer.labels import Labels
-from trainer.learning import Learned
+from trainer.learning import Learner
+from trainer.model import Model
 from trainer.parallel.world import ALONE
 from trainer.telling import figures
 from trainer.text_bytes import TextBytes
 from trainer.tracking import journal
 
 VOCABULARY = 32_000
+WARM = 10
+"""First steps that are not counted: in them kernels are compiled."""
 
 
 def configuration(folder: Path, trackers: list[str], tensorboard: bool) -> TrainConfig:
-    """Of a run in the folder; its corpus is not read."""
+    """Of a run in the folder, of 110 weights; its corpus is not read."""
     log: dict[str, Any] = {"tensorboard": tensorboard, "device": "h100"}
     log |= {"wandb": {"project": "bench"}} if "wandb" in trackers else {}
     log |= {"mlflow": {}} if "mlflow" in trackers else {}
     return TrainConfig.model_validate(
         {
-            "data": {"corpus": "none"}, "model": {"layers": 12, "width": 768, "heads": 12},
-            "sequence_length": 1024, "global_batch": 64, "steps": 10_000, "checkpoint": {"folder": str(folder)},
-            "log": log,
+            "data": {"corpus": "none"}, "model": {"layers": 12, "width": 64, "heads": 2},
+            "sequence_length": 256, "global_batch": 4, "steps": 10_000, "checkpoint": {"folder": str(folder)},
+            "log": log, "guard": {"documents": {}}, "device": "cpu", "noise_scale": None,
         }
     )  # fmt: skip
 
 
-def batch_of(sequences: int, length: int) -> Batch:
+def batch_of(sequences: int, length: int, vocabulary: int) -> Batch:
     """Random tokens, in documents of 100."""
-    tokens_BT = np.random.default_rng(0).integers(1, VOCABULARY, (sequences, length + 1))
+    tokens_BT = np.random.default_rng(0).integers(1, vocabulary, (sequences, length + 1))
     documents_BT = np.arange(sequences * length).reshape(sequences, length) // 100
     nothing_B = np.zeros(sequences, np.int64)
-    return Batch(tokens_BT[:, :-1], tokens_BT[:, 1:].copy(), documents_BT, documents_BT, nothing_B)
+    return Batch(tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy(), documents_BT, documents_BT, nothing_B)
 
 
-def of_steps(steps: int, products: int, trackers: list[str], tensorboard: bool) -> None:
-    """Prints what each pays."""
-    batch = batch_of(64, 1024)
-    batch.tokens, batch.targets  # noqa: B018  (counted by the loop with or without figures)
-    learned = Learned(3.21, 0.97, np.zeros(64, np.float32), True, batch.targets, batch.tokens)
-    matrix, made = torch.randn(512, 512), torch.empty(512, 512)
+@contextmanager
+def timed(seconds: list[float], *calls: tuple[type, str]) -> Iterator[None]:
+    """Adds what these methods take to the last of the seconds."""
+    held = [getattr(kind, name) for kind, name in calls]
+
+    def around(method: Any) -> Any:
+        def measured(*given: Any) -> Any:
+            began = time.perf_counter()
+            result = method(*given)
+            seconds[-1] += time.perf_counter() - began
+            return result
+
+        return measured
+
+    for (kind, name), method in zip(calls, held, strict=True):
+        setattr(kind, name, around(method))
+    try:
+        yield
+    finally:
+        for (kind, name), method in zip(calls, held, strict=True):
+            setattr(kind, name, method)
+
+
+def of_steps(steps: int, trackers: list[str], tensorboard: bool, alone: bool) -> None:
+    """Prints what each pays; `alone`: the core does nothing else."""
+    batch = batch_of(4, 256, 1000).counted(by_document=True)
     with tempfile.TemporaryDirectory() as folder:
         config = configuration(Path(folder), trackers, tensorboard)
-        learner: Any = SimpleNamespace(
-            model=SimpleNamespace(vocabulary=VOCABULARY), noise=SimpleNamespace(weight=1, sequences=9.0), pruner=None
-        )
+        assert config.guard is not None
+        learner, guard = Learner(Model(config.model, 1000), config, torch.device("cpu")), Guard(config.guard, 1)
         corpus: Any = SimpleNamespace(folder=Path(folder), meta={"tokenizer": {}})
         gauge = Gauge(config, learner, corpus, ALONE, print)
-        seconds: dict[str, list[float]] = {name: [] for name in ("figures", "log and trackers", "both")}
-        with closing(journal(config, 0, 0, True, print)) as log:
-            cpu, working = time.process_time(), 0.0
+        of_guard, of_figures, of_log = (list[float](), list[float](), list[float]())
+        calls = ((Guard, "of_documents"), (Guard, "passes"), (Learner, "_sample"))
+        with closing(journal(config, 0, 0, True, print)) as log, timed(of_guard, *calls):
             for step, one in enumerate(gauge.waiting(batch for _ in range(steps)), 1):
+                of_guard.append(0.0)
+                if alone and step > WARM:
+                    assert guard.passes(step, 7.0, 1.0, 1.0, guard.of_documents(one, 7.0 * one.by_document[0]))
+                    learner._sample()
+                else:
+                    learned = learner.learn(one, 1e-5, step, guard=guard)
+                    assert learned.moved
                 began = time.perf_counter()
-                row = {"step": step, "attempt": 0, "data_step": step} | figures(learned, learner, 64, 1e-3)
+                row = {"step": step, "attempt": 0, "data_step": step} | figures(learned, learner, 4, 1e-5)
                 row |= {"tokens": step * learned.tokens} | gauge.of_step(learned, one, None)
                 middle = time.perf_counter()
                 log.write("step", **row)
-                end = time.perf_counter()
-                for name, value in (
-                    ("figures", middle - began),
-                    ("log and trackers", end - middle),
-                    ("both", end - began),
-                ):
-                    seconds[name].append(value)
-                before = time.thread_time()
-                for _ in range(products):
-                    torch.mm(matrix, matrix, out=made)
-                working += time.thread_time() - before
-            log.sync()
-            cpu = time.process_time() - cpu - working
+                of_figures.append(middle - began)
+                of_log.append(time.perf_counter() - middle)
     told = "JSON lines" + (", TensorBoard" if tensorboard else "") + "".join(f", {name}" for name in trackers)
-    print(f"{told}: µs a step over {steps} steps")
-    for name, values in seconds.items():
-        print(f"  {name}: median {statistics.median(values) * 1e6:.0f}, mean {statistics.mean(values) * 1e6:.0f}")
-    print(f"  CPU time of all threads, the model left out: {cpu / steps * 1e6:.0f}")
+    print(f"{told}{', without the model' if alone else ''}: µs a step over {steps} steps")
+    of_all = [sum(parts) for parts in zip(of_guard, of_figures, of_log, strict=True)]
+    found = {"guard": of_guard, "figures": of_figures, "log and trackers": of_log, "all": of_all}
+    for name, values in found.items():
+        values = [value * 1e6 for value in values[WARM:]]
+        print(f"  {name}: median {statistics.median(values):.0f}, mean {statistics.mean(values):.0f}")
 
 
 def of_evaluation() -> None:
     """Prints what a batch of an evaluation pays for its figures by source, language and byte."""
-    batch = batch_of(64, 1024)
+    batch = batch_of(64, 1024, VOCABULARY)
     pieces = int(batch.documents_BT.max()) + 1
     names = tuple((f"source-{n % 5}", f"language-{n}") for n in range(100))
     labels = Labels(names, np.arange(pieces) % 100, np.full(pieces, 100), np.array([0, *[pieces] * 64]), False)
@@ -119,15 +143,15 @@ def of_evaluation() -> None:
 def main() -> None:
     """Prints all of it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--products", type=int, default=5, help="Of matrices of 512 × 512, that stand for a model.")
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--trackers", default="")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    of_steps(chosen.steps, chosen.products, [], False)
-    of_steps(chosen.steps, chosen.products, [], True)
+    for alone in (False, True):
+        of_steps(chosen.steps, [], False, alone)
+        of_steps(chosen.steps, [], True, alone)
     for name in filter(None, chosen.trackers.split(",")):
-        of_steps(chosen.steps, chosen.products, [name], False)
+        of_steps(chosen.steps, [name], False, False)
     of_evaluation()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if device is not None:
