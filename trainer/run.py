@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -157,12 +158,14 @@ def packed_as(config: TrainConfig, corpus: Corpus, split: str) -> Plan:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m trainer CONFIG [KEY=VALUE ...]`; returns the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m trainer CONFIG [KEY=VALUE ...]", file=sys.stderr)
-        return 0 if arguments else 2
+    """`python -m trainer CONFIG [KEY=VALUE ...] [--set KEY=VALUE ...]`; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m trainer", description="As `corpusmill train`, for launchers.")
+    parser.add_argument("config", help="a training configuration, see configs/")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="settings in place of the configuration's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the same, as often as needed")
+    asked = parser.parse_intermixed_args(arguments)
     try:
-        return train(arguments[0], arguments[1:])
+        return train(asked.config, asked.changes + asked.set)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         _leave(error, again=False)

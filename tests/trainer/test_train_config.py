@@ -68,6 +68,13 @@ def test_no_configuration(tmp_path: Path, text: str, capsys: pytest.CaptureFixtu
     assert main([str(tmp_path / "missing.yaml")]) == 2
 
 
+def test_settings_behind_a_launcher(config_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Else what works behind `corpusmill train` would not behind `torchrun -m trainer`."""
+    assert main([str(config_file()), "steps=3", "--set", "seeds=1", "--set", "model.layer=2"]) == 2
+    assert "seeds: no such key" in (said := capsys.readouterr().err)
+    assert "model.layer: no such key" in said
+
+
 def test_every_setting_is_explained() -> None:
     """Else `--help-config` could not teach it."""
     lines = list(explained())
