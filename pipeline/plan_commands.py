@@ -198,7 +198,15 @@ def _show_search(found: list[Plan], job: Job, devices: int, device: Device, as_j
         )
         return
     table = table_of(
-        f"{devices} {device.name}", "zero", "schedule", "micro-batch", "recompute", "GB", "ms", "tokens/s", "MFU"
+        f"{devices} {device.name}",
+        "zero",
+        "schedule",
+        "micro-batch",
+        "recompute",
+        "GB",
+        "ms",
+        "tokens/s a device",
+        "MFU",
     )
     for one in found:
         layout = one.layout

@@ -34,9 +34,11 @@ def check_size(config: ParallelConfig, started: int | None = None) -> None:
     started = started or started_size()
     if config.size != started:
         were = "1 was" if started == 1 else f"{started} were"
+        made = "1 process" if config.size == 1 else f"{config.size} processes"
         raise RecipeError(
-            f"parallel: {config.told} makes {config.size} processes, and {were} started; "
-            f"start it with `corpusmill train --nproc {config.size}` or change parallel"
+            f"parallel: {config.told} makes {made}, and {were} started; start it "
+            f"with `corpusmill train --nproc {config.size}`, or say what the processes are for: "
+            "parallel.dp_replicate=auto makes each a copy of the model, or a worker where `loose` is set"
         )
 
 
