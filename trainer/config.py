@@ -76,7 +76,8 @@ class TrainConfig(Section):
     """Whether a running mean of the weights is kept, and evaluated beside them."""
     loose: AnyLoose | None = None
     """How workers are coupled that train by themselves and exchange weights now and then; null: every step is one of
-    all."""
+    all. Each worker's batch is a part of the whole: with W workers, a rate of AdamW up to √W times as high makes up for
+    that."""
     precision: Precision = "fp32"
     """Numbers of forward and backward pass. fp64; fp32; tf32: matrix products with 10 bits of mantissa; bf16 or fp16:
     under autocast, weights, moments and loss in fp32, for fp16 with a loss scale that adapts; fp8: bf16, and matrix

@@ -1,6 +1,6 @@
 """Loosely coupled workers against synchronous data parallelism over the same batches: final losses, and bytes sent.
 
-    python -m tests.bench.diloco CORPUS --steps 1000 --every 25 --coding bf16
+    python -m tests.bench.diloco CORPUS
 
 CORPUS is a folder that `corpusmill run` made. Workers are processes of one thread each (gloo, this machine); each reads
 its own rows of every batch. The synchronous run is one process over the whole batch: data parallelism over the same
@@ -85,7 +85,7 @@ class Run:
 def loose_worker(rank: int, options: argparse.Namespace, folder: str) -> None:
     """One worker; the first writes down what came of it."""
     torch.set_num_threads(1)
-    options.learning_rate = options.loose_rate or options.learning_rate
+    options.learning_rate = options.loose_rate or options.learning_rate * options.workers**0.5
     store = dist.FileStore(f"{folder}/store", options.workers)
     group = dist.ProcessGroupGloo(store, rank, options.workers, timeout=timedelta(minutes=10))
     share = options.batch // options.workers
@@ -117,16 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Both runs, and a table of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
-    for name, value in (("steps", 1000), ("workers", 4), ("batch", 16), ("length", 128), ("layers", 3), ("width", 128)):
+    for name, value in (("steps", 1000), ("workers", 4), ("batch", 32), ("length", 128), ("layers", 4), ("width", 168)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--kind", default="diloco", choices=["diloco", "local_sgd", "async"])
-    parser.add_argument("--every", type=int, default=25)
-    parser.add_argument("--coding", default="bf16", choices=["none", "bf16", "int8", "fp4"])
+    parser.add_argument("--every", type=int, default=13)
+    parser.add_argument("--coding", default="int8", choices=["none", "bf16", "int8", "fp4"])
     parser.add_argument("--fragments", type=int, default=1)
-    parser.add_argument("--outer-rate", type=float, default=0.7)
-    parser.add_argument("--outer-momentum", type=float, default=0.9)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--loose-rate", type=float, help="learning rate of the loose run, where it is another")
+    parser.add_argument("--outer-rate", type=float, default=1.0)
+    parser.add_argument("--outer-momentum", type=float, default=0.0)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--loose-rate", type=float, help="of the loose run; else the root of the workers as high")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tell", type=int, default=100, help="steps between lines of progress")
     parser.add_argument("--only", choices=["synchronous", "loose"], help="one of both runs")
