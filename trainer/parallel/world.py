@@ -177,7 +177,8 @@ def begun(config: ParallelConfig, device: torch.device) -> Iterator[World]:
             if is_exchange_failure(error) and (gone := watch.gone()):
                 names = ", ".join(one.told for one in gone)
                 raise LostError(
-                    f"{names} ended in mid-run; started again, it goes on from the last checkpoint"
+                    f"{names} ended in mid-run. Its own words, if it had any, say why; started again, the run goes on "
+                    "from the last checkpoint"
                 ) from error
             raise
         watch.end()
