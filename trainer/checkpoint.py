@@ -168,12 +168,16 @@ def newest(folder: Path, say: Callable[[str], None], check_state: bool = False) 
     return first_whole(folder, candidates(folder), lambda path: read_meta(path, check_state), say)
 
 
-def candidates(folder: Path, before: int | None = None) -> list[Path]:
-    """The checkpoints in a folder, all or those of before a step, in the order in which they are to be tried."""
+def candidates(folder: Path, first: int = 0, before: int | None = None) -> list[Path]:
+    """The checkpoints in a folder, from a step on and of before another, in the order in which they are to be tried."""
     # One newer than `latest` is whole too where the run died between the two renames; the named one comes first
     # all the same, since only it was finished.
     latest = _name_in(folder / LATEST)
-    found = [path for path in saved(folder) if before is None or path.name < name_of(before)]
+    found = [
+        path
+        for path in saved(folder)
+        if path.name >= name_of(first) and (before is None or path.name < name_of(before))
+    ]
     return sorted(found, key=lambda path: path.name != latest)
 
 

@@ -162,6 +162,7 @@ class Guard:
         outliers, which are in none of them."""
         rule = self.settings.documents or OutliersConfig()
         targets_P, group_P = batch.by_document
+        assert len(sums_P) == len(targets_P)  # the kernel does not look
         loss_P, outliers_P = np.empty(len(targets_P)), np.empty(len(targets_P), np.bool_)
         mean_G, sd_G, added = np.empty(self.groups), np.empty(self.groups), np.zeros(3 * self.groups + 1)
         judge(
@@ -174,8 +175,9 @@ class Guard:
     def passes(self, step: int, loss: float, norm: float, update: float | None, summed: Floats) -> bool:
         """Whether the weights may move by what a step found.
 
-        loss: nats per target; norm: of the gradient; update: of the move of the step before, over its learning rate,
-        None where it is not known; summed: the sum over all processes of `of_documents`, or empty.
+        loss: nats per target; norm: of the gradient; update: of the move of the step before, the root of its mean
+        square over its learning rate, None where it is not known; summed: the sum over all processes of
+        `of_documents`, or empty.
         """
         judged, windows = step > self.settings.after, self._windows
         values: dict[Why, float] = {"loss": loss, "gradient_norm": _log(norm)}
@@ -226,6 +228,10 @@ class Guard:
             self._known = np.zeros(3 * self.groups + 1)
         self._data = data
 
+    def is_divided_anew(self) -> None:
+        """Begins to learn anew how large moves are: other processes sample other numbers of the weights."""
+        self._windows["update_norm"].set([])
+
     def state_dict(self) -> dict[str, Any]:
         """Numbers alone."""
         for window in self._windows.values():
@@ -242,6 +248,8 @@ class Guard:
         """Takes that up again; settings stay the configuration's."""
         for name, window in self._windows.items():
             window.set(state["windows"][name])
+        if "known" not in state:  # of a version that told the size of a move otherwise
+            self.is_divided_anew()
         known = state.get("known", [])  # of another mixture, it says nothing of this one
         if len(known) == len(self._known):
             self._known = np.array(known)

@@ -126,6 +126,7 @@ class Learner:
             weight.detach().view(-1).narrow(0, max(0, weight.numel() - SAMPLED) // 2, min(SAMPLED, weight.numel()))
             for weight in self.weights
         ]
+        self._numbers = sum(len(some) for some in self._sampled)
         self._penalised = [one.here for one in self.divided.weights.all if one.name in penalised]
         amp = precision.autocast(config.precision, device)
         forward = self.divided.forwards[-1]
@@ -138,8 +139,9 @@ class Learner:
         self.noise = NoiseScale()
         self.update: Update | None = None
         self._stood: Tensor | None = None  # the sample of the weights behind the last move
-        # what the forward pass changes and no bad step may: running means of norms, loads of experts
-        self._buffers = list(buffers_of(self.divided.models).values())
+        # what the forward pass changes and no bad step may: running means of norms, loads of experts, which no
+        # checkpoint has
+        self._buffers = [buffer for model in self.divided.models for buffer in model.buffers()]
         self._cold = isinstance(forward, DistributedDataParallel)
 
     def learn(
@@ -195,12 +197,13 @@ class Learner:
         (loss, norm_value, *squares), losses_B, sums_P = _cut(figures, len(made), len(losses_N))
         move = 0.0 if last is None else squares.pop()
         documents = guard.of_documents(batch, sums_P) if guard is not None and config.names_documents else np.zeros(0)
-        loss, move, *of_all = world.summed(np.array([loss, move, *documents], np.float64), parts=True).tolist()
+        found = np.array([move, self._numbers, loss, *documents], np.float64)
+        move, numbers, loss, *of_all = world.summed(found, parts=True, everywhere=2).tolist()
         loss /= targets
         moved = math.isfinite(loss + norm_value)
         learned = Learned(loss, norm_value, losses_B, moved, read, tokens, scale)
         if guard is not None and not learned.skipped:
-            size = None if last is None else math.sqrt(move) / last.rate
+            size = None if last is None else math.sqrt(move / numbers) / last.rate
             moved = guard.passes(step, loss, norm_value, size, np.array(of_all))
         if moved:
             set_rate(self.optimizer, rate)

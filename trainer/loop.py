@@ -58,7 +58,7 @@ def fit(
     with begun(config.parallel, devices.choose(config.device)) as world:
         one = np.arange(config.micro) if config.micro_batch != "auto" else np.arange(1)
         check_machines(world, config.checkpoint.folder, lambda: splits.train.batch(one), say)
-        world, config = as_worker(world, config)
+        world, config = as_worker(world, config, splits.train.corpus)
         with ExitStack() as held:
             lock = checkpoint.locked(config.checkpoint.folder)
             together(world, lambda: held.enter_context(lock) if world.first else None)
@@ -145,11 +145,11 @@ def _fit(
         def save() -> None:
             at.save(config, corpus, learner, watch, coupling, guard, saver)
 
-        mending = None
+        mending, made = None, [change.step for change in planned.changes if change.step <= at.step + 1]
         if guard is not None:
-            mending = Mending(config, world, splits, learner, watch, guard, saver, save, at, say)
+            since = max(made, default=1) - 1
+            mending = Mending(config, world, splits, learner, watch, guard, saver, save, at, since, say)
             held.callback(mending.close)
-        changes = sum(change.step <= at.step + 1 for change in planned.changes)
         gauge.begin(at.step)
         last = at.step if watch.over else planned.stretch(at.step + 1)
         for step, attempt, data_step, batch in gauge.waiting(loader.from_step(at.step + 1, last)):
@@ -164,7 +164,7 @@ def _fit(
             sequences = world.of_worker(sequences, config.micro)
             if coupling is None or coupling.takes_part(step):
                 if guard is not None:
-                    guard.is_of(f"{moment.weights} {moment.part} {changes}")
+                    guard.is_of(f"{moment.weights} {moment.part} {len(made)}")
                 learned = learner.learn(batch, rate, step, parts, sequences, guard)
                 if mending is not None and not learned.moved and not learned.skipped:
                     mending.mend(at, stood, loader, log)

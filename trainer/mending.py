@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.errors import DamageError, UserError, counted
 from trainer import checkpoint
+from trainer.carry import carried
 from trainer.config import TrainConfig
 from trainer.data import Loader, Splits
 from trainer.guard import Guard
@@ -16,6 +17,7 @@ from trainer.guard_settings import INCIDENTS
 from trainer.history import AnyEvent, Cool, Jump, LeaveOut
 from trainer.learning import Learner
 from trainer.metrics import Log, MetricsLog, NoLog, finite
+from trainer.optim import matrices
 from trainer.parallel.saving import Saver, newest, set_random, together
 from trainer.parallel.world import World
 from trainer.plateau import Watch
@@ -45,15 +47,18 @@ class Mending:
         saver: Saver,
         save: Callable[[], None],
         at: Standing,
+        since: int,
         say: Say,
     ) -> None:
-        """`save` begins to write a checkpoint of where the run stands, by `saver`."""
+        """`save` begins to write a checkpoint of where the run stands, by `saver`; `since`: the step behind which the
+        settings are these, which is as far as the run may go back."""
         assert config.guard is not None
         self.guard = guard
         self._settings, self._config, self._world, self._splits = config.guard, config, world, splits
         self._learner, self._watch, self._saver, self._save, self._say = learner, watch, saver, save, say
-        self._snapshots = Snapshots()
-        self._snapshots.take(at, learner, watch)
+        self._since, self._snapshots = since, Snapshots()
+        if config.guard.snapshot_every is not None:
+            self._snapshots.take(at, learner, watch)
         attempt, _ = at.history.data_step(at.step + 1)
         folder = config.checkpoint.folder
         self._log = MetricsLog(folder / INCIDENTS, attempt, at.step) if world.first else NoLog()
@@ -74,14 +79,15 @@ class Mending:
         guard, trouble = self.guard, self.guard.trouble
         assert trouble is not None
         step, data_step = at.step, at.data_step
-        action = guard.remedy(data_step, self._config.names_documents)
+        action = asked = guard.remedy(data_step, self._config.names_documents)
         documents = self._documents(at, loader)
         named = sorted({row["document"] for row in documents if row["stands_out"]}) if action == "documents" else []
         events: list[AnyEvent] = []
         back_to = before.step
         if action == "rollback":
-            back_to = self._go_back(before, guard.first_bad - trouble.harmed)
-            if back_to < 0:
+            if self._go_back(before, guard.first_bad - trouble.harmed):
+                back_to = before.step
+            else:
                 action = "end"
         if action == "documents":
             events = [LeaveOut(data_step=data_step, documents=tuple(named))]
@@ -100,8 +106,9 @@ class Mending:
         log.write("incident", **row)
         self._say(told(row, documents))
         if action == "end":
-            raise UserError(self._end(at))
+            raise UserError(self._end(at, asked))
         at.step, at.attempt, at.data_step, at.tokens = before.step, before.attempt, before.data_step, before.tokens
+        at.validation_loss = before.validation_loss
         at.history = at.history.planned(events)
         if action != "documents":
             at.history = with_wishes(at.history, data_step + 1, self._config, self._splits.weights)
@@ -131,32 +138,40 @@ class Mending:
         everywhere = [row for rows in together(world, lambda: here) for row in rows]
         return sorted(everywhere, key=lambda row: -(row["loss"] if row["loss"] is not None else float("inf")))
 
-    def _go_back(self, at: Standing, first_bad: int) -> int:
-        """Takes weights and all that goes with them from a copy of before a step, and returns the step that is behind
-        it; -1 where there is none."""
+    def _go_back(self, at: Standing, first_bad: int) -> bool:
+        """Takes weights and all that goes with them from the newest copy or checkpoint of before a step, if there is
+        one; the run then stands behind that."""
         self._saver.wait()
         for limit in (first_bad - DISTANCE, first_bad):
             snapshot = self._snapshots.before(limit)
-            if snapshot is not None:
+            first = self._since if snapshot is None else snapshot.at.step + 1
+            found = self._saved(first, limit) if first < limit else None
+            if found is not None:
+                self._load(at, *found)
+            elif snapshot is not None:
                 snapshot.restore(at, self._learner, self._watch)
-                return at.step
-            if (found := self._saved_before(limit)) is not None:
-                path, meta = found
-                state = checkpoint.load_parts(path)
-                self._learner.load_state_dict(state)
-                self._watch.load_state_dict(state["watch"])
-                set_random(self._world, state["random"], meta.processes)
-                self._learner.update = None
-                at.step, at.tokens = meta.step, meta.tokens
-                return at.step
-        return -1
+            else:
+                continue
+            self._snapshots.forget(at.step)
+            return True
+        return False
 
-    def _saved_before(self, step: int) -> tuple[Path, checkpoint.Meta] | None:
-        """The newest whole checkpoint of before a step, of this run."""
+    def _saved(self, first: int, before: int) -> tuple[Path, checkpoint.Meta] | None:
+        """The newest whole checkpoint from a step on and of before another, of this run."""
         try:
-            return newest(self._world, self._config.checkpoint.folder, self._say, before=step)
+            return newest(self._world, self._config.checkpoint.folder, self._say, max(0, first), max(0, before))
         except DamageError:
             return None
+
+    def _load(self, at: Standing, path: Path, meta: checkpoint.Meta) -> None:
+        learner, state = self._learner, checkpoint.load_parts(path)
+        old, new = meta.config.optimizer, self._config.optimizer
+        state["optimizer"] = carried(state["optimizer"], old, new, matrices(learner.model))
+        learner.load_state_dict(state)
+        learner.update = None
+        self._watch.load_state_dict(state["watch"])
+        set_random(self._world, state["random"], meta.processes)
+        at.step, at.tokens, at.validation_loss = meta.step, meta.tokens, meta.validation_loss
 
     def _forget_later(self, at: Standing) -> None:
         """Removes the checkpoints of what was taken back, which a restart would go on from."""
@@ -174,13 +189,15 @@ class Mending:
             for path in later():
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _end(self, at: Standing) -> str:
-        folder = self._config.checkpoint.folder
+    def _end(self, at: Standing, asked: str) -> str:
+        folder, settings = self._config.checkpoint.folder, self._settings
+        why = f"weights were taken back {settings.rollbacks} times of late, and it is bad again"
+        if asked == "rollback":
+            why = "there is neither a copy of the weights nor a checkpoint of before it to go back to"
         return (
-            f"the guard gives up at step {at.step} (data step {at.data_step}): weights were taken back "
-            f"{self._settings.rollbacks} times of late, and it is bad again. `corpusmill incidents {folder}` says what "
-            "was found. Lower optimizer.learning_rate, clip gradients (optimizer.clip), or leave out what it names "
-            "(data.leave_out)."
+            f"the guard gives up at step {at.step} (data step {at.data_step}): {why}. `corpusmill incidents {folder}` "
+            "says what was found. Lower optimizer.learning_rate, clip gradients (optimizer.clip), or leave out what it "
+            "names (data.leave_out)."
         )
 
 
@@ -193,6 +210,8 @@ def told(row: dict[str, Any], documents: list[dict[str, Any]]) -> str:
             found.append(f"{counted(row['outliers'], 'document')} far dearer than others")
         elif figure is None:
             found.append("loss or gradient is not finite")
+        elif figure["sigmas"] is None:
+            found.append(f"{why.replace('_', ' ')} is not finite")
         else:
             found.append(f"{why.replace('_', ' ')} {figure['sigmas']:.0f} standard deviations too high")
     done = {

@@ -58,7 +58,7 @@ class MetricsLog:
         except OSError as error:
             raise UserError(f"the metrics log {path} cannot be written to: {error.strerror}") from error
         self._waiting: deque[dict[str, Any]] = deque()
-        self._fault: UserError | None = None
+        self._fault: Exception | None = None
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="metrics log", daemon=True)
         self._thread.start()
@@ -69,6 +69,10 @@ class MetricsLog:
         self._waiting.append({"kind": kind} | values)
         if kind != "step" or self._fault is not None:
             self._hand_over()
+
+    def flush(self) -> None:
+        """Hands all rows to the operating system. Raises UserError as `sync` does."""
+        self._hand_over()
 
     def sync(self) -> None:
         """Waits until all rows are on the disk: a checkpoint must not outlive the rows that led to it. Raises UserError
@@ -82,18 +86,23 @@ class MetricsLog:
         try:
             self._hand_over()
         finally:
-            with suppress(OSError):  # which was told
+            with self._lock, suppress(OSError):  # which was told
                 self._file.close()
 
     def _work(self) -> None:
         while not self._ended.wait(WAITS):
-            with suppress(UserError):  # the loop's own thread raises it
+            try:
                 self._hand_over()
+            except Exception as error:  # the loop's own thread raises it
+                self._fault = self._fault or error
+                return
 
     def _hand_over(self, durably: bool = False) -> None:
         with self._lock:
             if self._fault is not None:
                 raise self._fault
+            if self._file.closed:
+                return
             try:
                 self._file.writelines(_line(self._waiting.popleft()) for _ in range(len(self._waiting)))
                 self._file.flush()

@@ -139,6 +139,8 @@ def go_on(
             squared, rate = state["update"][str(learner.world.rank)]
             learner.update = Update(squared.to(learner.device, copy=True), rate)
     else:
+        if guard is not None:
+            guard.is_divided_anew()
         say("the random numbers of dropout begin anew: the run was divided otherwise")
     say(f"going on from {path} (step {meta.step})")
     changed = changes(meta.config, then, meta.step)

@@ -36,7 +36,7 @@ class Snapshot:
         learner.update = None
         watch.load_state_dict(self.watch)
         devices.set_random_state(learner.device, self.random)
-        at.step, at.tokens = self.at.step, self.at.tokens
+        at.step, at.tokens, at.validation_loss = self.at.step, self.at.tokens, self.at.validation_loss
 
 
 class Snapshots:
@@ -50,11 +50,14 @@ class Snapshots:
         self._held.append(Snapshot.of(at, learner, watch))
 
     def before(self, step: int) -> Snapshot | None:
-        """The newest of before a step; later ones are of no use any more."""
-        while self._held and self._held[-1].at.step >= step:
+        """The newest of before a step."""
+        return next((one for one in reversed(self._held) if one.at.step < step), None)
+
+    def forget(self, step: int) -> None:
+        """Drops those of behind a step, which the run has gone back to."""
+        while self._held and self._held[-1].at.step > step:
             self._held.pop()
-        return self._held[-1] if self._held else None
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    return nested((way, unwrapped(value)) for way, value in Staging()(state).items())
+    return nested((way, unwrapped(value)) for way, value in Staging(pinned=False)(state).items())

@@ -160,9 +160,11 @@ def _made(node: Any) -> Any:
 
 class Staging:
     """Copies of states in the CPU's memory, in buffers that are used again: what is written from them may be written
-    while the originals move. Pinned where they come from an accelerator, which copies several times faster."""
+    while the originals move. Where they come from an accelerator they are pinned unless told otherwise: copying is
+    several times faster, but the memory is the system's no more, and up to twice as much."""
 
-    def __init__(self) -> None:
+    def __init__(self, pinned: bool = True) -> None:
+        self._pinned = pinned
         self._buffers: dict[Way, Tensor] = {}
 
     @torch.no_grad()
@@ -176,7 +178,8 @@ class Staging:
             there = before.get(way)
             # in the same order in memory, which decides how products are rounded when a run goes on
             if there is None or (there.shape, there.stride(), there.dtype) != (x.shape, x.stride(), x.dtype):
-                there = torch.empty_like(x, device="cpu", requires_grad=False, pin_memory=x.device.type == "cuda")
+                pinned = self._pinned and x.device.type == "cuda"
+                there = torch.empty_like(x, device="cpu", requires_grad=False, pin_memory=pinned)
             self._buffers[way] = there
             there.copy_(x, non_blocking=True)
             waiting = waiting or x.device.type != "cpu"

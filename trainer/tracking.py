@@ -1,4 +1,4 @@
-"""The metrics log with what watches it: rows go to its file at once, and to trackers behind the loop's back.
+"""The metrics log with what watches it: rows go to its file, and then to trackers, behind the loop's back.
 
 A tracker costs a step no more than putting its row into a queue. One that fails is told once and left out from then
 on; the metrics log, which a resume relies on, must succeed.
@@ -25,10 +25,11 @@ MOST = 200_000
 
 
 class Feed:
-    """A tracker, and the thread that hands it rows."""
+    """A tracker, and the thread that hands it rows; `first` is called before, so that the metrics log has them too: a
+    run that is killed must not forget what a tracker knows."""
 
-    def __init__(self, tracker: Tracker, every: float = EVERY) -> None:
-        self.tracker, self._every = tracker, every
+    def __init__(self, tracker: Tracker, every: float = EVERY, first: Callable[[], None] = lambda: None) -> None:
+        self.tracker, self._every, self._first = tracker, every, first
         self.fault: str | None = None
         """Why it is left out."""
         self._rows: queue.SimpleQueue[Row | threading.Event] = queue.SimpleQueue()
@@ -85,6 +86,7 @@ class Feed:
                 waiting.append(found)
         try:
             if rows:
+                self._first()
                 self.tracker.write(rows)
         finally:
             for one in waiting:
@@ -95,10 +97,11 @@ class Journal:
     """The metrics log and the trackers of a run."""
 
     def __init__(self, log: MetricsLog, trackers: Sequence[Tracker], say: Callable[[str], None]) -> None:
-        self._log, self._feeds, self._say = log, [Feed(tracker) for tracker in trackers], say
+        self._log, self._feeds, self._say = log, [Feed(tracker, first=log.flush) for tracker in trackers], say
 
     def write(self, kind: str, **values: Any) -> None:
-        """Adds a row. Raises UserError where the disk does not take it for the metrics log."""
+        """Adds a row. Raises UserError where the disk does not take it for the metrics log, or did not take those
+        before."""
         self._log.write(kind, **values)
         if self._feeds:
             row = Row(kind, int(values.get("step", 0)), time.time(), values)

@@ -43,7 +43,7 @@ WARM = 10
 
 
 def configuration(folder: Path, trackers: list[str], tensorboard: bool) -> TrainConfig:
-    """Of a run in the folder, of 110 weights; its corpus is not read."""
+    """Of a run in the folder, of 110 tensors of weights; its corpus is not read."""
     log: dict[str, Any] = {"tensorboard": tensorboard, "device": "h100"}
     log |= {"wandb": {"project": "bench"}} if "wandb" in trackers else {}
     log |= {"mlflow": {}} if "mlflow" in trackers else {}

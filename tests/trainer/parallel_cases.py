@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -99,6 +100,11 @@ def trained(path: Path, overrides: list[str]) -> tuple[int, list[str]]:
     """A whole run, and what it said."""
     said: list[str] = []
     return train(path, overrides, said.append), said
+
+
+def of_a_site(paths: list[Path], overrides: list[str]) -> tuple[int, list[str]]:
+    """A whole run of a site that has a configuration of its own."""
+    return trained(paths[int(os.environ["RANK"])], overrides)
 
 
 def taken_up(path: Path, overrides: list[str]) -> dict[str, Any]:

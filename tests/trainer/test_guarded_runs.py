@@ -14,7 +14,7 @@ import pytest
 import ranks
 import torch
 from checkpoints import assert_equal_states, quiet
-from guard_cases import trained
+from guard_cases import moved_in_the_second, trained
 from hypothesis import given
 from hypothesis import strategies as st
 from small_corpus import document_id, write_config, write_corpus
@@ -250,6 +250,59 @@ def test_weights_that_a_fault_spoilt_are_taken_back(
     losses = [read(tmp_path / name / "metrics.jsonl")[-1]["validation_loss"] for name in ("run", "plain")]
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
     assert any("back to step 80" in line for line in said)
+
+
+LION = [{"step": 93, "set": {"optimizer": {"kind": "lion", "learning_rate": 2.0e-3}}}]
+
+
+@pytest.mark.parametrize(
+    ("guard", "changes", "fault", "back_to"),
+    [
+        ({"snapshot_every": None}, [], 97, 80),
+        ({"snapshot_every": 1000}, [], 97, 80),  # newer than the copy of the beginning
+        ({"snapshot_every": None}, LION, 110, 92),
+        ({"snapshot_every": 10}, LION, 110, 100),
+        ({"snapshot_every": 10}, LION, 102, 92),  # what was before has other moments
+    ],
+)
+def test_how_far_it_goes_back(
+    guard: dict[str, Any],
+    changes: list[Any],
+    fault: int,
+    back_to: int,
+    corpora: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else one bad step would cost a run all that it learned, or make steps anew by settings that were not theirs."""
+    monkeypatch.setattr(Learner, "learn", faulty(fault, times=1))
+    path = config(tmp_path, corpora["clean"], guard=GUARD | guard, changes=changes, steps=130)
+    assert train(path, say=quiet) == 0
+    last = read_incidents(tmp_path / "run")[-1]
+    assert (last["action"], last["back_to"]) == ("rollback", back_to)
+    steps = [row["step"] for row in read(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "step"]
+    assert steps == [*range(1, fault + 1), *range(back_to + 1, 131)]
+    state = load_state(tmp_path / "run" / "step-00000130")
+    assert all(torch.isfinite(weight).all() for weight in state["model"].values())
+
+
+def test_where_there_is_nothing_to_go_back_to_it_says_so(
+    corpora: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one would look for bad steps before it."""
+    monkeypatch.setattr(Learner, "learn", faulty(30, times=1))
+    path = config(tmp_path, corpora["clean"], guard=GUARD | {"after": 20, "snapshot_every": None})
+    with pytest.raises(UserError, match="neither a copy of the weights nor a checkpoint"):
+        train(path, say=quiet)
+
+
+def test_a_move_of_one_process_alone_is_seen(corpora: dict[str, Path], tmp_path: Path) -> None:
+    """Else a device that spoils its part of the weights would be noticed only by what the whole model makes of it."""
+    path = config(tmp_path, corpora["clean"], guard=GUARD)
+    settings = ["parallel.tp=2", "steps=80"]
+    assert ranks.run(moved_in_the_second, 2, path, settings, 70) == [0, 0]
+    first = read_incidents(tmp_path / "run")[0]
+    assert (first["why"], first["step"], first["action"]) == (["update_norm"], 71, "rollback")
 
 
 def test_a_run_that_cannot_be_mended_ends(

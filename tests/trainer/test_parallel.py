@@ -13,6 +13,7 @@ import numpy as np
 import parallel_cases
 import pytest
 import ranks
+from small_corpus import small_lengths, write_corpus
 
 from pipeline.errors import RecipeError
 from trainer import checkpoint
@@ -369,3 +370,21 @@ def test_workers_that_are_loosely_coupled(path: Path) -> None:
     assert [code for code, _ in ranks.run(parallel_cases.trained, 2, path, settings)] == [0, 0]
     again = weights(9)
     assert all(again[0][name].equal(first[name]) for name in first)
+
+
+def test_sites_with_corpora_of_their_own_read_them_whole(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else a site would learn from a half of its text, for another reads the other half of quite another."""
+    other = write_corpus(tmp_path / "other", small_lengths() | {"train": [[50] * 40, [33] * 40]})
+    loose = {"kind": "federated", "every": 3}
+    paths = [
+        config_file("here", loose=loose, parallel={"dp_replicate": 2}),
+        config_file("there", loose=loose, parallel={"dp_replicate": 2}, data={"corpus": str(other)}),
+    ]
+    settings = ["steps=6", "schedule={kind: constant, warmup: 0}"]
+    assert [code for code, _ in ranks.run(parallel_cases.of_a_site, 2, paths, settings)] == [0, 0]
+    folders = [load_config(paths[0]).checkpoint.folder, load_config(paths[1]).checkpoint.folder / "worker-1"]
+    for path, folder in zip(paths, folders, strict=True):
+        rows = [row for row in read(folder / "metrics.jsonl") if row["kind"] == "step"]
+        by_itself = [*settings, "loose=null", "parallel.dp_replicate=1"]
+        (own,) = ranks.run(parallel_cases.learn, 1, path, by_itself, 6)
+        assert [row["tokens"] for row in rows] == np.cumsum(own["targets"]).tolist()

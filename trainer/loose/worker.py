@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.shards import Corpus
+from trainer.checkpoint import CorpusFacts
 from trainer.config import TrainConfig
 from trainer.data import Loader
 from trainer.learning import Learner
@@ -13,22 +14,25 @@ from trainer.loose.coupling import Coupling, make_coupling
 from trainer.loose_settings import Federated
 from trainer.metrics import Log
 from trainer.model_settings import RUNNING
+from trainer.parallel.saving import together
 from trainer.parallel.world import World
 from trainer.resume import Standing
 
 Say = Callable[[str], None]
 
 
-def as_worker(world: World, config: TrainConfig) -> tuple[World, TrainConfig]:
+def as_worker(world: World, config: TrainConfig, corpus: Corpus) -> tuple[World, TrainConfig]:
     """What of a run is this worker's, where workers are loosely coupled: each has weights, checkpoints and a log of its
-    own, in the folder of the first one or in `worker-1` and so on within it."""
+    own, in the folder of the first one or in `worker-1` and so on within it. Workers of one corpus read a part of each
+    batch; those whose corpora differ, whole batches."""
     loose = config.loose
     if loose is None or world.size == 1:
         call = getattr(loose, "roll_call", None)
         if call is None or isinstance(loose, Federated):  # sites have sequences of their own
             return world, config
         return replace(world, worker=call.worker, workers=call.workers), config
-    world = world.loosened(config.parallel.dp_replicate)
+    corpora = together(world, lambda: CorpusFacts.of(corpus, config.data.split).model_dump_json())
+    world = replace(world.loosened(config.parallel.dp_replicate), sites=len(set(corpora)) > 1)
     if world.worker == 0:
         return world, config
     folder = config.checkpoint.folder / f"worker-{world.worker}"

@@ -100,11 +100,11 @@ class Saver:
 
 
 def newest(
-    world: World, folder: Path, say: Callable[[str], None], before: int | None = None
+    world: World, folder: Path, say: Callable[[str], None], first: int = 0, before: int | None = None
 ) -> tuple[Path, Meta] | None:
-    """As `checkpoint.newest`, of all or of those before a step, its files checked: each process checks a share of
-    them."""
-    paths, *_ = together(world, lambda: checkpoint.candidates(folder, before) if world.first else None)
+    """As `checkpoint.newest`, of the checkpoints from a step on and of before another, its files checked: each process
+    checks a share of them."""
+    paths, *_ = together(world, lambda: checkpoint.candidates(folder, first, before) if world.first else None)
 
     def read(path: Path) -> Meta:
         def checked() -> Meta:

@@ -68,6 +68,8 @@ class World:
     worker: int = 0
     """Which of `workers` that are loosely coupled this is: the rest of the figures and groups are of it alone."""
     workers: int = 1
+    sites: bool = False
+    """Whether these workers have corpora of their own: each then reads whole batches of its own one."""
     """How many of them divide each batch."""
     coupled: Group | None = None
     """The processes that have the same place in each worker."""
@@ -106,23 +108,31 @@ class World:
         """The first sequence of a batch of `sequences` that is this process's, and how many it has: as many as every
         other, in whole micro-batches; some of the last may be behind the end."""
         each = self._each(sequences, micro)
-        return (self.worker * self.config.readers + self.reader) * each, each
+        return (self._part * self.config.readers + self.reader) * each, each
 
     def of_worker(self, sequences: int, micro: int) -> int:
         """How many sequences of a batch this worker has."""
         each = self._each(sequences, micro) * self.config.readers
-        return min(max(sequences - self.worker * each, 0), each)
+        return min(max(sequences - self._part * each, 0), each)
+
+    @property
+    def _part(self) -> int:
+        return 0 if self.sites else self.worker
 
     def _each(self, sequences: int, micro: int) -> int:
-        return math.ceil(math.ceil(sequences / micro) / (self.config.readers * self.workers)) * micro
+        parts = 1 if self.sites else self.workers
+        return math.ceil(math.ceil(sequences / micro) / (self.config.readers * parts)) * micro
 
-    def summed(self, values: Floats, parts: bool = False) -> Floats:
+    def summed(self, values: Floats, parts: bool = False, everywhere: int = 0) -> Floats:
         """(n,): of what each reader has, the sum, on all processes alike. With pipelines, the last stages' count.
-        `parts`: each process has figures of its part of the sequences alone."""
+        `parts`: each process has figures of its part of the sequences alone. `everywhere`: how many of the first values
+        every process has a part of."""
         if self.control is None:
             return values
         counts = self.at("tp") == 0 and self.at("pp") == self.config.pp - 1 and (parts or self.at("cp") == 0)
-        here = torch.from_numpy(values.copy() if counts else np.zeros_like(values))
+        here = torch.from_numpy(values.copy())
+        if not counts:
+            here[everywhere:] = 0
         dist.all_reduce(here, group=self.control)
         return here.numpy()
 
