@@ -13,6 +13,7 @@ from pipeline.app import AsJson, Set, app, command, console
 from pipeline.errors import RecipeError
 
 if TYPE_CHECKING:
+    from trainer.config import TrainConfig
     from trainer.plan.devices import Device
     from trainer.plan.job import Job
     from trainer.plan.layouts import Plan
@@ -79,7 +80,7 @@ def layout(
     from trainer.plan import devices as table
     from trainer.plan import layouts
     from trainer.plan.job import check
-    from trainer.plan.reading import job_of, read
+    from trainer.plan.reading import read
     from trainer.plan.step import constants
 
     sizes = {"pp": pp, "dp_replicate": dp_replicate, "dp_shard": dp_shard, "cp": cp, "ep": ep, "tp": tp, "zero": zero}
@@ -95,6 +96,19 @@ def layout(
         job = job.with_micro(layouts.largest_micro(job, chosen, on))
     check(job, chosen)
     _show_plan(layouts.plan(job, chosen, on, known), as_json)
+
+
+def job_of(settings: TrainConfig) -> Job:
+    """What a configuration plans; says what of it is not reckoned with. Raises RecipeError as the trainer's."""
+    from trainer.plan.reading import job_of as reckoned
+
+    beside = [name for name in ("lora", "distill", "prune", "offload", "loose") if getattr(settings, name) is not None]
+    if beside:
+        console(stderr=True).print(
+            f"not reckoned with: {', '.join(beside)}; this is a run that trains all weights, all on the device",
+            highlight=False,
+        )
+    return reckoned(settings)
 
 
 PARTS = {

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.app import AsJson, Set, command, console
 from pipeline.errors import RecipeError
-from pipeline.plan_commands import PARTS, group, number_of, table_of
+from pipeline.plan_commands import PARTS, group, job_of, number_of, table_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -326,7 +326,7 @@ def memory(
     from trainer.plan.job import check
     from trainer.plan.layouts import MODES, ROOM, largest_micro
     from trainer.plan.memory import memory as memory_of
-    from trainer.plan.reading import job_of, read
+    from trainer.plan.reading import read
 
     settings, layout = read(config, set_ or [], {}, None)
     on = None if device == "cpu" else device_of(device)
@@ -387,7 +387,7 @@ def time(
     from trainer.plan import layouts
     from trainer.plan.devices import device as device_of
     from trainer.plan.job import check
-    from trainer.plan.reading import job_of, read
+    from trainer.plan.reading import read
     from trainer.plan.step import constants
 
     settings, layout = read(config, set_ or [], {}, devices)

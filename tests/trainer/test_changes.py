@@ -102,6 +102,20 @@ def path(config_file: ConfigFile, tmp_path: Path) -> Path:
     return config_file("changing", model=MODEL, changes=CHANGES, steps=15, checkpoint=checkpoints)
 
 
+def test_another_schedule_in_mid_run(config_file: ConfigFile, tmp_path: Path) -> None:
+    """Else a rate that turns out too high could be lowered only by hand, at a stop."""
+    changes = [{"step": 6, "set": {"schedule": {"kind": "linear", "warmup": 0}, "micro_batch": 1}}]
+    checkpoints = {"folder": str(tmp_path / "run"), "every": 4}
+    path = config_file("swapped", changes=changes, steps=10, checkpoint=checkpoints)
+    assert train(path, [FLAT], say=quiet) == 0
+    rows = [row for row in read(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "step"]
+    before, after = load_config(path, [FLAT]).at(5), load_config(path, [FLAT]).at(6)
+    assert (before.schedule.kind, after.schedule.kind, before.micro, after.micro) == ("constant", "linear", 2, 1)
+    rates = [before.rate(step) for step in range(1, 6)] + [after.rate(step) for step in range(6, 11)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates)
+    assert rates[4] > rates[5] > rates[9]
+
+
 def test_a_run_that_changes_is_one_that_was_stopped_and_edited(path: Path, tmp_path: Path) -> None:
     """Else the same settings would give another model, by the way they came about."""
     said: list[str] = []

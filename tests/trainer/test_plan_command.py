@@ -64,6 +64,12 @@ def test_layouts_come_from_options_overrides_and_what_is_left() -> None:
     assert (code, "tp × cp 5 does not divide model.heads 12" in text) == (2, True)
 
 
+def test_what_a_plan_leaves_out_is_said() -> None:
+    """Else the figures of another run would be taken for those of this one."""
+    assert "not reckoned with: offload;" in call(CONFIG, "--devices", 8, *HERE, "--set", "offload={optimizer: true}")[1]
+    assert "not reckoned" not in call(CONFIG, "--devices", 8, *HERE)[1]
+
+
 def test_mistakes_are_named() -> None:
     """Else a user would read a traceback, or figures of something else."""
     assert "Did you mean 'h100'" in call(CONFIG, "--device", "h10", *HERE)[1]
