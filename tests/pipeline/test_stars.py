@@ -251,6 +251,7 @@ def test_generations_are_joined_within_themselves(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # on one machine they do, and the phases before on a cluster
 def test_rounds_on_a_cluster_give_what_union_find_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flink_cluster: Cluster
 ) -> None:

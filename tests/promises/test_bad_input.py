@@ -275,6 +275,7 @@ def test_folders_without_permission(notes: Path, tmp_path: Path, bound: dict[str
 # No room.
 
 
+@pytest.mark.thorough  # as a full disk, by another error
 def test_file_size_limit(small: Small, tmp_path: Path) -> None:
     """Else a quota would end in a traceback, and what was done be lost."""
     out = tmp_path / "out"

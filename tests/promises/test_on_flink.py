@@ -46,9 +46,8 @@ def test_each_part_of_the_cluster_lost_once(flink_cluster: Cluster, small: Small
     assert help.statistics(help.inspect(out)) == small.statistics
 
 
-@pytest.mark.parametrize(("number", "status"), [
-    (signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.thorough),
-])  # fmt: skip
+@pytest.mark.thorough  # a minute each; what a stop leaves on one machine is tried in CI
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_stopped(flink_cluster: Cluster, small: Small, tmp_path: Path, number: int, status: int) -> None:
     """Else jobs of a command that is gone would hold the cluster's slots, and write into the next one's folder."""
     out = tmp_path / "out"
@@ -89,6 +88,7 @@ def test_all_folders_in_an_object_store(flink_cluster: Cluster, small: Small, tm
     assert left == []
 
 
+@pytest.mark.thorough  # each by itself on one machine
 def test_a_band_and_a_fault_end_the_run(flink_cluster: Cluster, small: Small, tmp_path: Path) -> None:
     """Else a mistake in a recipe would be tried again and again by the cluster, or come out as a trace of Java's."""
     recipe = help.recipe(small.crawl) | {"expect": {"gopher_quality": {"drop": [0.0, 0.01]}}}

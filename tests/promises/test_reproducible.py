@@ -96,7 +96,11 @@ def test_input_files_renamed_and_in_another_order(small: Small, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("moment", "nth"),
-    [pytest.param("before", 1, marks=pytest.mark.thorough), ("start", 1), ("start", 2)],
+    [
+        pytest.param("before", 1, marks=pytest.mark.thorough),
+        ("start", 1),
+        pytest.param("start", 2, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_killed_worker_is_replaced(small: Small, tmp_path: Path, moment: str, nth: int) -> None:
     """Else one worker that runs out of memory at night would leave a run that hangs until somebody looks.

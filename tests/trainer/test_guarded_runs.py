@@ -261,7 +261,7 @@ LION = [{"step": 93, "set": {"optimizer": {"kind": "lion", "learning_rate": 2.0e
         ({"snapshot_every": None}, [], 97, 80),
         ({"snapshot_every": 1000}, [], 97, 80),  # newer than the copy of the beginning
         ({"snapshot_every": None}, LION, 110, 92),
-        ({"snapshot_every": 10}, LION, 110, 100),
+        pytest.param({"snapshot_every": 10}, LION, 110, 100, marks=pytest.mark.thorough),
         ({"snapshot_every": 10}, LION, 102, 92),  # what was before has other moments
     ],
 )
@@ -296,6 +296,7 @@ def test_where_there_is_nothing_to_go_back_to_it_says_so(
         train(path, say=quiet)
 
 
+@pytest.mark.thorough
 def test_a_move_of_one_process_alone_is_seen(corpora: dict[str, Path], tmp_path: Path) -> None:
     """Else a device that spoils its part of the weights would be noticed only by what the whole model makes of it."""
     path = config(tmp_path, corpora["clean"], guard=GUARD)

@@ -62,13 +62,27 @@ CASES: list[Any] = [
     pytest.param("experts", "ep=2", marks=MORE),
     ("bias", "ep=2 dp_shard=2"),
     pytest.param("experts", "cp=2", marks=MORE),
-    ("experts", "tp=2"),
+    pytest.param("experts", "tp=2", marks=MORE),
     ("experts", "pp=2 ep=2"),
-    ("both", "tp=2"),
+    pytest.param("both", "tp=2", marks=MORE),
     ("both", "cp=2 dp_shard=2"),
-    ("parts", "dp_shard=2 tp=2"),
+    pytest.param("parts", "dp_shard=2 tp=2", marks=MORE),
     ("deep", "pp=2 dp_replicate=2"),
     ("deep", "pp=2 tp=2 dp_shard=2"),
+    *(
+        pytest.param(model, layout, marks=MORE)
+        for model, layout in (
+            ("dense", "cp=2 dp_replicate=2"),
+            ("dense", "pp=2 cp=2"),
+            ("dense", "dp_shard=2 tp=2 cp=2 zero=2"),
+            ("experts", "tp=2 dp_replicate=2"),
+            ("experts", "cp=2 dp_shard=2"),
+            ("experts", "cp=2 ep=2"),
+            ("experts", "pp=2 dp_replicate=2"),
+            ("experts", "pp=2 tp=2 dp_replicate=2"),
+            ("bias", "tp=2 ep=2"),
+        )
+    ),
 ]
 STEPS = 10
 FEW = 3
@@ -141,7 +155,20 @@ def test_many_processes_are_one(path: Path, model: str, layout: str) -> None:
     assert max(moved) >= 1e-3
 
 
-@pytest.mark.parametrize(("model", "layout"), [("dense", "dp_shard=2 cp=2"), ("gpt", "tp=2"), ("deep", "pp=2")])
+@pytest.mark.parametrize(
+    ("model", "layout"),
+    [
+        ("dense", "dp_shard=2 cp=2"),
+        ("gpt", "tp=2"),
+        ("deep", "pp=2"),
+        pytest.param("dense", "dp_replicate=2", marks=MORE),
+        pytest.param("both", "tp=2", marks=MORE),
+        pytest.param("both", "cp=2 dp_shard=2", marks=MORE),
+        pytest.param("experts", "ep=2", marks=MORE),
+        pytest.param("bias", "tp=2 ep=2", marks=MORE),
+        pytest.param("experts", "pp=2 tp=2 dp_replicate=2", marks=MORE),
+    ],
+)
 def test_in_fp32_too(path: Path, model: str, layout: str) -> None:
     """Else the numbers that people train in would hide what those of the tests show."""
     settings = [*MODELS[model], "precision=fp32"]
@@ -235,16 +262,16 @@ def test_a_micro_batch_that_is_not_set_leaves_nobody_idle(config_file: ConfigFil
 
 
 @pytest.mark.parametrize(("layout", "settings"), [
-    ("pp=2 dp_replicate=2", ["optimizer={kind: muon, learning_rate: 0.01}"]),
+    pytest.param("pp=2 dp_replicate=2", ["optimizer={kind: muon, learning_rate: 0.01}"], marks=MORE),
     ("dp_shard=2 tp=2", ["optimizer={kind: adamw, learning_rate: 3e-3, clip: 0.01}", "model.recompute=full"]),
-    ("pp=2 dp_shard=2", ["model.recompute=full", "loss.chunk=16"]),
+    pytest.param("pp=2 dp_shard=2", ["model.recompute=full", "loss.chunk=16"], marks=MORE),
 ], ids=["muon", "clip", "recompute"])  # fmt: skip
 def test_what_else_moves_the_weights(path: Path, layout: str, settings: list[str]) -> None:
     """Else an optimiser, clipping or recomputation would be another one on many processes."""
     assert difference(in_many(path, layout, *settings), in_one(path, *settings)) < 1e-9
 
 
-@pytest.mark.parametrize("layout", ["dp_shard=2", "cp=2 zero=1"])
+@pytest.mark.parametrize("layout", ["dp_shard=2", pytest.param("cp=2 zero=1", marks=MORE)])
 def test_a_running_mean_is_evaluated_as_it_is(path: Path, layout: str) -> None:
     """Else what was gathered of it for the evaluation before would be evaluated again."""
     settings = ["average={decay: 0.5}", "evaluation.every=1", "steps=6"]
@@ -278,7 +305,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     ("model", "written", "layouts"),
     [
         ("deep", "dp_shard=2 tp=2", ["", "pp=2", "dp_replicate=2 pp=4", "cp=2 zero=1"]),
-        ("bias", "pp=2 ep=2", ["", "tp=2", "ep=4 dp_shard=2"]),
+        pytest.param("bias", "pp=2 ep=2", ["", "tp=2", "ep=4 dp_shard=2"], marks=MORE),
     ],
 )
 def test_a_checkpoint_is_of_no_layout(path: Path, model: str, written: str, layouts: list[str]) -> None:
