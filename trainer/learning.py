@@ -331,7 +331,7 @@ class Learner:
         set_buffers(self.divided.models, state["model"])
         set_moments(self.optimizer, self.divided.weights, state["optimizer"])
         self.divided.let_go()
-        self._stood = None
+        self.update = self._stood = None
         self.noise = NoiseScale.model_validate(state.get("noise", {}))
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])

@@ -9,7 +9,6 @@ from typing import Any
 
 from pipeline.errors import DamageError, UserError, counted
 from trainer import checkpoint
-from trainer.carry import carried
 from trainer.config import TrainConfig
 from trainer.data import Loader, Splits
 from trainer.guard import Guard
@@ -17,11 +16,10 @@ from trainer.guard_settings import INCIDENTS
 from trainer.history import AnyEvent, Cool, Jump, LeaveOut
 from trainer.learning import Learner
 from trainer.metrics import Log, MetricsLog, NoLog, finite
-from trainer.optim import matrices
 from trainer.parallel.saving import Saver, newest, set_random, together
 from trainer.parallel.world import World
 from trainer.plateau import Watch
-from trainer.resume import Standing, with_wishes
+from trainer.resume import Standing, taken_up, with_wishes
 from trainer.snapshot import Snapshots
 from trainer.trace import uses_of
 
@@ -159,17 +157,12 @@ class Mending:
     def _saved(self, first: int, before: int) -> tuple[Path, checkpoint.Meta] | None:
         """The newest whole checkpoint from a step on and of before another, of this run."""
         try:
-            return newest(self._world, self._config.checkpoint.folder, self._say, max(0, first), max(0, before))
+            return newest(self._world, self._config.checkpoint.folder, self._say, first, before)
         except DamageError:
             return None
 
     def _load(self, at: Standing, path: Path, meta: checkpoint.Meta) -> None:
-        learner, state = self._learner, checkpoint.load_parts(path)
-        old, new = meta.config.optimizer, self._config.optimizer
-        state["optimizer"] = carried(state["optimizer"], old, new, matrices(learner.model))
-        learner.load_state_dict(state)
-        learner.update = None
-        self._watch.load_state_dict(state["watch"])
+        state = taken_up(path, meta, self._config, self._learner, self._watch)
         set_random(self._world, state["random"], meta.processes)
         at.step, at.tokens, at.validation_loss = meta.step, meta.tokens, meta.validation_loss
 

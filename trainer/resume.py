@@ -100,6 +100,17 @@ def start(config: TrainConfig, weights: dict[str, float] | None = None) -> Stand
     return Standing(with_wishes(History(events=(first,)), 1, config, weights))
 
 
+def taken_up(path: Path, meta: Meta, config: TrainConfig, learner: Learner, watch: Watch) -> dict[str, Any]:
+    """Loads a checkpoint into learner and watch, moments as `config` has them; returns all that it holds."""
+    state = checkpoint.load_parts(path)
+    inner = matrices(learner.model)
+    state["optimizer"] = carried(state["optimizer"], meta.config.optimizer, config.optimizer, inner)
+    learner.load_state_dict(state)
+    if "watch" in state:
+        watch.load_state_dict(state["watch"])
+    return state
+
+
 def go_on(
     config: TrainConfig,
     corpus: Corpus,
@@ -124,12 +135,7 @@ def go_on(
     path, meta = found
     then = planned.at(meta.step) if planned is not None else config
     _check(then, corpus, meta, learner.model.vocabulary)
-    state = checkpoint.load_parts(path)
-    inner = matrices(learner.model)
-    state["optimizer"] = carried(state["optimizer"], meta.config.optimizer, config.optimizer, inner)
-    learner.load_state_dict(state)
-    if "watch" in state:
-        watch.load_state_dict(state["watch"])
+    state = taken_up(path, meta, config, learner, watch)
     if coupling is not None and "coupling" in state:
         coupling.load_state_dict(state["coupling"])
     if guard is not None and "guard" in state:

@@ -33,7 +33,6 @@ class Snapshot:
     def restore(self, at: Standing, learner: Learner, watch: Watch) -> None:
         """Puts all back but the history, which goes on. It may be done more than once."""
         learner.load_state_dict(_copied(self.state))  # a copy, since optimisers take tensors as their own
-        learner.update = None
         watch.load_state_dict(self.watch)
         devices.set_random_state(learner.device, self.random)
         at.step, at.tokens, at.validation_loss = self.at.step, self.at.tokens, self.at.validation_loss
