@@ -12,10 +12,10 @@ from trainer.section import Section
 
 CHANGEABLE = {
     "optimizer", "schedule", "global_batch", "micro_batch", "precision", "objective", "loss", "average", "noise_scale",
-    "plateau", "compile", "guard", "evaluation", "log", "model.activation", "model.attention", "model.recompute",
-    "model.dropout",
+    "plateau", "compile", "guard", "evaluation", "log", "data.weights", "model.activation", "model.attention",
+    "model.recompute", "model.dropout",
 }  # fmt: skip
-"""What `changes` may set: it neither shapes the model nor decides on the order of what is read."""
+"""What `changes` may set: it neither shapes the model nor decides on the order of what is read within a group."""
 
 
 class ChangeConfig(Section):
@@ -28,7 +28,8 @@ class ChangeConfig(Section):
     set: dict[str, Any]
     """Keys, such as `optimizer` or `optimizer.learning_rate`, and their values; a section is given as a whole. What
     may change: optimizer, schedule, global_batch, micro_batch, precision, objective, loss, average, noise_scale,
-    plateau, compile, guard, evaluation, log, and of the model activation, attention, recompute and dropout."""
+    plateau, compile, guard, evaluation, log, data.weights, and of the model activation, attention, recompute and
+    dropout."""
 
 
 def changed(values: dict[str, Any], changes: Iterable[ChangeConfig]) -> dict[str, Any]:

@@ -263,19 +263,29 @@ def load_config(path: Path, overrides: Sequence[str] = (), processes: int | None
         config = TrainConfig.model_validate(values, context={PROCESSES: processes or started_size()})
     except ValidationError as error:
         raise RecipeError(listed(str(path), explain(error, TrainConfig))) from error
+    check_changes(config, str(path))
+    return config
+
+
+def check_changes(config: TrainConfig, where: str) -> None:
+    """Raises RecipeError where a change in mid-run does not fit the settings that hold then."""
     for number, change in enumerate(config.changes):
+        if config.steps is not None and change.step > config.steps:
+            raise RecipeError(
+                f"{where}: changes.{number}.step {change.step} lies behind the last step of the run, {config.steps}; "
+                "make the run longer or leave the change out"
+            )
         try:
             then = config.at(change.step)
         except ValidationError as error:
-            raise RecipeError(listed(f"{path}, changes.{number}.set", explain(error, TrainConfig))) from error
+            raise RecipeError(listed(f"{where}, changes.{number}.set", explain(error, TrainConfig))) from error
         except KeyError as error:
             key = str(error.args[0])
             raise RecipeError(
-                f"{path}: changes.{number}.set.{key} cannot change in mid-run{nearest(key, sorted(CHANGEABLE))}"
+                f"{where}: changes.{number}.set.{key} cannot change in mid-run{nearest(key, sorted(CHANGEABLE))}"
             ) from error
         if then.model.gated != config.model.gated:
             raise RecipeError(
-                f"{path}: changes.{number}.set.model.activation {then.model.activation} in place of "
+                f"{where}: changes.{number}.set.model.activation {then.model.activation} in place of "
                 f"{config.model.activation} makes a model of another shape: only one of them is gated"
             )
-    return config

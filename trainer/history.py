@@ -250,6 +250,18 @@ class History(BaseModel):
         step = from_step + data_step - from_data_step
         return (attempt, step) if self.data_step(step) == (attempt, data_step) else None
 
+    def sequences(self, step: int) -> int:
+        """Sequences of the batches that training steps 1 to `step` read, those aside that a jump left out."""
+        begun = [(1, 1)]  # (step, data step) of each stretch without a jump
+        for jump in self._jumps():
+            begun = [stretch for stretch in begun if stretch[0] < jump.step] + [(jump.step, jump.data_step)]
+        ends = [first for first, _ in begun[1:]] + [step + 1]
+        return sum(
+            self._cursor(data_step + min(end, step + 1) - first) - self._cursor(data_step)
+            for (first, data_step), end in zip(begun, ends, strict=True)
+            if first <= step
+        )
+
     def find(self, position: int) -> int:
         """The data step whose batch holds `position`, the number of a sequence from the beginning of the run."""
         number = bisect_right(self._batches, position, key=lambda row: row[1]) - 1

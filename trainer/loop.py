@@ -25,7 +25,7 @@ from trainer.learning import Learner
 from trainer.loose.worker import as_worker, couple, exchanged
 from trainer.mending import Mending
 from trainer.micro_batch import with_micro_batch
-from trainer.mixture import caps, check_epochs
+from trainer.mixture import caps, check_epochs, weights_of
 from trainer.model import Model
 from trainer.objectives import vocabulary_of
 from trainer.order import Order
@@ -35,7 +35,7 @@ from trainer.parallel.self_test import check_machines, leave_out
 from trainer.parallel.world import World, begun
 from trainer.plateau import Watch
 from trainer.profiling import Profile
-from trainer.resume import Standing, go_on, start
+from trainer.resume import Standing, foreseen, go_on, start
 from trainer.samples import samples_of, tell
 from trainer.stop import Stop
 from trainer.telling import by_group, figures, not_finite
@@ -48,7 +48,7 @@ def fit(
     config: TrainConfig, splits: Splits, say: Say, splits_of: Callable[[TrainConfig], Splits] | None = None
 ) -> Result | int:
     """Trains to the last step, from a checkpoint where there is one. `trainer.run` has checked config and splits;
-    `splits_of` makes those of another objective, where the configuration changes it.
+    `splits_of` makes those of another objective or of other weights, where the configuration changes them.
 
     Returns the result, or the signal that ended the run early, at the end of a step and with a checkpoint.
     """
@@ -66,7 +66,8 @@ def fit(
             while result is None:  # once, unless the configuration changes in mid-run
                 found = newest(world, config.checkpoint.folder, say) if config.changes else None
                 now = config.at(found[1].step + 1 if found is not None else 1)
-                read = splits_of(now) if splits_of is not None and now.objective != config.objective else splits
+                others = now.objective != config.objective or now.data != config.data
+                read = splits_of(now) if splits_of is not None and others else splits
                 result = _fit(config, now, read, world, say, found)
             return result
 
@@ -115,7 +116,6 @@ def _fit(
     say(f"packed by {used.line()}")
     for other in others:
         say(f"instead of {other.line()}")
-    say(length.told(config, source.plan))
     coupling = couple(config, corpus, learner)
     guard = Guard(config.guard, len(source.plan.groups)) if config.guard is not None else None
     joined = 0 if coupling is None else coupling.begin(learner.weights)  # above 0 where the others have begun already
@@ -125,7 +125,13 @@ def _fit(
         at.step = joined
     samples = samples_of(config, corpus, learner)
     limits = caps(config.data.max_epochs, corpus, source.plan)
-    check_epochs(order, at.history, config.last_step, limits)
+
+    def weights_at(then: TrainConfig) -> dict[str, float] | None:
+        return weights_of(then.data.weights, corpus, source.plan, data.split)
+
+    history = foreseen(at.history, at.step, planned, weights_at)
+    say(length.told(config, history, source.plan, splits.weights))
+    check_epochs(order, history, config.last_step, limits)
     attempt, _ = at.history.data_step(at.step + 1)
 
     def share(sequences: int) -> tuple[int, int]:

@@ -190,6 +190,18 @@ def with_wishes(
     return with_lengths(_with_batches(history, upcoming, config), upcoming, config.data.curriculum)
 
 
+def foreseen(
+    history: History, step: int, planned: TrainConfig, weights_at: Callable[[TrainConfig], dict[str, float] | None]
+) -> History:
+    """The history of a run that stands behind `step`, with what its configuration's changes will bring into it; their
+    weights are those of `weights_at`."""
+    for change in planned.changes:
+        if change.step > step + 1:
+            then = planned.at(change.step)
+            history = with_wishes(history, history.data_step(change.step)[1], then, weights_at(then))
+    return history
+
+
 def _with_batches(history: History, upcoming: int, config: TrainConfig) -> History:
     """The history with the batches that the configuration wants from data step `upcoming` on.
 

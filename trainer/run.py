@@ -50,13 +50,16 @@ def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[
         say = nothing
     config = load_config(Path(config_path), overrides)
     splits = checked(config)
-    config = settled(config, splits.train.plan)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError("training needs torch; install it with `pip install 'corpusmill[train]'`") from error
-    from trainer import devices
+    from trainer import checkpoint, devices
     from trainer.loop import fit
+
+    found = checkpoint.newest(config.checkpoint.folder, nothing) if config.steps is None else None
+    done = None if found is None else (found[1].step, found[1].history)
+    config = settled(config, splits.train.plan, splits.weights, done)
 
     if config.model.attention == "flex" and devices.choose(config.device).type == "cpu":
         raise RecipeError("model.attention: flex cannot be trained with on the CPU; set it to auto or sdpa")

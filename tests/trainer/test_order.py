@@ -170,6 +170,9 @@ def test_history_replay() -> None:
     assert [history.data_step(s) for s in (1, 5, 6, 7)] == [(0, 1), (0, 5), (1, 8), (1, 9)]
     assert [history.step(d) for d in (5, 6, 7, 8, 9)] == [(0, 5), None, None, (1, 6), (1, 7)]
     assert [history.find(p) for p in (0, 3, 4, 7, 8, 17, 18, 58)] == [1, 1, 2, 2, 3, 3, 4, 8]
+    assert [history.sequences(s) for s in (0, 1, 2, 3, 5, 6, 7)] == [0, 4, 8, 18, 38, 48, 58]
+    back = history.then(Jump(data_step=12, step=4))  # a rollback: steps 4 to 6 are made again
+    assert [back.sequences(s) for s in (3, 4, 6)] == [18, 28, 48]
     assert History.model_validate_json(history.model_dump_json()) == history
 
 
