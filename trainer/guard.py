@@ -34,6 +34,8 @@ FLAT = 0.02
 whose figures hardly move would otherwise see spikes in rounding."""
 LEAST_DOCUMENTS = 64
 """Documents below which none stands out."""
+SAMPLE = 2
+"""Version of the sample of the weights by which the size of a move is told: those of others compare with none of it."""
 KNOWN = 512
 """Documents after which what is known of those before has faded to a third: losses fall, and a mean of long ago would
 hide what stands out now."""
@@ -154,6 +156,7 @@ class Guard:
         }
         # (3 G + 1,): of the documents so far, as `of_documents` has them, in sums that fade
         self._known = np.zeros(3 * self.groups + 1)
+        self._usual = np.empty(self.groups), np.empty(self.groups)  # mean and deviation, of the last step
         self._data = ""
         self._rollbacks: list[int] = []  # data steps
 
@@ -164,9 +167,9 @@ class Guard:
         targets_P, group_P = batch.by_document
         assert len(sums_P) == len(targets_P)  # the kernel does not look
         loss_P, outliers_P = np.empty(len(targets_P)), np.empty(len(targets_P), np.bool_)
-        mean_G, sd_G, added = np.empty(self.groups), np.empty(self.groups), np.zeros(3 * self.groups + 1)
+        (mean_G, sd_G), added = self._usual, np.zeros(3 * self.groups + 1)
         judge(
-            np.asarray(sums_P, np.float64), targets_P, group_P, self._known, LEAST_DOCUMENTS, FLAT,
+            sums_P, targets_P, group_P, self._known, LEAST_DOCUMENTS, FLAT,
             rule.least_targets, rule.sigmas, rule.most, loss_P, outliers_P, mean_G, sd_G, added,
         )  # fmt: skip
         self.documents = Documents(targets_P, loss_P, group_P, outliers_P, mean_G, sd_G)
@@ -242,13 +245,14 @@ class Guard:
             "bad": [self.bad, self.first_bad],
             "rollbacks": self._rollbacks,
             "data": self._data,
+            "sample": SAMPLE,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes that up again; settings stay the configuration's."""
         for name, window in self._windows.items():
             window.set(state["windows"][name])
-        if "known" not in state:  # of a version that told the size of a move otherwise
+        if state.get("sample") != SAMPLE:
             self.is_divided_anew()
         known = state.get("known", [])  # of another mixture, it says nothing of this one
         if len(known) == len(self._known):

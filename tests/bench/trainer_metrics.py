@@ -97,13 +97,13 @@ def of_steps(steps: int, trackers: list[str], tensorboard: bool, alone: bool) ->
         corpus: Any = SimpleNamespace(folder=Path(folder), meta={"tokenizer": {}})
         gauge = Gauge(config, learner, corpus, ALONE, print)
         of_guard, of_figures, of_log = (list[float](), list[float](), list[float]())
-        calls = ((Guard, "of_documents"), (Guard, "passes"), (Learner, "_sample"))
+        calls = ((Guard, "of_documents"), (Guard, "passes"), (Learner, "_note_move"))
         with closing(journal(config, 0, 0, True, print)) as log, timed(of_guard, *calls):
             for step, one in enumerate(gauge.waiting(batch for _ in range(steps)), 1):
                 of_guard.append(0.0)
                 if alone and step > WARM:
                     assert guard.passes(step, 7.0, 1.0, 1.0, guard.of_documents(one, 7.0 * one.by_document[0]))
-                    learner._sample()
+                    learner._note_move(1e-5)
                 else:
                     learned = learner.learn(one, 1e-5, step, guard=guard)
                     assert learned.moved
