@@ -14,7 +14,7 @@ import pytest
 import ranks
 import torch
 from checkpoints import assert_equal_states, quiet
-from guard_cases import moved_in_the_second, trained
+from guard_cases import faulty, moved_in_the_second, spoilt, trained
 from hypothesis import given
 from hypothesis import strategies as st
 from small_corpus import document_id, write_config, write_corpus
@@ -22,7 +22,7 @@ from small_corpus import document_id, write_config, write_corpus
 from pipeline.errors import RecipeError, UserError
 from pipeline.incident_commands import read as read_incidents
 from trainer.batch import IGNORED, NO_DOCUMENT, Batch
-from trainer.checkpoint import load_state
+from trainer.checkpoint import load_state, saved
 from trainer.config import load_config
 from trainer.guard import Guard
 from trainer.guard_settings import GuardConfig, OutliersConfig
@@ -210,22 +210,6 @@ def test_two_processes_decide_alike(guarded: Path, corpora: dict[str, Path], tmp
     assert found
 
 
-def faulty(from_step: int, times: int) -> Callable[..., Any]:
-    """Learns as ever, but the weights are spoilt behind so many steps."""
-    learn, spoilt = Learner.learn, []
-
-    def learns(self: Learner, batch: Batch, rate: float, step: int, *others: Any, **more: Any) -> Any:
-        learned = learn(self, batch, rate, step, *others, **more)
-        if step >= from_step and len(spoilt) < times:
-            spoilt.append(step)
-            with torch.no_grad():
-                for weight in self.weights:
-                    weight.mul_(-2.0)
-        return learned
-
-    return learns
-
-
 def test_weights_that_a_fault_spoilt_are_taken_back(
     corpora: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +234,73 @@ def test_weights_that_a_fault_spoilt_are_taken_back(
     losses = [read(tmp_path / name / "metrics.jsonl")[-1]["validation_loss"] for name in ("run", "plain")]
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
     assert any("back to step 80" in line for line in said)
+
+
+def test_weights_that_are_no_longer_numbers_are_taken_back(
+    corpora: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else NaN would spread through all weights and moments, and into every checkpoint from then on."""
+    monkeypatch.setattr(Learner, "learn", faulty(97, times=1, factor=math.nan))
+    assert train(config(tmp_path, corpora["clean"], guard=GUARD, steps=130), say=quiet) == 0
+    rows = read_incidents(tmp_path / "run")
+    assert [row["action"] for row in rows] == ["step", "step", "rollback"]
+    assert all("not_finite" in row["why"] for row in rows)
+    for kept in saved(tmp_path / "run"):
+        state = load_state(kept)
+        assert all(torch.isfinite(weight).all() for weight in state["model"].values()), kept
+
+
+def test_a_gradient_that_is_not_finite_costs_its_step_alone(
+    corpora: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one batch that overflows would end the run, or take back steps that were fine."""
+    backward, calls = Learner._backward, 0
+
+    def overflows(self: Learner, *given: Any) -> Any:
+        nonlocal calls
+        found = backward(self, *given)
+        calls += 1
+        if calls == 50:
+            assert self.weights[0].grad is not None
+            self.weights[0].grad[0] = math.inf
+        return found
+
+    monkeypatch.setattr(Learner, "_backward", overflows)
+    assert train(config(tmp_path, corpora["clean"], guard=GUARD, steps=80), say=quiet) == 0
+    assert [(row["step"], row["why"], row["action"]) for row in read_incidents(tmp_path / "run")] == [
+        (50, ["not_finite"], "step")
+    ]
+    steps = [row for row in read(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "step"]
+    assert [row["data_step"] for row in steps] == [*range(1, 50), *range(51, 82)]
+
+
+def test_steps_alone_are_left_out_where_that_is_asked_for(corpora: dict[str, Path], tmp_path: Path) -> None:
+    """Else who must not change the set of documents could not have the guard."""
+    path = config(tmp_path, corpora["spoilt"], guard=NAMING | {"leave_out": "steps"})
+    assert train(path, say=quiet) == 0
+    rows = read_incidents(tmp_path / "run")
+    assert rows
+    assert {row["action"] for row in rows} == {"step"}
+    assert named(tmp_path / "run") == set()
+    steps = [row for row in read(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "step"]
+    assert [row["step"] for row in steps] == list(range(1, 161))
+    assert not {row["data_step"] for row in rows} & {row["data_step"] for row in steps}
+
+
+def test_processes_with_a_share_of_the_weights_each_go_back_together(corpora: dict[str, Path], tmp_path: Path) -> None:
+    """Else weights of one moment would be trained on beside weights of another."""
+    for name, settings, processes in (("alone", [], 1), ("shards", ["parallel.dp_shard=2", "micro_batch=2"], 2)):
+        path = config(tmp_path, corpora["clean"], name, guard=GUARD, steps=110)
+        assert ranks.run(spoilt, processes, path, settings, 97) == [0] * processes
+    keys = ("step", "data_step", "why", "action", "back_to")
+    found, alone = (
+        [[row.get(key) for key in keys] for row in read_incidents(tmp_path / name)] for name in ("shards", "alone")
+    )
+    assert found == alone
+    assert [row[3] for row in found] == ["step", "step", "rollback"]
+    ours, theirs = (load_state(tmp_path / name / "step-00000110")["model"] for name in ("shards", "alone"))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
 
 
 LION = [{"step": 93, "set": {"optimizer": {"kind": "lion", "learning_rate": 2.0e-3}}}]
