@@ -67,5 +67,6 @@ def _batch(subject: Subject, pairs: Sequence[Pair]) -> list[Score]:
         targets_T = torch.tensor(continuation[-len(row_TV) :], device=device)
         own_TV = row_TV[-len(targets_T) :]
         likeliest = bool((own_TV.argmax(-1) == targets_T).all())
-        made.append(Score(float(own_TV.gather(1, targets_T[:, None]).double().sum()), likeliest))
+        # summed in fp32, as the harness sums its own models', or long texts would differ by roundings
+        made.append(Score(float(own_TV.gather(1, targets_T[:, None]).squeeze(1).sum()), likeliest))
     return made
