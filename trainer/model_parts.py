@@ -49,7 +49,8 @@ class Linear(Section):
 
 
 class Dynamic(Section):
-    """The base grows with the sequence once it is longer than those learned before (NTK-aware, as `transformers`)."""
+    """The base grows with a document that is longer than those learned before (NTK-aware, as `transformers`); what it
+    is packed with does not count."""
 
     kind: Literal["dynamic"]
     """Kind of scaling."""
