@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError
@@ -22,6 +23,9 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "fim_middle": ("<fim_middle>", "<|fim_middle|>", "<fim-middle>", "<MID>", "▁<MID>", "<｜fim▁end｜>"),
 }
 """The names that tokens of a role have in tokenizers that are in use. Sentinel n is `<extra_id_n>` (T5)."""
+
+THEIRS = {"tokenizer.json": "huggingface", "spiece.model": "sentencepiece", "tokenizer.model": "sentencepiece"}
+"""Tokenizer files of Hugging Face's folders, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,18 @@ def tokens_of(corpus: Corpus) -> Tokens:
         return _READERS[str(facts.get("kind", "sentencepiece"))](data, facts.get("options") or {})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DamageError(f"{path} is no tokenizer that can be read: {error!r}") from error
+
+
+def tokens_beside(folder: Path) -> tuple[str, Tokens]:
+    """(name of the file, what it says) of the tokenizer in a Hugging Face model's folder; nothing where there is none
+    that can be read."""
+    for name, kind in THEIRS.items():
+        if (folder / name).is_file():
+            try:
+                return name, _READERS[kind]((folder / name).read_bytes(), {})
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+                continue
+    return "", Tokens()
 
 
 def ids_of(corpus: Corpus, roles: Iterable[str], special: Mapping[str, int]) -> dict[str, int]:
