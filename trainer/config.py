@@ -215,7 +215,7 @@ class TrainConfig(Section):
             )
         if problem := compress_problem(self):
             raise ValueError(problem)
-        if problem := self.model.problem(self.sequence_length, self.optimizer.kind):
+        if problem := self.model.problem(self.sequence_length, self.optimizer, self.loss):
             raise ValueError(problem)
         for one in self.data.curriculum:
             if self.sequence_length % one.length:
