@@ -215,7 +215,7 @@ class TrainConfig(Section):
             )
         if problem := compress_problem(self):
             raise ValueError(problem)
-        if problem := self.model.problem(self.sequence_length, self.optimizer.kind):
+        if problem := self.model.problem(self.sequence_length, self.optimizer, self.loss):
             raise ValueError(problem)
         for one in self.data.curriculum:
             if self.sequence_length % one.length:
@@ -228,7 +228,7 @@ class TrainConfig(Section):
                 f"objective.kind {self.objective.kind} is drawn for each document, and data.documents: joined reads a "
                 "sequence as one; set it to separate"
             )
-        if problem := misfit(self.objective, self.model.arrangement):
+        if problem := misfit(self.objective, self.model):
             raise ValueError(problem)
         if problem := next(self.parallel.problems(self), None):
             raise ValueError(problem)

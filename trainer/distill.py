@@ -23,7 +23,7 @@ from pipeline.shards import Corpus
 from trainer.batch import IGNORED, NO_DOCUMENT
 from trainer.compress_settings import PROJECTION, DistillConfig
 from trainer.config import TrainConfig
-from trainer.hugging_face import checkpoint_in, in_their_format, stored_model
+from trainer.hugging_face import checkpoint_in, in_their_format, same_tokenizer, stored_model
 from trainer.model import Inputs, Model
 from trainer.model_parts import Learned
 from trainer.numbers import wide
@@ -163,14 +163,10 @@ def teacher_of(student: Model, config: TrainConfig, device: torch.device) -> Tea
 
 
 def check_tokenizer(config: TrainConfig, corpus: Corpus) -> None:
-    """Raises RecipeError where the teacher is a checkpoint of another tokenizer. A folder in a Hugging Face format does
-    not say which it was trained with: there the vocabulary alone is compared, when the teacher is loaded."""
-    if config.distill is None or in_their_format(config.distill.teacher, "distill.teacher"):
+    """Raises RecipeError where the teacher is of another tokenizer. A folder in a Hugging Face format may not say which
+    it was trained with: there the vocabulary alone is compared, when the teacher is loaded."""
+    if config.distill is None:
         return
-    _, meta = checkpoint_in(config.distill.teacher, lambda line: None)
-    here = str(corpus.meta["tokenizer"]["digest"])
-    if meta.corpus.tokenizer != here:
-        raise RecipeError(
-            f"distill.teacher: {config.distill.teacher} was trained on tokens of another tokenizer "
-            f"({meta.corpus.tokenizer[:12]}, {corpus.folder} has {here[:12]}); take a teacher of the same"
-        )
+    folder, key = config.distill.teacher, "distill.teacher"
+    meta = None if in_their_format(folder, key) else checkpoint_in(folder, lambda line: None)[1]
+    same_tokenizer(folder, key, corpus, meta)

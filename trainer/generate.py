@@ -154,8 +154,6 @@ def _reader(
         return _Again(model, torch.zeros_like(begins_BT), side), begins_BT
     if can_keep(model.config) and cache:
         return _Kept(model, documents_BT, most, prefix), tokens_BT
-    if len(prompts) > 1 and not can_keep(model.config):  # positions depend on how many places a row has
-        return _EachAlone([_reader(model, [one], most, prefix, begin, cache) for one in prompts]), tokens_BT
     return _Again(model, documents_BT, None, prefix), tokens_BT
 
 
@@ -211,18 +209,6 @@ class _Again:
         documents_BT = self._documents_BT
         inputs = Inputs(self._tokens_BT, _positions(documents_BT), documents_BT, self._prefix_BT, self._side)
         return self._model.logits(self._model(inputs)[0][:, -1])
-
-
-class _EachAlone:
-    """A reader for each row."""
-
-    def __init__(self, readers: list[tuple[Reader, Tensor]]) -> None:
-        self._readers, self._first = [reader for reader, _ in readers], [tokens for _, tokens in readers]
-
-    def logits(self, tokens_BT: Tensor) -> Tensor:
-        """See `Reader`."""
-        tokens, self._first = self._first or list(torch.split(tokens_BT, 1)), []
-        return torch.cat([reader.logits(row) for reader, row in zip(self._readers, tokens, strict=True)])
 
 
 def text_behind(decode: Callable[[Sequence[int]], str], prompt: Sequence[int], made: Sequence[int]) -> str:

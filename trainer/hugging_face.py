@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.settings import explain
+from pipeline.shards import Corpus
 from trainer import checkpoint
 from trainer.attention import score_scale
 from trainer.checkpoint import Meta
@@ -24,6 +25,7 @@ from trainer.lora import merged
 from trainer.model import Model
 from trainer.model_settings import RUNNING, ModelConfig
 from trainer.quantise import Quantise, dequantised, quantised
+from trainer.vocabulary import tokens_beside, tokens_of
 
 Say = Callable[[str], None]
 Weights = dict[str, Tensor]
@@ -121,12 +123,14 @@ def _stored(folder: Path) -> Weights:
         raise DamageError(f"the weights in {folder} cannot be read: {error}") from error
 
 
-def begin_from(model: Model, folder: Path, say: Say) -> None:
+def begin_from(model: Model, folder: Path, say: Say, corpus: Corpus | None = None) -> None:
     """Fills a new model with the weights in `folder`: of a Hugging Face format, or a checkpoint.
 
-    A larger vocabulary keeps its further rows as they are. Raises RecipeError where the shape is another.
+    A larger vocabulary keeps its further rows as they are. Raises RecipeError where the shape is another, or the
+    tokenizer than that of the corpus.
     """
-    _, weights = stored_model(folder, "model.init_from", say, lambda there: _same_shape(folder, there, model.config))
+    key = "model.init_from"
+    _, weights = stored_model(folder, key, say, lambda there: _same_shape(folder, there, model.config), corpus)
     _fill(model, weights, folder, say)
     say(f"beginning with the weights of {folder}")
 
@@ -140,19 +144,51 @@ def in_their_format(folder: Path, key: str) -> bool:
 
 
 def stored_model(
-    folder: Path, key: str, say: Say, check: Callable[[ModelConfig], None] = lambda config: None
+    folder: Path,
+    key: str,
+    say: Say,
+    check: Callable[[ModelConfig], None] = lambda config: None,
+    corpus: Corpus | None = None,
 ) -> tuple[ModelConfig, Weights]:
     """Shape and weights of the model in a folder of a Hugging Face format, a checkpoint or a folder of checkpoints.
 
-    `key` is the setting that names it; `check` looks at the shape before the weights are read.
+    `key` is the setting that names it; `check` looks at the shape before the weights are read. Raises RecipeError where
+    it is not of the tokenizer of a corpus that is given.
     """
     if in_their_format(folder, key):
         form, config = read_config(folder)
         check(config)
+        if corpus is not None:
+            same_tokenizer(folder, key, corpus)
         return config, read_weights(folder, form, config)
     step, meta = checkpoint_in(folder, say)
     check(meta.config.model)
+    if corpus is not None:
+        same_tokenizer(folder, key, corpus, meta)
     return meta.config.model, trained_weights(meta, checkpoint.load_state(step))
+
+
+def same_tokenizer(folder: Path, key: str, corpus: Corpus, meta: Meta | None = None) -> None:
+    """Raises RecipeError, naming the setting, where the model in a folder is of another tokenizer than the corpus: by
+    its digest in a checkpoint's `meta`, else by the pieces of the file beside the weights, where there is one."""
+    if meta is not None:
+        here = str(corpus.meta["tokenizer"]["digest"])
+        if meta.corpus.tokenizer != here:
+            raise RecipeError(
+                f"{key}: {folder} was trained on tokens of another tokenizer ({meta.corpus.tokenizer[:12]}, "
+                f"{corpus.folder} has {here[:12]}); take a model or a corpus of the same"
+            )
+        return
+    name, theirs = tokens_beside(folder)
+    there, ours = theirs.bytes_by_id, tokens_of(corpus).bytes_by_id if name else {}
+    # Special tokens may have other names, and either may have more tokens than the other.
+    token = next((token for token in sorted(there.keys() & ours.keys()) if there[token] != ours[token]), None)
+    if token is not None:
+        raise RecipeError(
+            f"{key}: {folder / name} is another tokenizer than that of {corpus.folder}: token {token} is "
+            f"{there[token].decode(errors='replace')!r} there, {ours[token].decode(errors='replace')!r} here; take a "
+            f"model of the same, or make the corpus with `tokenizer: {{file: {folder / name}}}`"
+        )
 
 
 def trained_weights(meta: Meta, state: dict[str, Any]) -> Weights:

@@ -60,7 +60,7 @@ class Cache:
                 bias_HTS = self._bias_HSS[:, self.first : self.size, : self.size]
                 mask_B1TS = bias_HTS[None].masked_fill(~mask_B1TS, -math.inf)
             sights[window] = Sight(mask_B1TS, None)
-        turn = model.positions(inputs.positions_BT, T) if isinstance(model.positions, Rope) else None
+        turn = model.positions(inputs.positions_BT) if isinstance(model.positions, Rope) else None
         return Scene(sights, turn, inputs.documents_BT != NO_DOCUMENT, cache=self)
 
     def extended(self, layer: Attention, k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ def _fit(
     torch.manual_seed(config.seed)
     model = Model(config.model, vocabulary_of(config, corpus))
     if config.model.init_from is not None and not checkpoint.saved(config.checkpoint.folder):
-        begin_from(model, config.model.init_from, say)
+        begin_from(model, config.model.init_from, say, corpus)
     config = with_micro_batch(config, model, source, device, say)
     number = model.parameter_count
     measure = None

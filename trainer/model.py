@@ -23,7 +23,7 @@ from trainer.model_settings import ModelConfig
 from trainer.parallel.collectives import gathered, part_of, sliced
 from trainer.parallel.division import WHOLE, Division
 from trainer.parallel.world import Group
-from trainer.positions import Alibi, Learned, Relative, Rope, Sinusoidal, make_positions
+from trainer.positions import Alibi, Learned, Relative, Rope, Sinusoidal, lengths, make_positions
 from trainer.recompute import run
 
 
@@ -236,9 +236,15 @@ class Model(nn.Module):
             )
             for window in {self.config.window_of(layer) for layer in range(len(stack.blocks))}
         }
-        turn = positions(inputs.positions_BT, T) if isinstance(positions, Rope) else None
         real_BT, cp = documents_BT != NO_DOCUMENT, self.division.cp
-        real_here_BT = real_BT if cp is None else part_of(real_BT, cp, 1)
+
+        def here(x_BT: Tensor) -> Tensor:
+            return x_BT if cp is None else part_of(x_BT, cp, 1)
+
+        turn = None
+        if isinstance(positions, Rope):
+            turn = positions(inputs.positions_BT, here(lengths(documents_BT)) if positions.by_length else None)
+        real_here_BT = here(real_BT)
         if encoded_BSC is None:
             return Scene(sights, turn, real_here_BT)
         assert inputs.encoder is not None

@@ -49,7 +49,8 @@ class Linear(Section):
 
 
 class Dynamic(Section):
-    """The base grows with the sequence once it is longer than those learned before (NTK-aware, as `transformers`)."""
+    """The base grows with a document that is longer than those learned before (NTK-aware, as `transformers`); what it
+    is packed with does not count."""
 
     kind: Literal["dynamic"]
     """Kind of scaling."""
@@ -257,14 +258,17 @@ class TFixup(Section):
 
 class MuP(Section):
     """muP: what is best for a narrow model is best for a wide one too (Yang et al. 2022, table 8). Matrices of blocks
-    have a deviation and a learning rate that fall with width, logits and attention scores smaller multipliers."""
+    have a deviation and a learning rate that fall with width, logits and attention scores smaller multipliers; what
+    decays does so as fast at every width."""
 
     kind: Literal["mup"]
     """Kind of initialisation."""
     base_width: Count
-    """Width at which it equals `scaled`: that of the model whose learning rate is taken over."""
+    """Width at which it equals `scaled`, with heads of base_head_size: that of the model whose learning rate is taken
+    over."""
     base_head_size: Count = 64
-    """Head size at which scores are divided by its root; they are divided in proportion to the head size."""
+    """Head size at which scores are divided by its root; they are divided in proportion to the head size. Both
+    models need the same."""
     std: Positive = 0.02
     """Deviation at the base width."""
 

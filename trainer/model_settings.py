@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from trainer.learning_settings import LossConfig
 from trainer.model_parts import (
     AnyInitialisation,
     AnyPositions,
@@ -20,6 +21,7 @@ from trainer.model_parts import (
     Sinusoidal,
     TFixup,
 )
+from trainer.optimizers import AnyOptimizer, Penalised
 from trainer.presets import Preset, with_preset
 from trainer.section import Count, Natural, Section
 
@@ -159,18 +161,28 @@ class ModelConfig(Section):
         """Whether a layer, counted from 0, has experts."""
         return self.experts is not None and (layer + 1) % self.experts.every == 0
 
-    def problem(self, sequence_length: int, optimizer: str) -> str | None:
-        """Why the model cannot be trained on such sequences by such a kind of optimiser; None where it can."""
+    def problem(self, sequence_length: int, optimizer: AnyOptimizer, loss: LossConfig) -> str | None:
+        """Why the model cannot be trained on such sequences, by such an optimiser and loss; None where it can."""
         limit = self.positions.limit if isinstance(self.positions, Learned) else None
         if limit is not None and sequence_length > limit:
             return (
                 f"sequence_length {sequence_length} is more than the {limit} learned positions of "
                 "model.positions.limit; raise that, or lower sequence_length"
             )
-        if isinstance(self.initialisation, MuP) and optimizer not in MUP_OPTIMIZERS:
+        if not isinstance(self.initialisation, MuP):
+            return None
+        if optimizer.kind not in MUP_OPTIMIZERS:
             return (
                 f"model.initialisation.kind mup gives rates for {', '.join(MUP_OPTIMIZERS)}, not for "
-                f"optimizer.kind {optimizer}; change one of them"
+                f"optimizer.kind {optimizer.kind}; change one of them"
+            )
+        penalty = optimizer.weight_decay if isinstance(optimizer, Penalised) else 0.0
+        penalties = (("optimizer.weight_decay", penalty), ("loss.l1", loss.l1), ("loss.l2", loss.l2))
+        if key := next((key for key, value in penalties if value), None):
+            return (
+                f"{key} is a part of the gradient, beside which it weighs otherwise at every width, so that "
+                "model.initialisation.kind mup has no rule for it; set it to 0, and take optimizer.kind adamw, nadam "
+                "or lion for decay"
             )
         return None
 
@@ -248,7 +260,7 @@ class ModelConfig(Section):
                 "initialisation.kind mup says what scores are multiplied by; leave attention_scale out",
             ),
             (
-                self.arrangement == "encoder" and self.positions.kind == "none",
+                self.arrangement != "decoder" and self.positions.kind == "none",
                 "positions.kind none leaves an encoder blind to order, which only a causal mask shows; take another",
             ),
         )  # fmt: skip

@@ -241,7 +241,8 @@ def set_rate(optimizer: Optimizing, rate: float) -> None:
 def groups(model: nn.Module, config: AnyOptimizer) -> list[dict[str, Any]]:
     """Groups of weights for an optimiser, each with `params`, `weight_decay`, and the `scale` of its learning rate.
 
-    Those that decay come first, deeper layers before higher ones.
+    Those that decay come first, deeper layers before higher ones. Decay is per unit of learning rate: where muP scales
+    the rate it is scaled the other way, so that weights fade as fast at every width.
     """
     spared, below = _spared(model, config), _blocks(model, inside_encoder=True)
     top = 1 + below + _blocks(model, inside_encoder=False)
@@ -254,7 +255,7 @@ def groups(model: nn.Module, config: AnyOptimizer) -> list[dict[str, Any]]:
     return [
         {
             "params": weights,
-            "weight_decay": 0.0 if plain else config.weight_decay,
+            "weight_decay": 0.0 if plain else config.weight_decay / scale,
             "scale": config.layer_rates ** (top - depth) * scale,
         }
         for (plain, depth, scale), weights in sorted(found.items(), key=lambda item: item[0])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import RecipeError
 from trainer import model_parts
+from trainer.batch import NO_DOCUMENT
 from trainer.model_settings import ModelConfig
 from trainer.numbers import wide
 
@@ -60,16 +61,31 @@ class Rope(nn.Module):
         self.register_buffer("frequencies_D", scaled_frequencies(settings, head_size).float(), persistent=False)
         self.sharpened = sharpening(settings)
 
-    def forward(self, positions_BT: Tensor, T: int) -> Turn:
-        """What queries and keys at these places of sequences of T are turned by."""
+    @property
+    def by_length(self) -> bool:
+        """Whether angles depend on how long a document is."""
+        return isinstance(self.settings.scaling, model_parts.Dynamic)
+
+    def forward(self, positions_BT: Tensor, lengths_BT: Tensor | None = None) -> Turn:
+        """What queries and keys at these places are turned by; where it is `by_length`, `lengths_BT` are needed."""
         assert isinstance(self.frequencies_D, Tensor)
         frequencies_D, scaling = self.frequencies_D, self.settings.scaling
-        if isinstance(scaling, model_parts.Dynamic) and scaling.original < T:
-            grown = scaling.factor * T / scaling.original - (scaling.factor - 1)
-            base = self.settings.base * grown ** (self.head_size / (self.head_size - 2))
-            frequencies_D = frequencies(base, self.head_size).to(frequencies_D)
+        if isinstance(scaling, model_parts.Dynamic):
+            assert lengths_BT is not None, "dynamic scaling needs the lengths of documents"
+            # The base grows by grown^(D / (D - 2)), frequency i falls by its power -2i/D.
+            grown_BT = (scaling.factor * lengths_BT / scaling.original - (scaling.factor - 1)).clamp(min=1)
+            powers_D = torch.arange(0, self.head_size, 2, device=grown_BT.device) / max(self.head_size - 2, 1)
+            frequencies_D = frequencies_D * grown_BT[:, None, :, None] ** -powers_D
         angles_B1TD = positions_BT[:, None, :, None].float() * frequencies_D
         return angles_B1TD.cos() * self.sharpened, angles_B1TD.sin() * self.sharpened
+
+
+def lengths(documents_BT: Tensor) -> Tensor:
+    """(B, T): how many places the document of each place has. Numbers of documents rise along a row, but for holes."""
+    numbers_BT = documents_BT.cummax(1).values
+    nth_BT = (numbers_BT.diff(dim=1, prepend=numbers_BT[:, :1]) != 0).cumsum(1)
+    real_BT = (documents_BT != NO_DOCUMENT).long()
+    return torch.zeros_like(nth_BT).scatter_add(1, nth_BT, real_BT).gather(1, nth_BT)
 
 
 def frequencies(base: float, head_size: int) -> Tensor:

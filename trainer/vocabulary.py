@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError
@@ -22,6 +23,12 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "fim_middle": ("<fim_middle>", "<|fim_middle|>", "<fim-middle>", "<MID>", "▁<MID>", "<｜fim▁end｜>"),
 }
 """The names that tokens of a role have in tokenizers that are in use. Sentinel n is `<extra_id_n>` (T5)."""
+
+SENTINEL, SENTINELS = "sentinel_", 100
+"""What the names of sentinels' roles begin with, and how many T5 adds to a tokenizer."""
+
+THEIRS = {"tokenizer.json": "huggingface", "spiece.model": "sentencepiece", "tokenizer.model": "sentencepiece"}
+"""Tokenizer files of Hugging Face's folders, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +58,38 @@ def tokens_of(corpus: Corpus) -> Tokens:
         raise DamageError(f"{path} is no tokenizer that can be read: {error!r}") from error
 
 
+def tokens_beside(folder: Path) -> tuple[str, Tokens]:
+    """(name of the file, what it says) of the tokenizer in a Hugging Face model's folder; nothing where there is none
+    that can be read."""
+    for name, kind in THEIRS.items():
+        if (folder / name).is_file():
+            try:
+                return name, _READERS[kind]((folder / name).read_bytes(), {})
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+                continue
+    return "", Tokens()
+
+
 def ids_of(corpus: Corpus, roles: Iterable[str], special: Mapping[str, int]) -> dict[str, int]:
     """The token id of each role: the tokenizer's own special token of a usual name, else one above the corpus's
-    vocabulary, in the order of the roles."""
+    vocabulary, in the order of the roles. The first 100 sentinels have 100 ids together, the first of them the last, as
+    T5 has them above its tokenizer's."""
     found: dict[str, int] = {}
-    extra = corpus.vocabulary
+    extra, last_sentinel = corpus.vocabulary, None
     for role in roles:
-        names = USUAL.get(role, (f"<extra_id_{role.removeprefix('sentinel_')}>",))
+        _, _, number = role.partition(SENTINEL)
+        names = (f"<extra_id_{number}>",) if number else USUAL[role]
         own = next((special[name] for name in names if name in special), None)
-        found[role] = extra if own is None else own
-        extra += own is None
+        if own is not None:
+            found[role] = own
+        elif number and int(number) < SENTINELS:
+            if last_sentinel is None:
+                extra += SENTINELS
+                last_sentinel = extra - 1
+            found[role] = last_sentinel - int(number)
+        else:
+            found[role] = extra
+            extra += 1
     return found
 
 

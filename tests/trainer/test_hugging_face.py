@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 import yaml
-from model_inputs import V, config_of, logits_of
+from model_inputs import V, config_of, logits_of, made
+from small_corpus import small_lengths, write_corpus
 from torch import nn
 from typer.testing import CliRunner
 
@@ -273,6 +275,52 @@ def test_a_beginning_of_another_shape_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match="neither a checkpoint nor"):
         begin_from(Model(config_of(**shape), V), tmp_path, print)
+
+
+def pieces_of(*more: str) -> str:
+    """A tokenizer.json of 40 pieces and these behind them; those in brackets are special."""
+    pieces = {name: number for number, name in enumerate([*(f"p{number}" for number in range(40)), *more])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(pieces, []))
+    tokenizer.add_special_tokens([name for name in more if name.startswith("[")])
+    return str(tokenizer.to_str())
+
+
+def test_a_beginning_of_another_tokenizer_is_refused(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else a run would go on with embeddings that stand for other words, and nobody would know why it is so bad."""
+
+    def corpus_of(name: str, tokenizer: str | None, digest: str = "t0") -> dict[str, Any]:
+        folder = write_corpus(tmp_path / name, small_lengths(), tokenizer=digest)
+        if tokenizer is not None:
+            meta = json.loads((folder / "corpus.json").read_text())
+            meta["tokenizer"] |= {"kind": "huggingface"}
+            (folder / "corpus.json").write_text(json.dumps(meta))
+            (folder / "tokenizer").mkdir()
+            (folder / "tokenizer" / "tokenizer.model").write_text(tokenizer)
+        return {"corpus": str(folder)}
+
+    def begun(folder: Path, data: dict[str, Any]) -> None:
+        shape = read_config(theirs)[1].model_dump(mode="json", exclude_defaults=True)
+        model = shape | {"init_from": str(folder), "vocabulary": 64}
+        path = config_file(name=Path(data["corpus"]).name, model=model, data=data, steps=1, schedule={"warmup": 0})
+        assert train(path, ["evaluation.every=null"], say=lambda line: None) == 0
+
+    theirs = tmp_path / "theirs"
+    theirs_of("llama").save_pretrained(theirs)
+    begun(theirs, corpus_of("plain", None))  # nothing is known of either
+    (theirs / "tokenizer.json").write_text(pieces_of("[UNK]", "more"))
+    begun(theirs, corpus_of("unread", None))
+    begun(theirs, corpus_of("same", pieces_of("[MASK]", "more", "and more")))
+    with pytest.raises(
+        RecipeError, match=r"model\.init_from: .*tokenizer\.json is another .* token 41 is 'more' there, 'so'"
+    ):
+        begun(theirs, corpus_of("other", pieces_of("[MASK]", "so")))
+    (theirs / "tokenizer.json").write_text("{")
+    begun(theirs, corpus_of("damaged", pieces_of("[MASK]", "so")))
+
+    own = tmp_path / "same" / "checkpoints"
+    begun(own, corpus_of("again", None))
+    with pytest.raises(RecipeError, match=r"model\.init_from: .* tokens of another tokenizer \(t0, .* has t1\)"):
+        begun(own, corpus_of("retokenised", None, "t1"))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("huggingface", "tokenizer.json"), ("sentencepiece", "tokenizer.model")])

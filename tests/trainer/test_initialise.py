@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from trainer.initialise import initialise
 from trainer.model import Inputs, Model
 from trainer.model_settings import ModelConfig
 from trainer.optim import groups, make_optimizer, set_rate
-from trainer.optimizers import AdamW
+from trainer.optimizers import AdamW, AnyOptimizer, Lion, NAdam
 
 KINDS: list[dict[str, Any]] = [
     {"kind": "normal"},
@@ -78,6 +79,10 @@ def test_deviations_are_the_papers() -> None:
     assert std("blocks.0.feed_forward.up.weight") == pytest.approx(math.sqrt(2 / (64 + 160)), **near)
     assert std("blocks.0.attention.key.weight") == pytest.approx(math.sqrt(2 / (64 + 64)), **near)
     assert std("embedding.weight") == pytest.approx(0.02, **near)
+    # of one deviation, a uniform one ends at √3 times it, a normal one far beyond
+    for kind, low, high in (("xavier", 1.7, 3**0.5 + 0.02), ("kaiming", 3.0, 6.0)):
+        weight = Model(config_of(**shape, initialisation={"kind": kind}), V).blocks[0].feed_forward.up.weight
+        assert low < (weight.abs().max() / weight.std()).item() < high, kind
     std = std_of(config_of(**shape, initialisation={"kind": "kaiming"}))
     assert std("blocks.0.feed_forward.output.weight") == pytest.approx(math.sqrt(2 / 160), **near)
     both = config_of(**shape, arrangement="encoder-decoder", encoder_layers=3)
@@ -141,7 +146,7 @@ def test_t_fixup_learns_without_norms_and_warm_up() -> None:
     assert losses[-1] < 1
 
 
-def changes_by_width(initialisation: dict[str, Any], steps: int = 4) -> dict[str, list[float]]:
+def changes_by_width(initialisation: dict[str, Any], steps: int = 4, decay: float = 0.0) -> dict[str, list[float]]:
     """Root mean square of how far a few steps of Adam move activations, for widths 64 to 512."""
     inputs, targets_BT = learned_text(4, 8)
     found: dict[str, list[float]] = {"hidden": [], "logits": [], "scores": []}
@@ -149,7 +154,7 @@ def changes_by_width(initialisation: dict[str, Any], steps: int = 4) -> dict[str
         torch.manual_seed(1)
         config = ModelConfig.model_validate({"layers": 2, "width": width, "heads": 4, "initialisation": initialisation})
         model = Model(config, V)
-        optimizer = make_optimizer(model, AdamW(kind="adamw", weight_decay=0))
+        optimizer = make_optimizer(model, AdamW(kind="adamw", weight_decay=decay))
         set_rate(optimizer, 3e-3)
 
         def activations() -> dict[str, torch.Tensor]:
@@ -178,10 +183,11 @@ def changes_by_width(initialisation: dict[str, Any], steps: int = 4) -> dict[str
 
 def test_mup_passes_its_coordinate_check() -> None:
     """Else the best learning rate of a narrow model would be wrong for a wide one (Yang et al. 2022, appendix D.1)."""
-    flat = changes_by_width({"kind": "mup", "base_width": 64, "base_head_size": 16})
+    mup = {"kind": "mup", "base_width": 64, "base_head_size": 16}
+    flat, decayed = changes_by_width(mup), changes_by_width(mup, decay=20.0)
     grows = changes_by_width({"kind": "scaled"})
-    for name in flat:
-        assert 0.5 < flat[name][-1] / flat[name][0] < 2, (name, flat[name])
+    for found, name in itertools.product((flat, decayed), flat):
+        assert 0.5 < found[name][-1] / found[name][0] < 2, (name, found[name])
     for name in ("logits", "scores"):
         assert grows[name][-1] / grows[name][0] > 3, (name, grows[name])
         assert all(one < two for one, two in itertools.pairwise(grows[name]))
@@ -218,12 +224,44 @@ def test_mup_rates_are_those_of_matrices_in_blocks() -> None:
     assert std["head.weight"] == pytest.approx(0.02, rel=0.1)
 
 
-def test_mup_is_refused_for_optimisers_it_is_not_for(config_file: Callable[..., Path]) -> None:
-    """Else its rates would be too small for them, without a word."""
+@pytest.mark.parametrize(
+    "kind", [AdamW(kind="adamw"), NAdam(kind="nadam"), Lion(kind="lion")], ids=lambda one: one.kind
+)
+def test_weights_fade_as_fast_at_every_width(kind: AnyOptimizer) -> None:
+    """Else a decay that was found for a narrow model would hardly be one for a wide one."""
+    for width in (16, 64):
+        torch.manual_seed(0)
+        model = Model(config_of(width=width, tied=False, initialisation={"kind": "mup", "base_width": 16}), V)
+        optimizer = make_optimizer(model, kind.model_copy(update={"weight_decay": 0.5}))
+        set_rate(optimizer, 0.1)
+        before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        for weight in model.parameters():
+            weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+        for name, weight in model.named_parameters():
+            faded = 1.0 if "norm" in name or "embedding" in name else 1 - 0.1 * 0.5
+            assert torch.allclose(weight, faded * before[name], rtol=1e-5), (width, name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.kind=sgd"], "not for optimizer.kind sgd"),
+        (["optimizer.kind=adam", "optimizer.weight_decay=0.1"], "optimizer.weight_decay is a part of the gradient"),
+        (["loss.l1=1e-4"], "loss.l1 is a part of the gradient"),
+        (["optimizer.kind=adagrad", "loss.l2=1e-4"], "loss.l2 is a part of the gradient"),
+    ],
+)
+def test_mup_is_refused_for_what_it_has_no_rule_for(
+    config_file: Callable[..., Path], overrides: list[str], message: str
+) -> None:
+    """Else rates or penalties would be too small for a wide model, without a word."""
     mup = ["model.initialisation.kind=mup", "model.initialisation.base_width=8"]
-    with pytest.raises(RecipeError, match=r"not for optimizer\.kind sgd"):
-        load_config(config_file(), [*mup, "optimizer.kind=sgd"])
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        load_config(config_file(), [*mup, *overrides])
+    assert load_config(config_file(), overrides)
     assert load_config(config_file(), mup)
+    assert load_config(config_file(), [*mup, "optimizer.kind=adam"])
 
 
 def test_a_norm_none_is_nothing() -> None:

@@ -29,6 +29,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"window": 3, "full_every": 2, "experts": EXPERTS, "kv_heads": None},
     {"initialisation": {"kind": "mup", "base_width": 8}, "experts": EXPERTS | {"balance": {"kind": "bias"}}},
     {"norm": "none", "initialisation": {"kind": "t-fixup"}, "activation": "relu"},
+    {"positions": {"kind": "rope", "base": 50.0, "scaling": {"kind": "dynamic", "factor": 2.0, "original": 4}}},
 ]
 ARRANGEMENTS = ["decoder", "encoder", "encoder-decoder"]
 

@@ -67,8 +67,18 @@ def test_scaled_rope_is_that_of_transformers(scaling: dict[str, Any], theirs: di
     at_BT = torch.arange(T)[None]
     cos, sin = llama.LlamaRotaryEmbedding(config)(torch.zeros(1), at_BT)
     ours = positions.Rope(model_parts.Rope.model_validate({"kind": "rope", "base": 500.0, "scaling": scaling}), 32)
-    for found, expected in zip(ours(at_BT, T), (cos, sin), strict=True):
+    for found, expected in zip(ours(at_BT, torch.full_like(at_BT, T)), (cos, sin), strict=True):
         assert torch.allclose(found[0, 0], expected[0, :, :16], atol=2e-5)
+
+
+def test_documents_have_the_lengths_they_would_have_alone() -> None:
+    """Else dynamic scaling would stretch a short document by what it is packed with, by padding or by a hole."""
+    documents_BT = torch.tensor([[7, 7, 8, -1, -1, 9], [-1, -1, 0, 0, 0, -1], [3, 3, -1, 3, 3, 3]])
+    expected = [[2, 2, 1, None, None, 1], [None, None, 3, 3, 3, None], [5, 5, None, 5, 5, 5]]
+    found = positions.lengths(documents_BT).tolist()
+    assert [
+        [n if e else None for n, e in zip(*row, strict=True)] for row in zip(found, expected, strict=True)
+    ] == expected
 
 
 def test_alibi_slopes_are_the_papers() -> None:

@@ -10,7 +10,6 @@ import torch
 from trainer.batch import NO_DOCUMENT
 from trainer.generate import padded
 from trainer.judge.subject import Subject
-from trainer.key_values import can_keep
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Tokens of a context, and of what stands behind it."""
@@ -38,8 +37,6 @@ def scores(
     batches decide on rounding alone. `watched` may show how far it is.
     """
     found: dict[int, Score] = {}
-    # positions that depend on how many places a row has leave no room for padding
-    batch = batch if subject.model.encoder is not None or can_keep(subject.model.config) else 1
     order = sorted(range(len(pairs)), key=lambda n: (-len(pairs[n][0]) - len(pairs[n][1]), n))
     for first in watched(range(0, len(order), batch)):
         chosen = order[first : first + batch]
