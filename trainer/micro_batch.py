@@ -71,15 +71,17 @@ def by_trial(learner: Learner, source: Source, divisors: list[int]) -> int | Non
     """The largest that an accelerator takes, tried from the smallest up, beside as many bytes as the optimiser will
     have there."""
     fitting, config, device = None, learner.config, learner.device
-    at_rest = next(one for one in planned(config, learner.model, 1, device) if one.when == "optimiser")
-    # those that evaluate the loss in their step have what they compute with meanwhile
-    early = 0.0 if config.optimizer.needs == "gradient" else at_rest.peak
+    again = config.optimizer.needs != "gradient"  # the loss is evaluated in the step too, with more beside it
     for micro in divisors:
+        at_rest, at_loss, forward, *others = planned(config, learner.model, micro, device)
+        # what there is at the loss the trial shows, but for vectors, which are all that forward has for its moment
+        most = max(one.total for one in (at_loss, *others))
+        beside = most - at_loss.total + forward.peak if again else 0.0
         try:
-            remembered = torch.empty(int(at_rest.moments + early), dtype=torch.uint8, device=device)
+            remembered = torch.empty(int(at_rest.moments + beside), dtype=torch.uint8, device=device)
             for _ in range(min(2, config.global_batch // micro)):  # gradients of the one before are there in the next
                 backward(learner, source, micro)
-            computed = torch.empty(int(at_rest.peak - early), dtype=torch.uint8, device=device)
+            computed = torch.empty(0 if again else int(at_rest.peak), dtype=torch.uint8, device=device)
             del remembered, computed
         except RuntimeError as error:
             if not ran_out(error):
@@ -118,20 +120,16 @@ def on_cpu(config: TrainConfig, model: Model, micro: int) -> float:
 
 
 def planned(config: TrainConfig, model: Model, micro: int, device: torch.device) -> list[Memory]:
-    """The moments of a step that may need most, with gradients and moments of the weights that are trained, and moments
-    where they are on the device."""
+    """The moments of a step that may need most, the optimiser's own first; with gradients and moments of the weights
+    that are trained, and moments where they are on the device."""
     job, layout = job_of(config).with_micro(micro), Layout()
     share = _trained(config, model)
     there = 0.0 if offload.wanted(config.offload, device) else share
-    return [
-        replace(
-            one,
-            gradients=share * one.gradients,
-            moments=there * one.moments,
-            peak=there * one.peak if one.when == "optimiser" else one.peak,
-        )
+    at_rest, *others = (
+        replace(one, gradients=share * one.gradients, moments=there * one.moments)
         for one in over_a_step(job, stages(job, layout)[0], layout, device.type == "cpu")
-    ]
+    )
+    return [replace(at_rest, peak=there * at_rest.peak), *others]
 
 
 def _trained(config: TrainConfig, model: Model) -> float:
