@@ -27,6 +27,9 @@ TokenizerFile = Annotated[
         "--tokenizer", metavar="FILE|DIR", help="Where the corpus of the checkpoint is not here: its tokenizer."
     ),
 ]
+Average = Annotated[
+    bool, typer.Option("--average", help="The running mean of the weights, where the run kept one (`average`).")
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, or a kind of accelerator; auto: the one that is there.")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Texts that are read at once.")]
 
@@ -63,6 +66,7 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Other draws for another seed.")] = 0,
     tokenizer: TokenizerFile = None,
+    average: Average = False,
     device: Device = "auto",
     batch: Batch = 16,
     as_json: AsJson = False,
@@ -78,7 +82,7 @@ def generate(
     from trainer.judge.subject import open_subject
 
     texts = [*(prompt or []), *(_lines(prompts) if prompts is not None else [])] or [""]
-    subject = open_subject(checkpoint, device, _say, tokenizer)
+    subject = open_subject(checkpoint, device, _say, tokenizer, average)
     asked = [text for text in texts for _ in range(number)]
     for first in range(0, len(asked), batch):
         some = asked[first : first + batch]
@@ -128,6 +132,7 @@ def evaluate(
         Path | None, typer.Option("--items", metavar="FILE.jsonl", help="Where each item's prompt and answer go.")
     ] = None,
     tokenizer: TokenizerFile = None,
+    average: Average = False,
     device: Device = "auto",
     batch: Batch = 16,
     as_json: AsJson = False,
@@ -149,7 +154,7 @@ def evaluate(
     from trainer.judge.judging import judge
     from trainer.judge.subject import open_subject
 
-    subject = open_subject(checkpoint, device, _say, tokenizer)
+    subject = open_subject(checkpoint, device, _say, tokenizer, average)
     found = judge(subject, [name.strip() for name in tasks.split(",")], data, shots, limit, batch, include)
     rows = found.pop("items")
     if items is not None:
@@ -239,6 +244,7 @@ def memorisation(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Other draws for another seed.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="Where the figures go.")] = None,
     tokenizer: TokenizerFile = None,
+    average: Average = False,
     device: Device = "auto",
     batch: Batch = 64,
     as_json: AsJson = False,
@@ -258,7 +264,7 @@ def memorisation(
     from trainer.judge.subject import open_subject
 
     planted = None if canaries is None else read(canaries)
-    subject = open_subject(checkpoint, device, _say, tokenizer)
+    subject = open_subject(checkpoint, device, _say, tokenizer, average)
     found: dict[str, object] = {"model": subject.name}
     tables = []
     if planted is not None:

@@ -31,6 +31,9 @@ def export_model(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="What lora learned alone, as peft reads it; without it they are merged.")
     ] = False,
+    average: Annotated[
+        bool, typer.Option("--average", help="The running mean of the weights, where the run kept one (`average`).")
+    ] = False,
 ) -> None:
     """Write a trained model as Hugging Face transformers reads it: config.json, safetensors and the tokenizer.
 
@@ -42,7 +45,7 @@ def export_model(
     needs_torch()
     from trainer.export import export
 
-    export(source, out, _say, quantise, adapter)
+    export(source, out, _say, quantise, adapter, average)
 
 
 @command("import-model")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,6 +14,9 @@ from pipeline.app import AsJson, Set, command, console
 from pipeline.aside import write_whole
 from pipeline.errors import UserError
 from pipeline.look.extra import look_extra
+
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
 
 ROWS, POINTS = 12, 5000
 """Most steps that are printed, and drawn."""
@@ -40,20 +44,42 @@ def plot_schedule(
     by_epochs = read.epochs is not None  # how long they are the corpus says
     packed = packed_as(read, opened(read.data.corpus, read.data.cache), read.data.split) if by_epochs else None
     read = settled(read, packed)
-    rates = [read.rate(step) for step in range(1, read.last_step + 1)]
+    rates: list[float] = []
+    kinds: list[str] = []
+    while len(rates) < read.last_step:
+        first = len(rates) + 1
+        then = read.at(first)
+        rates += [then.rate(step) for step in range(first, read.stretch(first) + 1)]
+        kinds += [then.schedule.kind] if then.schedule.kind not in kinds[-1:] else []
+    called, notes = ", then ".join(kinds), list(_not_drawn(read))
     if out is not None:
-        _draw(rates, f"{config.name}: {read.schedule.kind}", out)
+        _draw(rates, f"{config.name}: {called}", "<br>".join(["step", *notes]), out)
     if as_json:
         print(json.dumps(list(enumerate(rates, 1))))
         return
-    table = Table(title=f"Learning rate, {read.schedule.kind}", title_justify="left")
+    table = Table(title=f"Learning rate, {called}", title_justify="left")
     table.add_column("step", justify="right")
     table.add_column("rate", justify="right")
     for step in marks(read.last_step, ROWS):
         table.add_row(f"{step:,}", f"{rates[step - 1]:.3e}")
     console().print(table)
+    for note in notes:
+        console().print(note, highlight=False, soft_wrap=True)
     if out is not None:
         console().print(f"made: {out}", highlight=False)
+
+
+def _not_drawn(config: TrainConfig) -> Iterator[str]:
+    """What else moves the rate, and is measured in the run."""
+    ramp, full = config.batch_ramp, config.global_batch
+    if ramp is not None and ramp.kind == "noise" and ramp.couple != "none":
+        times = ramp.rate_share(full, full) / ramp.rate_share(ramp.first, full)
+        yield (
+            f"drawn for batches of {ramp.first}: with batch_ramp.couple {ramp.couple} the rate rises as the batch "
+            f"does, to {times:.3g} times as much at {full}, and when that is the noise scale says"
+        )
+    if config.plateau is not None:
+        yield "falls by plateau are not drawn: when they come the validation loss says"
 
 
 @command("packing")
@@ -103,12 +129,12 @@ def marks(steps: int, most: int) -> list[int]:
     return [1 + round(n * (steps - 1) / max(1, number - 1)) for n in range(number)]
 
 
-def _draw(rates: list[float], title: str, out: Path) -> None:
+def _draw(rates: list[float], title: str, below: str, out: Path) -> None:
     with look_extra("corpusmill plot-schedule --out"):
         import plotly.graph_objects as go
     steps = marks(len(rates), POINTS)
     figure = go.Figure(go.Scatter(x=steps, y=[rates[step - 1] for step in steps], mode="lines", name="learning rate"))
-    figure.update_layout(title=title, xaxis_title="step", yaxis_title="learning rate", template="plotly_white")
+    figure.update_layout(title=title, xaxis_title=below, yaxis_title="learning rate", template="plotly_white")
     try:
         write_whole(out, figure.to_html(include_plotlyjs=True).encode())
     except OSError as error:

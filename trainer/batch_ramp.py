@@ -25,7 +25,9 @@ class Ramp(Section):
     """How the learning rate follows the batch: with its square root (Malladi et al. 2022), in proportion (Goyal et al.
     2017), or not at all. At the full batch it is the schedule's."""
     critical: Count | None = None
-    """Batch above which a larger one no longer raises the learning rate (McCandlish et al. 2018, section 2.2)."""
+    """Batch above which a larger one no longer raises the learning rate (McCandlish et al. 2018, section 2.2). It is a
+    number that you give, and nothing measures it: take the `noise_scale` that a run logs (in sequences) where the rate
+    is to be highest, since it grows as the loss falls. null: no such batch."""
 
     def rate_share(self, batch: int, full: int) -> float:
         """What the learning rate of a step over `batch` sequences is multiplied by."""

@@ -19,8 +19,9 @@ class CheckpointConfig(Section):
     keep_every: Count | None = None
     """Checkpoints whose step is a multiple of this stay for ever; null: none does."""
     best: Count | None = None
-    """As many checkpoints of the least validation loss are kept too, and `best` names the first of them;
-    checkpoint.every must then be a multiple of evaluation.every. null: the validation loss keeps none."""
+    """As many checkpoints of the least validation loss are kept too, and `best` names the first of them; it is that of
+    the weights themselves, also where their `average` is kept. checkpoint.every must then be a multiple of
+    evaluation.every. null: the validation loss keeps none."""
     asynchronous: bool = True
     """Whether training goes on while a checkpoint is written: it waits for a copy in the CPU's memory alone, which
     takes as much of that as weights and moments do. false: it waits until the checkpoint is on the disk."""

@@ -8,12 +8,17 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
 import torch
 
 from pipeline.errors import RecipeError, nearest
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+"""Where Linux shows the limits of containers and of batch systems' jobs, and which of them are the process's."""
 
 
 def choose(name: str) -> torch.device:
@@ -67,11 +72,36 @@ def wait(device: torch.device) -> None:
 
 
 def memory_left(device: torch.device) -> int:
-    """Bytes that can still be had."""
+    """Bytes that can still be had; on the CPU no more than the limits of the process's container leave."""
     if device.type == "cpu":
-        return psutil.virtual_memory().available
+        return max(0, min([psutil.virtual_memory().available, *_left_in_groups()]))
     free: int = torch.accelerator.get_memory_info(device)[0]
     return free
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes that each control group which the process is in leaves it, of version 1 or 2."""
+    for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        version_1 = "memory" in controllers.split(",")
+        if controllers and not version_1:
+            continue
+        root, most, taken, prefix = CGROUPS, "memory.max", "memory.current", ""
+        if version_1:
+            root, most, taken, prefix = CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+        group = PurePosixPath(path)
+        for one in (group, *group.parents):  # inside of a container its own group is the root, whatever its path
+            folder = root / one.relative_to("/")
+            try:
+                limit, used = ((folder / name).read_text().strip() for name in (most, taken))
+                lines = (folder / "memory.stat").read_text().splitlines()
+            except OSError:
+                continue
+            stat = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+            # what was read of files is let go where memory is needed
+            files = stat.get(f"{prefix}active_file", 0) + stat.get(f"{prefix}inactive_file", 0)
+            if limit != "max":
+                yield int(limit) - int(used) + files
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.shards import Corpus
 from trainer import checkpoint
 from trainer.compress_settings import StructuredPruning
 from trainer.formats.base import Format
-from trainer.hugging_face import checkpoint_in, nearest_format, trained_weights, write
+from trainer.hugging_face import checkpoint_in, learned_weights, nearest_format, trained_weights, write
 from trainer.lora import write_adapter
 from trainer.model_settings import ModelConfig
 from trainer.quantise import Quantise
@@ -20,12 +20,15 @@ from trainer.shrink import shrunk
 Say = Callable[[str], None]
 
 
-def export(source: Path, out: Path, say: Say, quantise: Quantise | None = None, adapter: bool = False) -> None:
+def export(
+    source: Path, out: Path, say: Say, quantise: Quantise | None = None, adapter: bool = False, average: bool = False
+) -> None:
     """Writes the model of a checkpoint, or of the newest one in a folder, to `out` in a Hugging Face format, and its
     tokenizer beside it where the corpus has it in a form that is at hand. Adapters are merged into the weights; pruned
     heads and hidden units are left out where all layers lost as many.
 
-    `quantise`: matrices in fewer bits. `adapter`: what lora learned alone, as the library peft reads it.
+    `quantise`: matrices in fewer bits. `adapter`: what lora learned alone, as the library peft reads it. `average`: the
+    running mean of the weights.
     Raises UserError where `out` holds something, or no format can hold the model.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -37,12 +40,13 @@ def export(source: Path, out: Path, say: Say, quantise: Quantise | None = None, 
     if adapter and lora is None:
         raise UserError(f"{step} was trained without adapters (lora), which --adapter would write alone; leave it out")
     state = checkpoint.load_state(step)
+    of = f"of step {meta.step}" + (", the running mean of its weights" if average else "")
     try:
         if adapter and lora is not None:
-            numbers = write_adapter(out, form, config, state["model"], lora)
-            say(f"made: {out}, an adapter of {numbers:,} weights for a {form.architecture}, of step {meta.step}")
+            numbers = write_adapter(out, form, config, learned_weights(meta, state, average), lora)
+            say(f"made: {out}, an adapter of {numbers:,} weights for a {form.architecture}, {of}")
             return
-        weights = trained_weights(meta, state)
+        weights = trained_weights(meta, state, average)
         if isinstance(meta.config.prune, StructuredPruning):
             config, weights = shrunk(config, weights, state["pruning"]["masks"], _fits, say)
         try:
@@ -52,7 +56,7 @@ def export(source: Path, out: Path, say: Say, quantise: Quantise | None = None, 
             corpus, special = None, {}
             say(f"without a tokenizer: {error}")
         form = write(out, config, weights, special, meta.config.sequence_length, quantise)
-        say(f"made: {out}, a {form.architecture} of step {meta.step}")
+        say(f"made: {out}, a {form.architecture} {of}")
         if quantise is not None:
             say(_told(quantise))
         if corpus is not None:

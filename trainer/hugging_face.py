@@ -191,11 +191,24 @@ def same_tokenizer(folder: Path, key: str, corpus: Corpus, meta: Meta | None = N
         )
 
 
-def trained_weights(meta: Meta, state: dict[str, Any]) -> Weights:
+def trained_weights(meta: Meta, state: dict[str, Any], average: bool = False) -> Weights:
     """The weights of a checkpoint as its model alone has them: adapters are added to them, and what only training needs
-    is left out."""
-    weights: Weights = {k: w for k, w in state["model"].items() if not k.startswith(f"{PROJECTION}.")}
+    is left out. `average`: as in `learned_weights`."""
+    learned = learned_weights(meta, state, average)
+    weights: Weights = {k: w for k, w in learned.items() if not k.startswith(f"{PROJECTION}.")}
     return weights if meta.config.lora is None else merged(weights, meta.config.lora)
+
+
+def learned_weights(meta: Meta, state: dict[str, Any], average: bool) -> Weights:
+    """The weights of a checkpoint as they were trained; `average`: their running mean. Raises UserError where it has
+    none."""
+    if average and "average" not in state:
+        raise UserError(
+            f"the checkpoint of step {meta.step} in {meta.config.checkpoint.folder} has no running mean of the "
+            "weights, which a run keeps with `average: {decay: 0.999}`; leave --average out"
+        )
+    weights: Weights = state["average"]["model"] if average else state["model"]
+    return weights
 
 
 @torch.no_grad()

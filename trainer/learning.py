@@ -95,7 +95,7 @@ class Learner:
         self.config, self.device, self.world = config, device, world
         model = model.to(device, torch.float64 if config.precision == "fp64" else None)
         if config.precision == "fp8":
-            precision.to_fp8(model)
+            precision.to_fp8(model, config.micro * config.sequence_length)
         if config.lora is not None:
             adapt(model, config.lora, config.seed)
         teacher = teacher_of(model, config, device)

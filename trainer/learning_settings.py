@@ -12,7 +12,8 @@ Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "bf16-stochas
 
 
 class PlateauConfig(Section):
-    """The learning rate is multiplied by `factor` behind `patience` evaluations without a better validation loss."""
+    """The learning rate is multiplied by `factor` behind `patience` evaluations without a better validation loss:
+    that of the weights themselves, also where their `average` is kept."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """What it is multiplied by."""
@@ -27,7 +28,8 @@ class PlateauConfig(Section):
 
 
 class EarlyStopConfig(Section):
-    """The run ends behind `patience` evaluations without a better validation loss."""
+    """The run ends behind `patience` evaluations without a better validation loss: that of the weights themselves, also
+    where their `average` is kept."""
 
     patience: Count = 5
     """Evaluations without progress that end it."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import RecipeError, UserError
-from trainer import checkpoint, devices, length
+from trainer import checkpoint, devices, length, precision
 from trainer.batch_ramp import NOTICE, NoiseRamp
 from trainer.config import TrainConfig
 from trainer.data import Loader, Splits
@@ -104,6 +104,8 @@ def _fit(
         f"{number:,} weights on {device} ({config.precision}, {torch.get_num_threads()} threads); "
         f"sequences of {config.sequence_length} tokens, documents {config.data.documents}"
     )
+    if config.precision == "fp8":
+        say(precision.fp8_told(learner.model))
     gauge = Gauge(config, learner, corpus, world, say)
     held_out = None if splits.held_out is None else Validation(splits.held_out)
     if config.lora is not None:

@@ -45,20 +45,42 @@ def scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler |
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
-def to_fp8(model: Model, emulate: bool = False) -> None:
-    """Turns the matrix products of the blocks to fp8, by torchao; `emulate` computes the same on any device."""
+def to_fp8(model: Model, places: int, emulate: bool = False) -> None:
+    """Turns the matrix products of the blocks to fp8, by torchao, but for those of single experts, whose tokens are
+    now more, now fewer. `places`: of a micro-batch; `emulate` computes the same on any device.
+
+    Raises RecipeError where no matrix can be turned.
+    """
     try:
         from torchao.float8 import Float8LinearConfig, convert_to_float8_training
     except ModuleNotFoundError as error:
         raise UserError("precision fp8 needs torchao; install it with `pip install 'corpusmill[fp8]'`") from error
 
-    def inside(module: nn.Module, name: str) -> bool:
-        # fp8 matrix units take sizes that are multiples of 16
-        return (
-            "blocks." in name and isinstance(module, nn.Linear) and not any(size % 16 for size in module.weight.shape)
+    # A weight's gradient is a product over the places, and those must be a multiple of 16 too: else torchao fills them
+    # up, which copies what is multiplied, and so is not done elsewhere. Objectives of two sides make sides of any size.
+    uneven = places % 16 != 0 or model.encoder is not None
+    config = Float8LinearConfig(emulate=emulate, pad_inner_dim=uneven)
+    matrices = matrices_of(model)
+    left = [name for name in matrices if ".experts." in name or name.endswith(".router")]  # which computes in fp32
+    turned = [name for name in matrices if name not in left and not any(s % 16 for s in matrices[name].weight.shape)]
+    if not turned:
+        raise RecipeError(
+            f"precision: fp8 takes matrices whose sides are multiples of 16, and none of the {len(matrices)} of the "
+            "blocks is one, experts and routers left out; change model.width and the sizes of heads and hidden "
+            "layers, or take bf16"
         )
+    convert_to_float8_training(model, config=config, module_filter_fn=lambda module, name: name in turned)
 
-    convert_to_float8_training(model, config=Float8LinearConfig(emulate=emulate), module_filter_fn=inside)
+
+def matrices_of(model: nn.Module) -> dict[str, nn.Linear]:
+    """The matrices of the blocks by name; those in fp8 are torchao's."""
+    return {n: m for n, m in model.named_modules() if "blocks." in n and isinstance(m, nn.Linear)}
+
+
+def fp8_told(model: nn.Module) -> str:
+    """How many of them compute in fp8, as a line."""
+    kinds = [type(matrix).__name__ for matrix in matrices_of(model).values()]
+    return f"fp8: {kinds.count('Float8Linear')} of {len(kinds)} matrices of the blocks, the others in bf16"
 
 
 class Rounded:

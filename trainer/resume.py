@@ -134,6 +134,10 @@ def go_on(
         return None
     path, meta = found
     then = planned.at(meta.step) if planned is not None else config
+    if then.micro_batch == "auto":  # that of the checkpoint, where its batches are still multiples of it
+        stays = not any(batch % meta.config.micro for _, batch in then.stages)
+        found_micro = meta.config.micro_batch if stays else config.micro_batch
+        then = then.model_copy(update={"micro_batch": found_micro})
     _check(then, corpus, meta, learner.model.vocabulary)
     state = taken_up(path, meta, config, learner, watch)
     if coupling is not None and "coupling" in state:

@@ -113,6 +113,16 @@ def test_a_schedule_is_drawn(tmp_path: Path) -> None:
     assert "train-demo.yaml: wsd" in page
     code, text = call("plot-schedule", demo, "--set", "schedule={kind: constant, warmup: 2}", "--json")
     assert json.loads(text)[:3] == [[1, 0.002], [2, 0.004], [3, 0.004]]
+    change = "changes=[{step: 251, set: {schedule: {kind: constant, warmup: 0}, optimizer.learning_rate: 0.003}}]"
+    code, text = call("plot-schedule", demo, "--set", change, "--json")
+    assert json.loads(text)[249][1] < 0.004
+    assert {rate for step, rate in json.loads(text)[250:]} == {0.003}
+    code, text = call("plot-schedule", demo, "--set", change, "--out", tmp_path / "s.html")
+    assert (code, "cosine, then constant" in text) == (0, True)
+    ramp = "batch_ramp={kind: noise, first: 2, couple: sqrt}"
+    code, text = call("plot-schedule", demo, "--set", ramp, "--set", "micro_batch=1", "--out", tmp_path / "s.html")
+    assert "drawn for batches of 2: with batch_ramp.couple sqrt the rate rises as the batch does, to 1.41 times" in text
+    assert "drawn for batches of 2" in (tmp_path / "s.html").read_text("utf-8")
     code, text = call("plot-schedule", demo, "--out", tmp_path / "no" / "s.html")
     assert (code, "cannot be written: No such file or directory" in text) == (1, True)
     code, text = call("plot-schedule", demo, "--set", "schedule.kind=wave")

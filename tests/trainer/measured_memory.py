@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -62,6 +63,7 @@ def measured(config: TrainConfig, vocabulary: int) -> Measured:
     losses, optimizer = learner.losses, learner.optimizer
 
     def marked(name: str, function: Any) -> Any:
+        @functools.wraps(function)  # with the attributes of a loss, which some optimisers ask for
         def run(*args: Any, **kwargs: Any) -> Any:
             with record_function(name):
                 found = function(*args, **kwargs)

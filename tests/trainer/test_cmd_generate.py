@@ -10,6 +10,7 @@ from asked import TEXTS, train_on, write_text_corpus
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from trainer.checkpoint import load_state
 from trainer.judge.subject import open_subject
 
 
@@ -39,6 +40,18 @@ def test_a_model_writes_on(checkpoints: Path, tmp_path: Path) -> None:
     assert call("generate", checkpoints, "--most", 5)[0] == 0
 
 
+def test_the_mean_of_the_weights_is_asked(checkpoints: Path, tmp_path: Path) -> None:
+    """Else --average would ask the weights that it is the mean of."""
+    corpus = checkpoints.parent / "corpus"
+    folder = train_on(corpus, tmp_path, steps=4, average={"decay": 0.9})
+    last, mean = (open_subject(folder, "cpu", print, average=average) for average in (False, True))
+    assert mean.name == f"{last.name} (average)"
+    kept = load_state(folder / "step-00000004")["average"]["model"]
+    assert mean.model.embedding.weight.equal(kept["embedding.weight"])
+    assert not mean.model.embedding.weight.equal(last.model.embedding.weight)
+    assert call("generate", folder, "--average", "--most", 3)[0] == 0
+
+
 def test_half_a_character_is_never_printed(checkpoints: Path) -> None:
     """Else Chinese text would end in a replacement character wherever --most falls into one."""
     subject = open_subject(checkpoints, "cpu", print)
@@ -56,6 +69,9 @@ def test_what_is_missing_is_said(checkpoints: Path, tmp_path: Path) -> None:
     code, _, err = call("generate", tmp_path)
     assert code == 1
     assert "neither a checkpoint nor" in err
+    code, _, err = call("generate", checkpoints, "--average")
+    assert code == 1
+    assert "has no running mean of the weights" in " ".join(err.split())
     code, _, err = call("generate", checkpoints, "--prompts", tmp_path / "none.txt")
     assert code == 2
     assert "--prompts" in err

@@ -262,6 +262,23 @@ def test_a_run_begins_with_imported_weights_and_is_exported(config_file: Callabl
     assert "is not an empty folder" in text
 
 
+def test_the_mean_of_the_weights_is_exported(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else the better weights of a run that keeps them could be measured and never used."""
+    path = config_file("averaged", model={"layers": 1, "width": 16, "heads": 2}, average={"decay": 0.9}, steps=4)
+    assert train(path, ["evaluation.every=null"], say=lambda line: None) == 0
+    folder = load_config(path).checkpoint.folder
+    code, text = call("export-model", folder, tmp_path / "mean", "--average")
+    assert code == 0, text
+    assert "of step 4, the running mean of its weights" in text
+    state = load_state(folder / "step-00000004")
+    mean = state["average"]["model"]
+    assert not mean["embedding.weight"].equal(state["model"]["embedding.weight"])
+    found = read_weights(tmp_path / "mean", *read_config(tmp_path / "mean"))
+    assert all(weight.equal(mean[name]) for name, weight in found.items())
+    code, text = call("generate", tmp_path / "mean", "--average")
+    assert (code, "holds no running mean; leave --average out" in text) == (1, True)
+
+
 def test_a_beginning_of_another_shape_is_refused(tmp_path: Path) -> None:
     """Else a run would begin with half of a model."""
     theirs_of("llama").save_pretrained(tmp_path)

@@ -26,7 +26,6 @@ from trainer.data import Source
 from trainer.learning import Learner
 from trainer.learning_settings import LossConfig
 from trainer.losses import LossOf
-from trainer.micro_batch import by_estimate, by_trial, kept_bytes
 from trainer.model import Model
 from trainer.model_settings import ModelConfig
 from trainer.noise_scale import NoiseScale
@@ -245,7 +244,7 @@ def test_fp8_computes_nearly_the_same(batch: Batch) -> None:
     model = Model(ModelConfig(layers=2, width=64, heads=4, hidden=128), V)
     plain = model(_inputs(batch))[0].detach()
     weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
-    precision.to_fp8(model, emulate=True)
+    precision.to_fp8(model, batch.tokens_BT.size, emulate=True)
     turned = [name for name, module in model.named_modules() if "Float8" in type(module).__name__]
     assert turned
     assert all("blocks." in name for name in turned)
@@ -345,38 +344,6 @@ def test_clipping_by_value_hides_no_overflow(learner_of: Callable[..., Learner],
     learner.scaler.load_state_dict(learner.scaler.state_dict() | {"scale": 2.0**40})
     learned = learner.learn(batch, 1e-2, 1)
     assert (learned.moved, learned.skipped) == (False, True)
-
-
-# ---- micro-batch
-
-
-def test_the_estimate_grows_with_sequences(learner_of: Callable[..., Learner], source: Source) -> None:
-    """Else `micro_batch: auto` would choose one that does not fit, or the smallest always."""
-    learner = learner_of()
-    kept = [kept_bytes(learner, source, micro) for micro in (1, 2, 4, 8)]
-    assert kept == sorted(kept)
-    assert kept[3] - kept[2] == pytest.approx(4 * (kept[1] - kept[0]), rel=0.3)
-
-
-def test_the_largest_that_fits_is_found(
-    learner_of: Callable[..., Learner], source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else memory would lie idle, or run out in mid-run."""
-    learner = learner_of()
-    one, two = kept_bytes(learner, source, 1), kept_bytes(learner, source, 2)
-    room = 2 * (one + 3 * (two - one)) / 0.8 + 1
-    monkeypatch.setattr(devices, "memory_left", lambda device: room)
-    assert by_estimate(learner, source, [1, 2, 4, 8]) == 4
-    monkeypatch.setattr(devices, "memory_left", lambda device: one)
-    assert by_estimate(learner, source, [1, 2, 4, 8]) is None
-
-    def out_of_memory(learner: Learner, source: Source, micro: int) -> None:
-        if micro > 2:
-            raise torch.OutOfMemoryError
-
-    monkeypatch.setattr("trainer.micro_batch.backward", out_of_memory)
-    monkeypatch.setattr(torch, "get_device_module", lambda device: type("Module", (), {"empty_cache": lambda: None}))
-    assert by_trial(learner, source, [1, 2, 4, 8]) == 2
 
 
 # ---- batch ramps

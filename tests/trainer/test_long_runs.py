@@ -227,8 +227,13 @@ def test_the_micro_batch_that_was_found_stays(config_file: Config, more: dict[st
     assert train(whole, (), lines.append) == 0
     # trying has left no trace
     assert equal(state(load_config(whole).checkpoint.folder, 3)["model"], state(folder, 3)["model"])
+    lines.clear()
     assert train(path, (), lines.append) == 0
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4]
+    assert not [line for line in lines if "not equal to the bit" in line and "micro_batch" in line]
+    lines.clear()
+    assert train(path, ["steps=5", "global_batch=10"], lines.append) == 0
+    assert "micro_batch 12 -> 10" in next(line for line in lines if "not equal to the bit" in line)
 
 
 def test_all_kinds_of_events_together_resume_to_the_bit(config_file: Config, corpus: Corpus, tmp_path: Path) -> None:

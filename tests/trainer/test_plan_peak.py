@@ -43,6 +43,11 @@ CASES: dict[str, dict[str, Any]] = {
     "weights, lion": ONE_SHORT | {"optimizer": {"kind": "lion"}},
     "weights, muon": ONE_SHORT | {"optimizer": {"kind": "muon"}},
     "weights, soap": ONE_SHORT | {"optimizer": {"kind": "soap"}},
+    "shampoo": {"optimizer": {"kind": "shampoo"}},
+    "l-bfgs": {"optimizer": {"kind": "lbfgs", "history": 2}},
+    "newton-cg": {"optimizer": {"kind": "newton_cg", "iterations": 2}},
+    "sophia-h full": {"optimizer": {"kind": "sophia_h", "interval": 1}, "model": {"recompute": "full"}},
+    "sophia-g accumulated": {"optimizer": {"kind": "sophia_g", "interval": 1}, "micro_batch": 2},
 }  # fmt: skip
 """Changes of the configuration; more than the twelve that are asked for."""
 

@@ -111,14 +111,17 @@ class Subject:
         return text_behind(self.tokenizer.decode, [one for one in prompt if one not in self.stop], made)
 
 
-def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = None) -> Subject:
+def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = None, average: bool = False) -> Subject:
     """The model of a checkpoint, of the newest one in a folder, or in a Hugging Face format.
 
     `tokenizer`: a tokenizer's file, or a folder of a corpus that has one; None: that of the corpus the checkpoint was
-    trained on, or the one in the folder. Raises UserError where something of it is missing.
+    trained on, or the one in the folder. `average`: with the running mean of the weights. Raises UserError where
+    something of it is missing.
     """
     given = None if tokenizer is None else _tokenizer(tokenizer)
     if in_their_format(folder, "CHECKPOINT"):
+        if average:
+            raise UserError(f"{folder} is of a Hugging Face format and holds no running mean; leave --average out")
         return _theirs(folder, device, given)
     step, meta = checkpoint_in(folder, say)
     config = meta.config
@@ -134,7 +137,7 @@ def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = N
         assert corpus is not None
         given = tokenizer_of(corpus)
     model = Model(config.model, meta.vocabulary)
-    _fill(model, trained_weights(meta, load_state(step)), step)
+    _fill(model, trained_weights(meta, load_state(step), average), step)
     special = given.special
     asked: tuple[int, ...] = ()
     begin: tuple[int, ...] = (special.get("pad", special["eot"]),)
@@ -144,7 +147,7 @@ def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = N
     first = (special["bos"],) if corpus is not None and corpus.boundary == "bos-first" else ()
     return Subject(
         model.to(devices.choose(device)).eval(),
-        str(step),
+        f"{step} (average)" if average else str(step),
         config.sequence_length,
         given,
         first,

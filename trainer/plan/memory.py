@@ -8,10 +8,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from trainer.optimizers import NewtonCG, SophiaH
 from trainer.plan import activations
 from trainer.plan.job import Job, Layout
-from trainer.plan.moments import remembered, temporaries
+from trainer.plan.moments import VECTORS, remembered, temporaries
 from trainer.plan.shape import BlockShape
+
+TWICE = 2.4
+"""What a graph that is differentiated twice keeps, as a multiple of what it does for one derivative. As measured."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +143,23 @@ def over_a_step(job: Job, stage: Stage, layout: Layout, cpu: bool = False) -> It
         when="optimiser",
     )
     yield at_rest
-    running = replace(at_rest, buffers=_buffers(job, stage, layout, one_block), gradients=early, peak=0.0)
+    # what evaluates the loss again in its step does so beside its vectors
+    vectors = _moments(job, held, VECTORS.get(job.optimizer.kind, 0.0) * job.shape.weights)
+    running = replace(at_rest, buffers=_buffers(job, stage, layout, one_block), gradients=early, peak=vectors)
     at_loss = replace(running, activations=kept + ends, when="loss")
     logits = activations.of_logits(job, layout) if stage.last else 0
     # Of a loss in chunks each makes a gradient of the head, which is added to that of those before it.
     head = 2 * _head(job, stage, layout) * numbers.gathered if job.chunk and job.chunk < places else 0
-    yield replace(at_loss, copies=(one_block if again else copied) * cast, peak=logits + head)
+    yield replace(at_loss, copies=(one_block if again else copied) * cast, peak=vectors + logits + head)
     # Autocast remembers its copies to the end of forward, also of blocks that are made anew.
     yield replace(at_loss, copies=copied * cast, when="forward")
+    if isinstance(job.optimizer, NewtonCG | SophiaH):
+        # with all scores of attention, and nothing made anew: the kernels without them have no second derivative
+        plain = _blocks(replace(job, scores=True, recompute="none"), stage, layout, cpu)
+        twice = TWICE * (sum(block.kept for block in plain) * on_its_way(job, layout, stage.place) + ends)
+        if isinstance(job.optimizer, NewtonCG) and job.micro_batches(layout) > 1:
+            twice *= 2  # that of the micro-batch before goes when the next one's is made
+        yield replace(running, activations=twice, copies=copied * cast, peak=vectors + 2 * logits, when="optimiser")
     behind = _head(job, stage, layout)
     for block in reversed(blocks):
         yield replace(
@@ -154,7 +167,7 @@ def over_a_step(job: Job, stage: Stage, layout: Layout, cpu: bool = False) -> It
             gradients=early or gradients * behind / whole,
             copies=(block.weights if again else copied - behind) * cast,
             activations=kept,
-            peak=block.backward + block.anew,
+            peak=vectors + block.backward + block.anew,
             when="backward",
         )
         kept -= block.kept * on_its_way(job, layout, stage.place)

@@ -24,8 +24,9 @@ OVER_LISTS = {"nadam": 1.0, "sgd": 1.0, "adagrad": 2.0, "rmsprop": 1.0, "lion": 
 TURNS = 5.0
 """Squares of the longest side that has a basis, while SOAP turns it or Shampoo takes roots."""
 
-VECTORS = 4.0
-"""Vectors over all weights that a line search or conjugate gradients work with."""
+VECTORS = {"lbfgs": 9.0, "newton_cg": 13.0, "sophia_g": 1.5, "sophia_h": 4.0}
+"""Vectors over all weights that are there while an optimiser evaluates the loss again: of a line search, of conjugate
+gradients, of an estimate of the curvature. As measured."""
 
 
 def remembered(shape: ModelShape, optimizer: AnyOptimizer) -> float:
@@ -47,11 +48,10 @@ def temporaries(shape: ModelShape, optimizer: AnyOptimizer, cpu: bool = False) -
     """Numbers that the optimiser of a whole model has for the time of its step, beside those that it remembers.
 
     Weight by weight, as on the CPU, they are multiples of the largest tensor; over lists of tensors, as PyTorch does
-    on accelerators where it has that, of all weights. L-BFGS and Newton's method evaluate the loss in their step; their
-    vectors are counted, what forward keeps meanwhile is counted where the loss is.
+    on accelerators where it has that, of all weights. What evaluates the loss in its step has its vectors.
     """
     if isinstance(optimizer, optimizers.LBFGS | optimizers.NewtonCG):
-        return VECTORS * shape.weights
+        return VECTORS[optimizer.kind] * shape.weights
     if optimizer.kind == "lion" or (not cpu and optimizer.kind in OVER_LISTS):
         return OVER_LISTS[optimizer.kind] * shape.weights * (_penalised(optimizer) if optimizer.kind == "sgd" else 1)
     tensors = [sides for sides, _, _ in _tensors(shape)]
