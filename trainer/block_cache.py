@@ -69,6 +69,8 @@ class BlockCache:
         self._whole: set[str] = set()
         """Those on disk whose digest this process has compared, or written."""
         self._touched: dict[str, float] = {}
+        self._here: dict[str, int] = {}
+        """By a file's digest: so many of its first blocks were on disk."""
         self._compared: set[str] = set()
         """The digests of files that were found whole."""
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="blocks")
@@ -264,18 +266,23 @@ class BlockCache:
         """Compares the digest of a file, once, when all of its blocks are here, whoever fetched them. A file for which
         the cache has no room is never compared: of one that was replaced, only the size is looked at."""
         file, _ = block
-        names = [self._name((file, one)) for one in range(-(-file.size // self.block_bytes))]
-        if file.digest in self._compared or not all(os.path.exists(f"{self._blocks}/{name}") for name in names):
+        many, here = -(-file.size // self.block_bytes), self._here.get(file.digest, 0)
+        while here < many and os.path.exists(f"{self._blocks}/{self._name((file, here))}"):
+            here += 1
+        self._here[file.digest] = here
+        if here < many or file.digest in self._compared:
             return
         digest = hashlib.sha256()
-        for one in range(len(names)):
+        for one in range(many):
             data = self._from_disk((file, one))
             if data is None:  # gone meanwhile
+                self._here[file.digest] = one
                 return
             digest.update(data)
         if digest.hexdigest() != file.digest:
-            for name in names:
-                _remove(self.folder / "blocks" / name)
+            self._here[file.digest] = 0
+            for one in range(many):
+                _remove(self.folder / "blocks" / self._name((file, one)))
             raise DamageError(
                 f"{file.name} is not the file that corpus.json describes (SHA-256 {digest.hexdigest()[:12]}… instead "
                 f"of {file.digest[:12]}…); `corpusmill verify` of the corpus says more"

@@ -1,8 +1,9 @@
 """A corpus at an address, such as `s3://bucket/corpus`: tokens by blocks, all else by whole files, checked.
 
 `corpus.json` is read at each start. An index or a table comes whole, when it is first asked for, and its digest is
-compared; so does the tokenizer's file. Token files come in blocks (see `block_cache`). All lies in one folder of this
-machine, which many runs may share.
+compared; so does the tokenizer's file, but `corpus.json` has no digest of it. Token files come in blocks (see
+`block_cache`); the digest of one is compared once all of it is here. All lies in one folder of this machine, which many
+runs may share.
 """
 
 from __future__ import annotations

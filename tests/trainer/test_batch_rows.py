@@ -113,6 +113,7 @@ def slow_batch(
     return tuple(a.reshape(-1, most) for a in (tokens_BT, targets_BT, positions_BT, documents_BT))  # type: ignore[return-value]
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @given(data=st.data())
 def test_rows_equal_the_plain_loop(prefixed: Corpus, data: st.DataObject) -> None:
     """Else tokens, targets, positions or masks would be wrong in some packing, however rarely."""
@@ -229,3 +230,24 @@ def test_documents_left_out_are_looked_up_in_one_go(
     assert len(asked) == len(prefixed.shards("train"))
     with pytest.raises(RecipeError, match=f"has no document {'0' * 32}"):
         checked(load_config(config_file(data={"corpus": str(prefixed.folder), "leave_out": [*ids, "0" * 32]})))
+
+
+def test_validation_without_the_ends_of_prefixes(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else the first evaluation would end in a traceback of the reader of tables, hours after the run began."""
+    corpus = with_prefix(tmp_path / "corpus", "eot-last")
+    path = corpus.shards("validation")[0].path(".docs.parquet")
+    pq.write_table(pq.read_table(path).drop_columns("prefix_tokens"), path)
+    meta = json.loads((corpus.folder / "corpus.json").read_text())
+    meta["splits"]["validation"]["shards"][0]["files"][".docs.parquet"]["bytes"] = path.stat().st_size
+    (corpus.folder / "corpus.json").write_text(json.dumps(meta))
+    config = config_file(data={"corpus": str(corpus.folder), "prefix_loss": False})
+    with pytest.raises(RecipeError, match=r"data\.prefix_loss: .* does not say where its prefixes end"):
+        checked(load_config(config))
+    checked(load_config(config, ["data.validation=null"]))
+
+
+def test_a_seed_that_no_generator_takes(config_file: Callable[..., Path]) -> None:
+    """Else it would end in a traceback of torch."""
+    with pytest.raises(RecipeError, match=r"seed: 18446744073709551616 is more than 64 bits hold"):
+        checked(load_config(config_file(seed=1 << 64)))
+    checked(load_config(config_file(seed=(1 << 64) - 1)))

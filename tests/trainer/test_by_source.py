@@ -170,6 +170,7 @@ def test_a_run_weighed_anew_at_a_resume(config_file: Callable[..., Path], groupe
     said: list[str] = []
     assert train(path, ["schedule.floor=1", "schedule.warmup=1", other], said.append) == 0
     assert "other weights from step 9 on: books 0.1, code 0.8, web 0.1" in said
+    assert not any(line.startswith("packed by") for line in said)  # it was said when the run began
     assert train(path, ["steps=20", "schedule.floor=1", "schedule.warmup=1", other, "data.look_ahead=0"], quiet) == 0
     found = newest(tmp_path / "a", quiet)
     assert found is not None
