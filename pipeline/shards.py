@@ -216,6 +216,13 @@ class Corpus:
         """Token ids by role: `eot`, `bos`, `pad`, `unk`; a role that the tokenizer lacks is absent."""
         return dict(self.meta["tokenizer"]["special"])
 
+    def tokenizer_file(self) -> Path | None:
+        """The tokenizer's file; None where `corpus.json` names none. Raises DamageError where it is not there."""
+        name = str(self.meta["tokenizer"].get("file") or "")
+        if name and not (self.folder / name).is_file():
+            raise lacks_tokenizer(str(self.folder), name)
+        return self.folder / name if name else None
+
     @property
     def boundary(self) -> str:
         """`eot-last`: a document ends with `eot`; `bos-first`: it begins with `bos`."""
@@ -296,6 +303,11 @@ class Corpus:
     def columns(self, shard: Shard) -> list[str]:
         """The columns of a shard's `.docs.parquet`."""
         return list(pq.read_schema(shard.path(".docs.parquet")).names)
+
+
+def lacks_tokenizer(place: str, name: str) -> DamageError:
+    """What is wrong with a corpus that was copied without its tokenizer."""
+    return DamageError(f"{place} has no tokenizer file {name}, which its corpus.json names; copy it there")
 
 
 class ShardWriter:

@@ -69,7 +69,10 @@ class BlockCache:
         self._whole: set[str] = set()
         """Those on disk whose digest this process has compared, or written."""
         self._touched: dict[str, float] = {}
-        self._seen: dict[str, set[int]] = {}
+        self._here: dict[str, int] = {}
+        """By a file's digest: so many of its first blocks were on disk."""
+        self._compared: set[str] = set()
+        """The digests of files that were found whole."""
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="blocks")
         try:
             for name in ("blocks", "partly"):
@@ -172,7 +175,7 @@ class BlockCache:
             return None
         whole, digest = data[:-_DIGEST], data[-_DIGEST:]
         if len(whole) != self._size(block) or xxhash.xxh3_64_digest(whole) != digest:
-            path.unlink(missing_ok=True)  # cut off by a power cut, or damaged since
+            _remove(path)  # cut off by a power cut, or damaged since
             return None
         return whole
 
@@ -260,28 +263,31 @@ class BlockCache:
         return total
 
     def _check_whole(self, block: Block) -> None:
-        """Compares the digest of a file, once, when the last of its blocks was fetched by this process."""
-        file, number = block
-        many = -(-file.size // self.block_bytes)
-        with self._lock:
-            seen = self._seen.setdefault(file.digest, set())
-            seen.add(number)
-            if len(seen) < many:
-                return
-            seen.clear()
+        """Compares the digest of a file, once, when all of its blocks are here, whoever fetched them. A file for which
+        the cache has no room is never compared: of one that was replaced, only the size is looked at."""
+        file, _ = block
+        many, here = -(-file.size // self.block_bytes), self._here.get(file.digest, 0)
+        while here < many and os.path.exists(f"{self._blocks}/{self._name((file, here))}"):
+            here += 1
+        self._here[file.digest] = here
+        if here < many or file.digest in self._compared:
+            return
         digest = hashlib.sha256()
         for one in range(many):
             data = self._from_disk((file, one))
             if data is None:  # gone meanwhile
+                self._here[file.digest] = one
                 return
             digest.update(data)
         if digest.hexdigest() != file.digest:
+            self._here[file.digest] = 0
             for one in range(many):
-                (self.folder / "blocks" / self._name((file, one))).unlink(missing_ok=True)
+                _remove(self.folder / "blocks" / self._name((file, one)))
             raise DamageError(
                 f"{file.name} is not the file that corpus.json describes (SHA-256 {digest.hexdigest()[:12]}… instead "
                 f"of {file.digest[:12]}…); `corpusmill verify` of the corpus says more"
             )
+        self._compared.add(file.digest)
 
 
 def _range(path: str, start: int, end: int) -> bytes:
@@ -290,6 +296,16 @@ def _range(path: str, start: int, end: int) -> bytes:
         return os.pread(handle, end - start, start)
     finally:
         os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"data.cache.folder: {path} is damaged and cannot be removed: {error.strerror}; have it removed by its "
+            "owner, or name another folder"
+        ) from error
 
 
 def _remove_unlocked(path: Path) -> None:

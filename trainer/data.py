@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DamageError
+from pipeline.errors import DamageError, RecipeError
 from pipeline.shards import Corpus
 from trainer.batch import IGNORED, NO_DOCUMENT, Batch
 from trainer.history import History
@@ -82,12 +82,12 @@ class Source:
         head = int(self.corpus.boundary == "bos-first")  # the prefix stands behind the first token
         result = []
         for window in self.plan.windows:
-            names = ["token_start", "prefix_tokens", *([] if self.prompt_loss else ["prompt_tokens"])]
-            table = self.corpus.documents(window.shard, names)
-            starts, prefix, *prompt = (column.to_numpy().astype(np.int64) for column in table.columns)
+            there = self.corpus.columns(window.shard)
+            table = self.corpus.documents(window.shard, [name for name in _HEADS if name in there])
+            starts, prefix, prompt = (_numbers(table, name) for name in _HEADS)
             without = np.zeros_like(prefix) if self.prefix_loss else prefix
-            if prompt:
-                without = np.where(prompt[0] > 0, prefix + prompt[0], without)
+            if not self.prompt_loss:
+                without = np.where(prompt > 0, prefix + prompt, without)
             result.append(starts + np.where(without > 0, without + head, 0))
         return result
 
@@ -200,6 +200,32 @@ class Source:
                     found[column[document].as_py().hex()].append((window, document))
             known.update({text: found[text] for text in unknown})
         return frozenset(place for text in ids for place in known[text])
+
+
+_HEADS = ("token_start", "prefix_tokens", "prompt_tokens")
+
+
+def _numbers(table: pa.Table, name: str) -> Ints:
+    """A column of a shard's documents (documents,): 0 where a row, or the shard, says nothing."""
+    if name not in table.column_names:
+        return np.zeros(len(table), np.int64)
+    return np.asarray(pc.fill_null(table[name], 0).to_numpy(), np.int64)
+
+
+def check_left_out(corpus: Corpus, splits: Iterable[str], prefix_loss: bool, prompt_loss: bool) -> None:
+    """Raises RecipeError where shards of these splits do not tell what is to be left out of the loss. Shards that have
+    no prompts may lie beside others."""
+    shards = [shard for split in splits for shard in corpus.shards(split)]
+    if not prefix_loss and not all("prefix_tokens" in corpus.columns(shard) for shard in shards):
+        raise RecipeError(
+            f"data.prefix_loss: {corpus.folder} does not say where its prefixes end (it was made by an older version); "
+            "run its recipe again, or leave the setting out"
+        )
+    if not prompt_loss and not any("prompt_tokens" in corpus.columns(shard) for shard in shards):
+        raise RecipeError(
+            f"data.prompt_loss: {corpus.folder} has no prompts: no source of its recipe has a template such as "
+            '`fields: {text: "{question} {|}{answer}"}`; give one its source and run it again, or leave the setting out'
+        )
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,25 @@ class CacheConfig(Section):
 
     folder: Path | None = None
     """null: `corpusmill/blocks` in the user's folder for caches (`XDG_CACHE_HOME`)."""
-    gigabytes: Annotated[float, Field(gt=0)] = 64.0
+    gigabytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 64.0
     """10^9 bytes of blocks that are kept at most; those not read for the longest time go first. A cache smaller than
-    the split fetches blocks again, many times in shuffled order. Indexes and tables come on top."""
+    the split fetches blocks again, many times in shuffled order. Indexes and tables come on top, and go when their
+    corpus was not opened for a month."""
     block_kilobytes: Annotated[int, Field(strict=True, ge=4)] = 1024
     """2^10 bytes of a block, which is fetched by one request. Smaller ones waste less where the cache is too small."""
     threads: Count = 8
     """Blocks that are fetched at once."""
     read_ahead: Natural = 64
     """Batches of which blocks are fetched in advance."""
+
+    @model_validator(mode="after")
+    def _holds_blocks(self) -> CacheConfig:
+        if self.gigabytes * 1e9 < 2 * (self.block_kilobytes << 10):
+            raise ValueError(
+                f"gigabytes: {self.gigabytes:g} is less than two blocks of {self.block_kilobytes} kilobytes; "
+                "raise it, or make block_kilobytes smaller"
+            )
+        return self
 
 
 class DataConfig(Section):
@@ -60,7 +70,8 @@ class DataConfig(Section):
     shares of its `mixture.json`. Other weights before a resume act from there on: each group is read on where it stood.
     """
     max_epochs: Annotated[float, Field(gt=0)] | None = None
-    """How often any group may be read; null: as `mixture.json` has it for each, without limit in layout `mixed`."""
+    """How often any group may be read, .inf: without limit; null: as `mixture.json` has it for each, without limit in
+    layout `mixed`."""
     prefix_loss: bool = True
     """Whether the model learns to predict the metadata before a text (`tokenizer.prefix` in the recipe); false: it
     reads it as context alone."""

@@ -35,7 +35,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from pipeline.errors import UserError
 from trainer.batch import Batch
-from trainer.data import Source
+from trainer.data import Source, check_left_out
 from trainer.history import History, Start, Weights
 from trainer.mixture import weights_of
 from trainer.order import Order
@@ -70,6 +70,7 @@ class PackedDataset(Dataset[Item]):
         joined: bool = False,
     ) -> None:
         corpus = opened(folder)
+        check_left_out(corpus, [split], prefix_loss, prompt_loss)
         packed = plan(corpus, split, sequence_length, packing)
         events: list[Start | Weights] = [_start(1, sequence_length, seed or 0)]
         if weights is None:
@@ -139,7 +140,10 @@ class StreamingDataset(IterableDataset[Item]):
                 f"(this is rank {self.rank})"
             )
         self._corpus, self._split = opened(folder), split
+        check_left_out(self._corpus, [split], prefix_loss, prompt_loss)
         packed = plan(self._corpus, split, sequence_length, packing)
+        if not packed.sequences:
+            raise UserError(f"split '{split}' of {folder} is empty; name another, or make the corpus larger")
         self._source = Source(self._corpus, packed, prefix_loss, joined=joined, prompt_loss=prompt_loss)
         self._order = Order(self._source.plan, seed)
         self._history = History(events=(_start(global_batch, sequence_length, seed),))

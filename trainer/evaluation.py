@@ -25,8 +25,8 @@ Figures = dict[str, float]
 class Result:
     """What a finished run reached, in nats per token; None where there is no validation split."""
 
-    unigram_entropy: float
-    """Of the training split."""
+    unigram_entropy: float | None
+    """Of the training split, or of a part of it (`unigram.counts`)."""
     validation_loss: float | None
     """Over all of the validation split."""
     validation_unigram: float | None
@@ -150,9 +150,11 @@ def told_of(measured: dict[str, Any]) -> str:
 
 def conclude(learner: Learner, splits: Splits, held_out: Validation | None, step: int) -> Result:
     """The figures at the end of a run."""
-    trained = unigram.counts(splits.train.corpus, learner.config.data.split)
     if held_out is None:
-        return Result(unigram.entropy(trained), None, None, step)
+        return Result(None, None, None, step)
     measured = evaluate(learner, held_out)
+    learner.world.beat()
+    trained = unigram.counts(splits.train.corpus, learner.config.data.split)
+    learner.world.beat()
     expected = unigram.cross_entropy(trained, unigram.targets(held_out.source))
     return Result(unigram.entropy(trained), validation_unigram=expected, step=step, **measured)

@@ -15,6 +15,7 @@ from trainer.hugging_face import checkpoint_in, learned_weights, nearest_format,
 from trainer.lora import write_adapter
 from trainer.model_settings import ModelConfig
 from trainer.quantise import Quantise
+from trainer.remote import opened
 from trainer.shrink import shrunk
 
 Say = Callable[[str], None]
@@ -50,7 +51,7 @@ def export(
         if isinstance(meta.config.prune, StructuredPruning):
             config, weights = shrunk(config, weights, state["pruning"]["masks"], _fits, say)
         try:
-            corpus = Corpus.open(Path(meta.config.data.corpus))
+            corpus = opened(meta.config.data.corpus, meta.config.data.cache)
             special = {name: int(value) for name, value in corpus.special.items()}
         except UserError as error:
             corpus, special = None, {}
@@ -80,15 +81,18 @@ def _fits(config: ModelConfig) -> bool:
 
 def _copy_tokenizer(corpus: Corpus, out: Path, form: Format) -> str:
     """Puts the corpus's tokenizer where `transformers` looks for it; says what it did."""
-    facts = corpus.meta["tokenizer"]
-    file, kind = corpus.folder / facts["file"], facts.get("kind")
+    kind = corpus.meta["tokenizer"].get("kind")
     names = {
         "huggingface": "tokenizer.json",
         "sentencepiece": "spiece.model" if form.name == "t5" else "tokenizer.model",
     }
-    if kind not in names or not file.exists():
-        return f"without a tokenizer: {file} is " + (
-            "missing" if kind in names else f"of a kind ({kind}) it cannot read"
-        )
+    if kind not in names:
+        return f"without a tokenizer: that of {corpus.folder} is of a kind ({kind}) it cannot read"
+    try:
+        file = corpus.tokenizer_file()
+    except UserError as error:
+        return f"without a tokenizer: {error}"
+    if file is None:
+        return f"without a tokenizer: {corpus.folder} names none"
     shutil.copyfile(file, out / names[kind])
     return f"tokenizer: {out / names[kind]}"

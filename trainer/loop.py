@@ -114,10 +114,11 @@ def _fit(
     if config.offload is not None and device.type == "cpu":
         say("offload: the device is the CPU already, so nothing is moved")
     data = config.data
-    used, *others = side_by_side(corpus, data.split, config.sequence_length, data.remainder, source.plan)
-    say(f"packed by {used.line()}")
-    for other in others:
-        say(f"instead of {other.line()}")
+    if world.first and not checkpoint.saved(config.checkpoint.folder):
+        used, *others = side_by_side(corpus, data.split, config.sequence_length, data.remainder, source.plan)
+        say(f"packed by {used.line()}")
+        for other in others:
+            say(f"instead of {other.line()}")
     coupling = couple(config, corpus, learner)
     guard = Guard(config.guard, len(source.plan.groups)) if config.guard is not None else None
     joined = 0 if coupling is None else coupling.begin(learner.weights)  # above 0 where the others have begun already

@@ -65,7 +65,7 @@ def caps(max_epochs: float | None, corpus: Corpus, plan: Plan) -> list[float | N
     """How many epochs of each group may be read, in the order of the plan's groups: `max_epochs`, or as `mixture.json`
     has it; None: no limit."""
     if max_epochs is not None or corpus.layout != "by_source":
-        return [max_epochs] * len(plan.groups)
+        return [None if max_epochs == math.inf else max_epochs] * len(plan.groups)
     mixture = corpus.mixture()["groups"]
     return [mixture.get(group.name or "", {}).get("max_epochs") for group in plan.groups]
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -147,11 +146,6 @@ class Plan:
         """Tokens of the shards that are in no sequence."""
         return sum(window.shard.tokens - window.tokens for window in self.windows)
 
-    @property
-    def cuts(self) -> int:
-        """How often a document is cut."""
-        return sum(int(window.pieces.goes_on.sum()) for window in self.windows)
-
     def locate(self, sequence: int) -> tuple[int, int]:
         """(window, sequence inside it) of a sequence."""
         window = int(np.searchsorted(self.first, sequence, side="right")) - 1
@@ -215,16 +209,24 @@ def plan(
     Raises UserError where the corpus has no such split, the length is below 2 or there is no such packing, DamageError
     where an index is damaged.
     """
+    windows = tuple(windows_of(corpus, split, sequence_length, packing, remainder))
+    sizes = np.array([window.pieces.sequences for window in windows], np.int64)
+    return Plan(sequence_length, windows, np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]), packing)
+
+
+def windows_of(
+    corpus: Corpus, split: str, sequence_length: int, packing: Packing, remainder: Remainder | None = None
+) -> Iterator[Window]:
+    """The windows of a plan, one after another. Raises what `plan` does."""
     if sequence_length < 2:
         raise UserError(f"a sequence_length of {sequence_length} leaves nothing to predict; give 2 or more")
     if packing not in get_args(Packing):
         raise UserError(f"there is no packing '{packing}'; there are {', '.join(get_args(Packing))}")
-    if packing == "best-fit":
-        windows = tuple(_window(corpus, shard, sequence_length) for shard in corpus.shards(split))
-    else:
-        windows = tuple(_cut(corpus, shard, sequence_length, remainder) for shard in corpus.shards(split))
-    sizes = np.array([window.pieces.sequences for window in windows], np.int64)
-    return Plan(sequence_length, windows, np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]), packing)
+    for shard in corpus.shards(split):
+        if packing == "best-fit":
+            yield _window(corpus, shard, sequence_length)
+        else:
+            yield _cut(corpus, shard, sequence_length, remainder)
 
 
 def _cut(corpus: Corpus, shard: Shard, sequence_length: int, remainder: Remainder | None) -> Window:
@@ -251,7 +253,7 @@ def _read(path: Path, shard: Shard) -> Pieces | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:  # a zip file: every array has its own checksum
             pieces = Pieces(**{name: arrays[name] for name in Pieces.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # of as many kinds as a zip file can be damaged: what is packed anew lacks nothing
         return None
     return pieces if int(pieces.length.sum()) == shard.tokens else None
 

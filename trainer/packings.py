@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 
 from pipeline.shards import Corpus
-from trainer.packing import Packing, Plan, Remainder, plan
+from trainer.packing import Packing, Plan, Remainder, Window, windows_of
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,22 @@ class Figures:
         return f"{text}, {self.dropped:,} tokens dropped" if self.dropped else text
 
 
-def figures(corpus: Corpus, packed: Plan) -> Figures:
-    """The figures of a plan."""
-    documents = documents_cut = fitting_cut = 0
-    for window in packed.windows:
-        lengths = corpus.lengths(window.shard)
-        cut = np.unique(window.pieces.document[window.pieces.goes_on])
+def figures(corpus: Corpus, packing: Packing, sequence_length: int, windows: Iterable[Window]) -> Figures:
+    """The figures of a plan, of which one window at a time need be in memory."""
+    documents = tokens = sequences = placed = cuts = documents_cut = fitting_cut = 0
+    for window in windows:
+        pieces, lengths = window.pieces, corpus.lengths(window.shard)
+        cut = np.unique(pieces.document[pieces.goes_on])
         documents += len(lengths)
+        tokens += window.shard.tokens
+        sequences += pieces.sequences
+        placed += window.tokens
+        cuts += int(pieces.goes_on.sum())
         documents_cut += len(cut)
-        fitting_cut += int((lengths[cut] <= packed.sequence_length).sum())
-    tokens = sum(window.shard.tokens for window in packed.windows)
+        fitting_cut += int((lengths[cut] <= sequence_length).sum())
+    padding = 1 - placed / (sequences * sequence_length) if sequences else 0.0
     return Figures(
-        packed.packing,
-        documents,
-        tokens,
-        packed.sequences,
-        packed.padding,
-        packed.cuts,
-        documents_cut,
-        fitting_cut,
-        packed.dropped,
+        packing, documents, tokens, sequences, padding, cuts, documents_cut, fitting_cut, dropped=tokens - placed
     )
 
 
@@ -70,5 +66,6 @@ def side_by_side(
     """The figures of every packing, that of the plan that is `known` first. Raises what `plan` does."""
     first = [known.packing] if known else []
     for packing in [*first, *(one for one in get_args(Packing) if one not in first)]:
-        given = known if known and known.packing == packing else None
-        yield figures(corpus, given or plan(corpus, split, sequence_length, packing, remainder))
+        given = known.windows if known and known.packing == packing else None
+        made = given or windows_of(corpus, split, sequence_length, packing, remainder)
+        yield figures(corpus, packing, sequence_length, made)

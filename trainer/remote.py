@@ -1,7 +1,9 @@
 """A corpus at an address, such as `s3://bucket/corpus`: tokens by blocks, all else by whole files, checked.
 
 `corpus.json` is read at each start. An index or a table comes whole, when it is first asked for, and its digest is
-compared; token files come in blocks (see `blocks`). All lies in one folder of this machine, which many runs may share.
+compared; so does the tokenizer's file, but `corpus.json` has no digest of it. Token files come in blocks (see
+`block_cache`); the digest of one is compared once all of it is here. All lies in one folder of this machine, which many
+runs may share.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ import fcntl
 import hashlib
 import mmap
 import os
+import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,13 +25,15 @@ import numpy.typing as npt
 
 from pipeline.aside import write_whole
 from pipeline.errors import DamageError, UserError
-from pipeline.shards import MIXTURE_FILE, Corpus, Shard
+from pipeline.shards import MIXTURE_FILE, Corpus, Shard, lacks_tokenizer
 from pipeline.storage.address import filesystem, is_remote, local_path, problem
-from pipeline.storage.patience import Passing, insist
+from pipeline.storage.patience import Passing, Unavailable, insist
 from trainer.block_cache import BlockCache, File
 from trainer.data_settings import CacheConfig
 
 _VALIDATORS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+
+_UNUSED = 30 * 86_400.0  # seconds
 
 
 def opened(place: str | Path, cache: CacheConfig | None = None) -> Corpus:
@@ -45,8 +52,17 @@ def opened(place: str | Path, cache: CacheConfig | None = None) -> Corpus:
         write_whole(own / "corpus.json", data)
     except OSError as error:
         raise UserError(f"data.cache.folder: {folder} cannot be written to: {error.strerror}") from error
+    _remove_unused(folder / "corpora")
     blocks = BlockCache(folder, int(settings.gigabytes * 1e9), settings.block_kilobytes << 10, settings.threads)
     return replace(RemoteCorpus.open(own), address=address, blocks=blocks)
+
+
+def _remove_unused(corpora: Path) -> None:
+    """Removes what came whole of corpora that nobody opened for a month; whoever still reads one fetches it again."""
+    for folder in corpora.iterdir():
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _UNUSED:  # `corpus.json` is put there anew at each opening
+                shutil.rmtree(folder)
 
 
 def _home() -> Path:
@@ -74,6 +90,20 @@ class RemoteCorpus(Corpus):
         if not path.exists():
             write_whole(path, _whole(f"{self.address}/{MIXTURE_FILE}"))
         return super().mixture()
+
+    def tokenizer_file(self) -> Path | None:
+        name = str(self.meta["tokenizer"].get("file") or "")
+        path = self.folder / name
+        if name and not path.exists():
+            try:
+                data = _whole(f"{self.address}/{name}")
+            except Unavailable as error:
+                if error.missing:
+                    raise lacks_tokenizer(self.address, name) from error
+                raise
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, data)
+        return path if name else None
 
     def shards(self, split: str) -> list[Shard]:
         return [

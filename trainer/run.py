@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.errors import RecipeError, UserError
 from pipeline.shards import Corpus
 from trainer.config import TrainConfig, load_config
-from trainer.data import Source, Splits
+from trainer.data import Source, Splits, check_left_out
 from trainer.length import settled
 from trainer.mixture import weights_of
 from trainer.model_parts import Learned
@@ -22,21 +22,6 @@ from trainer.objectives import facts_of, vocabulary_of
 from trainer.packing import Plan, plan
 from trainer.parallel_settings import started_rank
 from trainer.remote import opened
-
-LEFT_OUT_OF_LOSS = (
-    (
-        "prefix_loss",
-        "prefix_tokens",
-        "does not say where its prefixes end (it was made by an older version); run its recipe again",
-    ),
-    (
-        "prompt_loss",
-        "prompt_tokens",
-        'has no prompts: no source of its recipe has a template such as `fields: {text: "{question} {|}{answer}"}`; '
-        "give one its source and run it again",
-    ),
-)
-"""Settings that need a column of the shards' document tables: key, column, what is wrong without it."""
 
 
 def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[[str], None] | None = None) -> int:
@@ -71,7 +56,7 @@ def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[
         return 130
     if isinstance(result, int):
         return 128 + result
-    if result.validation_loss is None:
+    if result.validation_loss is None or result.unigram_entropy is None:
         say(f"done after {result.step} steps; metrics in {config.log_file}")
         return 0
     below = result.unigram_entropy - result.validation_loss
@@ -95,6 +80,8 @@ def nothing(line: str) -> None:
 
 def checked(config: TrainConfig) -> Splits:
     """The splits that the configuration names. Raises UserError where it and its corpus cannot work together."""
+    if config.seed >= 1 << 64:
+        raise RecipeError(f"seed: {config.seed} is more than 64 bits hold; give one below 2^64")
     corpus = opened(config.data.corpus, config.data.cache)
     vocabulary_of(config, corpus)
     for key, split in (("data.split", config.data.split), ("data.validation", config.data.validation)):
@@ -110,24 +97,26 @@ def checked(config: TrainConfig) -> Splits:
                 f"{key}: split '{split}' of {corpus.folder} is empty; make the corpus larger or name another"
             )
     source = source_of(config, corpus, config.data.split)
-    if source.plan.sequences < config.global_batch:
+    weights = weights_of(config.data.weights, corpus, source.plan, config.data.split)
+    weighed = [group for group in source.plan.groups if weights is None or weights[group.name or ""]]
+    batches = [config.at(step).global_batch for step in (1, *(change.step for change in config.changes))]
+    sequences, batch = sum(group.sequences for group in weighed), max(batches)
+    if sequences < batch:
+        weightless = ", its groups of weight 0 left out," if len(weighed) < len(source.plan.groups) else ""
         raise RecipeError(
-            f"split '{config.data.split}' of {corpus.folder} packs into {source.plan.sequences} sequences of "
-            f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
+            f"split '{config.data.split}' of {corpus.folder}{weightless} packs into {sequences} sequences of "
+            f"{config.sequence_length} tokens, fewer than one global_batch of {batch}; "
             "make global_batch or sequence_length smaller, or the corpus larger"
         )
-    weights = weights_of(config.data.weights, corpus, source.plan, config.data.split)
-    for key, column, why in LEFT_OUT_OF_LOSS:
-        if getattr(config.data, key):
-            continue
-        if not all(column in corpus.columns(shard) for shard in corpus.shards(config.data.split)):
-            raise RecipeError(f"data.{key}: {corpus.folder} {why}, or leave the setting out")
+    splits = [split for split in (config.data.split, config.data.validation) if split is not None]
+    check_left_out(corpus, splits, config.data.prefix_loss, config.data.prompt_loss)
     if isinstance(config.model.positions, Learned) and (most := widest(source)) > config.model.positions.limit:
         raise RecipeError(
             f"model.positions.limit: objective {config.objective.kind} makes sequences of {most} places of "
             f"{config.sequence_length} tokens, more than the {config.model.positions.limit} learned positions; "
             "raise the limit or lower sequence_length"
         )
+    source.numbers(frozenset(config.data.leave_out))  # all in one look at the tables
     unknown = [text for text in config.data.leave_out if not source.numbers(frozenset({text}))]
     if unknown:
         raise RecipeError(

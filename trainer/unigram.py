@@ -11,17 +11,23 @@ from pipeline.shards import Corpus
 from trainer.batch import IGNORED
 from trainer.data import Source
 
-_CHUNK = 1 << 24  # tokens counted at a time, so that a shard is never whole in memory
+_CHUNK = 1 << 19  # tokens counted at a time: of two bytes each, as many as a block of a corpus at an address
+_CHUNKS = 64
 _SEQUENCES = 64
 
 
 def counts(corpus: Corpus, split: str) -> npt.NDArray[np.int64]:
-    """(vocabulary,): how often each token is in a split."""
+    """(vocabulary,): how often each token is in a split, or in 34 M of its tokens, evenly spread, where it has more.
+
+    Each process counts for itself: so many take a fraction of a second from a disk, and 67 MB from an address.
+    """
+    chunks = [(shard, begin) for shard in corpus.shards(split) for begin in range(0, shard.tokens, _CHUNK)]
     total = np.zeros(corpus.vocabulary, np.int64)
-    for shard in corpus.shards(split):
+    number = min(_CHUNKS, len(chunks))
+    for chosen in np.arange(number) * len(chunks) // max(1, number):
+        shard, begin = chunks[chosen]
         tokens: npt.NDArray[Any] = corpus.tokens(shard)
-        for begin in range(0, len(tokens), _CHUNK):
-            total += np.bincount(tokens[begin : begin + _CHUNK], minlength=corpus.vocabulary)
+        total += np.bincount(tokens[begin : begin + _CHUNK], minlength=corpus.vocabulary)
     return total
 
 

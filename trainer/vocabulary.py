@@ -43,14 +43,15 @@ class Tokens:
 
 
 def tokens_of(corpus: Corpus) -> Tokens:
-    """What the corpus's tokenizer file says; nothing where the corpus was copied without one.
+    """What the corpus's tokenizer file says; nothing where the corpus names none.
 
-    Raises DamageError where the file cannot be read.
+    Raises DamageError where the file is not there (the ids of roles would be others than the tokenizer's), or cannot be
+    read.
     """
-    facts = corpus.meta["tokenizer"]
-    path = corpus.folder / str(facts.get("file") or "")
-    if not path.is_file():
+    path = corpus.tokenizer_file()
+    if path is None:
         return Tokens()
+    facts = corpus.meta["tokenizer"]
     try:
         data = path.read_bytes()
         return _READERS[str(facts.get("kind", "sentencepiece"))](data, facts.get("options") or {})

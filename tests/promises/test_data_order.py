@@ -5,6 +5,7 @@ Every token of the corpus is another number, so that what was read is counted to
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,14 +19,18 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "trainer"))
 
-from small_corpus import write_corpus
+from small_corpus import write_config, write_corpus
 
 from pipeline.errors import UserError
 from pipeline.shards import Corpus
 
 pytest.importorskip("torch")
 
+from trainer import loop
+from trainer.batch import Batch
+from trainer.data import Loader
 from trainer.datasets import StreamingDataset
+from trainer.run import train
 
 LENGTH, BATCH = 32, 8
 SHARES = {"web": 0.6, "books": 0.3, "code": 0.1}
@@ -37,12 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     many = {"web": [60, 70], "books": [50], "code": [40]}
     lengths = {group: [rng.integers(2, 100, n).tolist() for n in shards] for group, shards in many.items()}
     folder = write_corpus(
-        tmp_path_factory.mktemp("order") / "corpus", {"train": lengths}, shares=SHARES, vocabulary=70_000
+        tmp_path_factory.mktemp("order") / "corpus", {"train": lengths}, shares=SHARES, vocabulary=13_000
     )
     begin = 2
     for shard in Corpus.open(folder).shards("train"):
-        np.arange(begin, begin + shard.tokens, dtype="<i4").tofile(shard.path(".bin"))
+        np.arange(begin, begin + shard.tokens, dtype="<u2").tofile(shard.path(".bin"))
         begin += shard.tokens
+    assert begin <= 13_000
     return folder
 
 
@@ -104,6 +110,31 @@ def test_a_mixture_changed_in_mid_run_repeats_and_loses_nothing(folder: Path) ->
     assert len(set(count.epochs().values())) > 1
 
 
+def test_a_run_weighed_anew_at_resumes_repeats_and_loses_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `corpusmill train` would read documents again that it had, and `trace`, which goes by the same order, would
+    not tell. What its steps are given is counted."""
+    count = Count(folder)
+
+    class Counted(Loader):
+        def from_step(self, first: int, last: int) -> Iterator[tuple[int, int, int, Batch]]:
+            for step, attempt, data_step, batch in super().from_step(first, last):
+                count.add(batch.tokens_BT)
+                yield step, attempt, data_step, batch
+
+    monkeypatch.setattr(loop, "Loader", Counted)
+    model, data = {"layers": 1, "width": 8, "heads": 1}, {"corpus": str(folder), "validation": None}
+    path = write_config(tmp_path, folder, model=model, data=data, global_batch=BATCH, micro_batch=BATCH)
+    constant = ["schedule.kind=constant", "schedule.warmup=1"]
+    for steps, weights in ((20, SHARES), (40, WEIGHTS[0]), (100, {"web": 0.6, "books": 0.4, "code": 0})):
+        given = "{" + ", ".join(f"{name}: {weight}" for name, weight in weights.items()) + "}"
+        assert train(path, [f"steps={steps}", f"data.weights={given}", *constant], lambda line: None) == 0
+    assert count.times.total() > 80 * BATCH * LENGTH
+    assert min(count.epochs().values()) >= 1
+    assert max(count.epochs().values()) >= 2
+
+
 @pytest.mark.parametrize("sizes", [(2, 4), (4, 1, 8, 2)])
 def test_another_world_size_drops_nothing(folder: Path, sizes: tuple[int, ...]) -> None:
     """Else going on with 4 ranks instead of 2 would silently lose positions, or train on some twice."""
@@ -139,6 +170,13 @@ for batch in DataLoader(data, batch_size=None, num_workers=2):
 """
 
 
+def session(process: int) -> int | None:
+    """The session that a process is of."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(process)
+    return None
+
+
 def test_a_loader_that_was_killed_bars_nobodys_way(folder: Path) -> None:
     """Else shared memory or locks of a dead run would stop the next one, until someone removes them by hand."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -153,9 +191,11 @@ def test_a_loader_that_was_killed_bars_nobodys_way(folder: Path) -> None:
         )  # fmt: skip
         assert process.stdout is not None
         assert [process.stdout.readline().strip() for _ in expected] == expected
+        members = [int(one.name) for one in Path("/proc").glob("[0-9]*") if session(int(one.name)) == process.pid]
+        assert len(members) >= 3 or not Path("/proc").exists()  # it and its workers, by whose ids segments are called
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        shared = Path("/dev/shm")
-        assert not shared.exists() or not list(shared.glob(f"*_{process.pid}_*"))
+        process.stdout.close()
+        assert not [path for member in members for path in Path("/dev/shm").glob(f"*_{member}_*")]
     names = {path.name for path in folder.rglob("*") if path.is_file()}
     assert not [name for name in names if "lock" in name or name.startswith(".")]

@@ -97,7 +97,7 @@ def write_corpus(
         "dtype": token_dtype(vocabulary).name,
         "vocabulary": vocabulary,
         "boundary": "eot-last",
-        "tokenizer": {"file": "tokenizer/tokenizer.model", "digest": tokenizer, "special": special},
+        "tokenizer": {"file": "", "digest": tokenizer, "special": special},
         "splits": described,
         "sources": {},
         "mixture": {},

@@ -170,6 +170,7 @@ def test_a_run_weighed_anew_at_a_resume(config_file: Callable[..., Path], groupe
     said: list[str] = []
     assert train(path, ["schedule.floor=1", "schedule.warmup=1", other], said.append) == 0
     assert "other weights from step 9 on: books 0.1, code 0.8, web 0.1" in said
+    assert not any(line.startswith("packed by") for line in said)  # it was said when the run began
     assert train(path, ["steps=20", "schedule.floor=1", "schedule.warmup=1", other, "data.look_ahead=0"], quiet) == 0
     found = newest(tmp_path / "a", quiet)
     assert found is not None
@@ -312,3 +313,29 @@ def test_another_mixture_file_is_taken_up(config_file: Callable[..., Path], tmp_
     assert found is not None
     assert found[1].history.at(4).weights == {"books": 0.2, "code": 0.6, "web": 0.2}
     assert found[1].history.at(3).weights == SHARES
+
+
+def test_a_batch_larger_than_what_is_read(
+    config_file: Callable[..., Path], grouped_folder: Path, source: Source
+) -> None:
+    """Else every batch would hold each of a few sequences many times."""
+    sizes = {group.name: group.sequences for group in source.plan.groups}
+    batch = 2 * (sizes["code"] // 2 + 1)
+    assert sizes["code"] < batch < sizes["books"]
+    path = config_file(data={"corpus": str(grouped_folder)}, global_batch=batch)
+    checked(load_config(path, ["data.weights={web: 0, books: 1, code: 9}"]))  # code is read in several epochs
+    message = rf"its groups of weight 0 left out, packs into {sizes['code']} sequences of 32 tokens, fewer than one "
+    with pytest.raises(RecipeError, match=rf"{message}global_batch of {batch};"):
+        checked(load_config(path, ["data.weights={web: 0, books: 0, code: 1}"]))
+    config = load_config(path, ["changes=[{step: 5, set: {global_batch: 4000}}]"])
+    with pytest.raises(
+        RecipeError, match=r"packs into \d+ sequences of 32 tokens, fewer than one global_batch of 4000;"
+    ):
+        checked(config)
+
+
+def test_a_limit_is_lifted(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else the one who wants no limit would see an OverflowError, or have to reckon how often each group is read."""
+    corpus = write_corpus(tmp_path / "corpus", grouped_lengths(), shares=SHARES, max_epochs=2)
+    path = config_file(data={"corpus": str(corpus)}, steps=60)
+    assert train(path, ["data.max_epochs=.inf", "schedule.warmup=1", "model.layers=1"], quiet) == 0

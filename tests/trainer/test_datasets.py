@@ -198,3 +198,13 @@ def test_documents_with_what_is_known_of_them(corpus: Corpus) -> None:
     assert [item["id"] for item in loaded] == [row["id"].hex() for row in rows]
     with pytest.raises(UserError, match="no column 'score'; it has id, copy"):
         DocumentDataset(corpus.folder, columns=("score",))
+
+
+def test_what_there_is_nothing_of_is_said(tmp_path: Path, corpus: Corpus) -> None:
+    """Else a loop of one's own would end in a ZeroDivisionError, or learn prompts that it meant to leave out."""
+    folder = write_corpus(tmp_path / "c", {"train": [[9] * 20], "validation": [[]]})
+    with pytest.raises(UserError, match=r"split 'validation' of .* is empty"):
+        StreamingDataset(folder, "validation", sequence_length=LENGTH, global_batch=1)
+    for dataset in (stream, lambda folder, **asked: PackedDataset(folder, sequence_length=LENGTH, **asked)):
+        with pytest.raises(RecipeError, match=r"data\.prompt_loss: .* has no prompts"):
+            dataset(corpus.folder, prompt_loss=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 import shutil
@@ -17,24 +18,29 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
+from asked import TEXTS, write_text_corpus
 from loopback import ENVIRONMENT, Flaky, upload
 from small_corpus import grouped_lengths, small_lengths, write_corpus
+from test_objectives import tokenizer_json, with_tokenizer
 
-from pipeline.errors import DamageError, UserError
+from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.shards import Corpus
 from pipeline.storage.patience import Unavailable
-from trainer import block_cache, unigram
+from trainer import block_cache, datasets, unigram
 from trainer.block_cache import BlockCache, File
 from trainer.config import load_config
 from trainer.data import Loader, Source
 from trainer.data_settings import CacheConfig
 from trainer.datasets import StreamingDataset
 from trainer.history import History, LeaveOut, Start
+from trainer.judge.subject import tokenizer_of
 from trainer.metrics import read
+from trainer.objectives import vocabulary_of
 from trainer.order import Order
 from trainer.packing import plan
-from trainer.remote import opened
-from trainer.run import train
+from trainer.remote import RemoteCorpus, opened
+from trainer.run import checked, train
+from trainer.text_bytes import TextBytes
 
 buckets = (f"corpus-{number}" for number in itertools.count())
 LENGTH = 32
@@ -323,3 +329,170 @@ def test_another_corpus_at_the_same_address(tmp_path: Path) -> None:
         assert (found[-1] == source_of(Corpus.open(local)).batch(np.arange(9)).tokens_BT).all()
         shutil.rmtree(local)
     assert not np.array_equal(*found)
+
+
+def test_the_tokenizer_comes_along(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else masks would have another id than from a disk, special tokens would be masked, losses not be told by bytes,
+    and nothing be written on the way."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    marked = write_corpus(tmp_path / "marked", small_lengths())
+    with_tokenizer(marked, "huggingface", tokenizer_json(["<|fim_suffix|>", "[MASK]"]))
+    memory.put(str(marked), "/marked", recursive=True)
+    encoder = {"layers": 1, "width": 16, "heads": 2, "arrangement": "encoder"}
+
+    def masked(place: str, cache: str = "cache") -> tuple[int, np.ndarray, np.ndarray]:
+        data = {"corpus": place, "cache": {"folder": str(tmp_path / cache), "block_kilobytes": 4}}
+        config = load_config(config_file(data=data, model=encoder, objective={"kind": "masked"}))
+        source = checked(config).train
+        batch = source.batch(np.arange(20))
+        return vocabulary_of(config, source.corpus), batch.tokens_BT, batch.targets_BT
+
+    for near, far in zip(masked(str(marked)), masked("memory://marked"), strict=True):
+        assert (near == far).all() if isinstance(near, np.ndarray) else near == far == 64
+    memory.rm("/marked/tokenizer", recursive=True)
+    shutil.rmtree(marked / "tokenizer")
+    masked("memory://marked")  # it is here
+    for place in (str(marked), "memory://marked"):
+        with pytest.raises(DamageError, match=f"^{place} has no tokenizer file tokenizer/file, which its corpus.json"):
+            masked(place, "another")
+
+    told = write_text_corpus(tmp_path / "told", TEXTS, 2)
+    memory.put(str(told), "/told", recursive=True)
+    distant = opened("memory://told", settings(tmp_path / "cache"))
+    sizes, expected = TextBytes.of(distant), TextBytes.of(Corpus.open(told))
+    assert sizes is not None
+    assert expected is not None
+    assert (sizes.size_V == expected.size_V).all()
+    assert tokenizer_of(distant).digest == tokenizer_of(Corpus.open(told)).digest
+
+
+AHEAD = 12
+
+
+@pytest.mark.parametrize("how", ["in turn", "with look-ahead", "dataset"])
+def test_upcoming_batches_are_fetched_before_they_are_asked_for(
+    there: str, folder: Path, tmp_path: Path, s3: Flaky, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Else each step would wait for the store, and one that is away for a moment would stop the run."""
+    monkeypatch.setenv("CORPUSMILL_TRIES", "1")
+    here = source_of(Corpus.open(folder))
+    order = Order(here.plan, 3)
+    distant = source_of(opened(there, settings(tmp_path / "cache")))
+    with Loader(distant, order, begin(), 2 if how == "with look-ahead" else 0, AHEAD) as loader:
+        corpus, found = distant.corpus, (batch.tokens_BT for _, _, _, batch in loader.from_step(1, 60))
+        if how == "dataset":
+            monkeypatch.setattr(datasets, "opened", lambda place: opened(place, settings(tmp_path / "cache")))
+            monkeypatch.setattr(datasets, "READ_AHEAD", AHEAD + 1)
+            data = StreamingDataset(there, sequence_length=LENGTH, global_batch=4, seed=3)
+            corpus, found = data._corpus, (batch["tokens"].numpy() for batch in data)
+        next(found)
+        assert isinstance(corpus, RemoteCorpus)
+        assert corpus.blocks is not None
+        deadline = time.monotonic() + 60
+        while corpus.blocks._coming and time.monotonic() < deadline:
+            time.sleep(0.01)
+        s3.every = 1  # nothing comes from here on
+        for step in range(2, AHEAD + 2):
+            assert (next(found) == here.batch(order.batch(begin(), step)).tokens_BT).all()
+        with pytest.raises(Unavailable):
+            list(found)
+
+
+def test_the_end_of_a_run_reads_a_bounded_part_of_the_corpus(
+    config_file: Callable[..., Path], there: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all of a corpus would be downloaded to print one figure, by each process, also where nothing asks for it."""
+    monkeypatch.setattr(unigram, "_CHUNK", SMALL // 2)
+    monkeypatch.setattr(unigram, "_CHUNKS", 6)
+    corpus, cache = Corpus.open(folder), tmp_path / "cache"
+    found = unigram.counts(opened(there, settings(cache)), "train")
+    assert found.tolist() == unigram.counts(corpus, "train").tolist()
+    assert len(kept(cache)) == 6
+    shards = {path.name.partition("-")[0] for path in kept(cache)}
+    assert len(shards) == len(corpus.shards("train"))
+    every = np.concatenate([np.array(corpus.tokens(shard)) for shard in corpus.shards("train")])
+    whole = np.bincount(every, minlength=corpus.vocabulary)
+    assert unigram.entropy(found) == pytest.approx(unigram.entropy(whole), abs=0.01)
+
+    def refused(*_: object) -> None:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(unigram, "counts", refused)
+    path = config_file(data={"corpus": str(folder), "validation": None}, steps=2, schedule={"warmup": 1})
+    assert train(path, say=lambda line: None) == 0
+
+
+def test_a_replaced_file_is_found_by_those_who_share_its_blocks(tmp_path: Path) -> None:
+    """Else a token file of the same size that took the place of another would be trained on wherever two processes
+    fetch each a part of it."""
+    data = np.random.default_rng(2).bytes(4 * SMALL)
+    fetched: list[int] = []
+
+    def fetch(start: int, end: int) -> bytes:
+        fetched.append(start)
+        return data[start:end]
+
+    good, other = (File("it", digest, len(data), fetch) for digest in (hashlib.sha256(data).hexdigest(), "ab" * 32))
+    for file, raises in ((good, False), (other, True)):
+        one, two = (BlockCache(tmp_path, 1 << 30, SMALL, 1) for _ in range(2))
+        one.read(file, 0, 3 * SMALL)
+        if raises:
+            with pytest.raises(DamageError, match=r"is not the file that corpus\.json describes"):
+                two.read(file, 3 * SMALL, len(data))
+            assert len(kept(tmp_path)) == 4  # those of the good one
+        else:
+            assert two.read(file, 0, len(data)) == data
+            assert sorted(fetched) == [0, SMALL, 2 * SMALL, 3 * SMALL]
+
+
+def test_a_damaged_block_that_may_not_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a folder that several users share would end runs in a traceback that names no setting."""
+    file = File("it", "cd" * 32, SMALL, lambda start, end: bytes(end - start))
+    with pytest.raises(DamageError):
+        BlockCache(tmp_path, 1 << 30, SMALL, 1).read(file, 0, SMALL)
+    block = tmp_path / "blocks" / f"cd/{'cd' * 20}-{SMALL}-000000"
+    block.write_bytes(b"x")
+
+    def forbidden(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    cache = BlockCache(tmp_path, 1 << 30, SMALL, 1)
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    with pytest.raises(UserError, match=r"data\.cache\.folder: .*-000000 is damaged and cannot be removed: Operation"):
+        cache.read(file, 0, SMALL)
+
+
+def test_small_files_of_corpora_that_nobody_opens_go(tmp_path: Path) -> None:
+    """Else the folder would grow for ever beside the bound of its blocks: each run of a recipe is another corpus."""
+    import fsspec
+
+    for seed in (0, 1, 2):
+        local = write_corpus(tmp_path / f"c{seed}", small_lengths(), seed)
+        fsspec.filesystem("memory").put(str(local), f"/aged-{seed}", recursive=True)
+    corpora = [opened(f"memory://aged-{seed}", settings(tmp_path / "cache")) for seed in (0, 1)]
+    for corpus in corpora:
+        os.utime(corpus.folder, (0, time.time() - 40 * 86_400))
+        assert corpus.lengths(corpus.shards("train")[0]).sum() > 0
+    opened("memory://aged-1", settings(tmp_path / "cache"))
+    assert [corpus.folder.exists() for corpus in corpora] == [False, True]
+    assert corpora[0].lengths(corpora[0].shards("train")[0]).sum() > 0  # who still reads it fetches it again
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gigabytes": float("inf")}, r"data\.cache\.gigabytes: .*finite"),
+        (
+            {"gigabytes": 0.0001, "block_kilobytes": 100},
+            r"data\.cache: gigabytes: 0\.0001 is less than two blocks of 100",
+        ),
+    ],
+)
+def test_bounds_that_cannot_be_held(
+    config_file: Callable[..., Path], settings: dict[str, object], message: str
+) -> None:
+    """Else a run would end in an OverflowError, or fill more of a disk than it was given."""
+    with pytest.raises(RecipeError, match=message):
+        load_config(config_file(data={"corpus": "memory://c", "cache": settings}))

@@ -19,6 +19,7 @@ from trainer.generate import generate, text_behind
 from trainer.hugging_face import checkpoint_in, in_their_format, read_config, read_weights, trained_weights
 from trainer.model import Model
 from trainer.objectives import facts_of
+from trainer.remote import opened
 
 if TYPE_CHECKING:
     from pipeline.tokenizers import Tokenizer
@@ -129,7 +130,7 @@ def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = N
         raise UserError(f"{step} holds an encoder, which fills in words and writes no text; a decoder can be asked")
     corpus = None
     try:
-        corpus = Corpus.open(Path(config.data.corpus))
+        corpus = opened(config.data.corpus, config.data.cache)
     except UserError as error:
         if given is None:
             raise UserError(f"{error}. {step} was trained on it; --tokenizer names the tokenizer elsewhere") from error
@@ -161,15 +162,15 @@ def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = N
 
 def tokenizer_of(corpus: Corpus) -> Tokenizer:
     """The tokenizer of a corpus. Raises UserError where its file is not beside it."""
-    from pipeline.tokenizers import opened
+    from pipeline.tokenizers import opened as open_tokenizer
 
     facts = corpus.meta["tokenizer"]
-    if "kind" not in facts or not (corpus.folder / facts["file"]).is_file():
+    if "kind" not in facts or corpus.tokenizer_file() is None:
         raise UserError(
             f"{corpus.folder} has no tokenizer file, without which tokens are numbers only; copy the folder "
             "`tokenizer` beside its corpus.json"
         )
-    return opened(corpus.folder, facts)
+    return open_tokenizer(corpus.folder, facts)
 
 
 def _tokenizer(path: Path) -> Tokenizer:
