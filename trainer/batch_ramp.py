@@ -27,6 +27,15 @@ class Ramp(Section):
     critical: Count | None = None
     """Batch above which a larger one no longer raises the learning rate (McCandlish et al. 2018, section 2.2)."""
 
+    @model_validator(mode="after")
+    def _critical_is_of_a_coupling(self) -> Ramp:
+        if self.critical is not None and self.couple == "none":
+            raise ValueError(
+                f"critical {self.critical} bounds how the learning rate follows the batch, which with couple none it "
+                "does not; set couple to sqrt or linear, or leave critical out"
+            )
+        return self
+
     def rate_share(self, batch: int, full: int) -> float:
         """What the learning rate of a step over `batch` sequences is multiplied by."""
         most = self.critical or max(batch, full)
