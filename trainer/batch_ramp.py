@@ -29,6 +29,15 @@ class Ramp(Section):
     number that you give, and nothing measures it: take the `noise_scale` that a run logs (in sequences) where the rate
     is to be highest, since it grows as the loss falls. null: no such batch."""
 
+    @model_validator(mode="after")
+    def _critical_is_of_a_coupling(self) -> Ramp:
+        if self.critical is not None and self.couple == "none":
+            raise ValueError(
+                f"critical {self.critical} bounds how the learning rate follows the batch, which with couple none it "
+                "does not; set couple to sqrt or linear, or leave critical out"
+            )
+        return self
+
     def rate_share(self, batch: int, full: int) -> float:
         """What the learning rate of a step over `batch` sequences is multiplied by."""
         most = self.critical or max(batch, full)

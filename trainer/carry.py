@@ -9,6 +9,23 @@
 
 The mean is that of the gradients; SGD's momentum is a sum, (1 - momentum) of which is the mean. Everything else begins
 anew, such as the factors of Adafactor, Shampoo and SOAP: a mean without its square would make Adam's first steps huge.
+
+Of the same kind with other settings all is carried, but:
+
+| change | what becomes of it |
+|---|---|
+| sgd, rmsprop: to momentum 0 | the momentum is forgotten |
+| rmsprop: to a momentum above 0 | the momentum begins at 0 |
+| rmsprop: to centered | the mean gradient begins at 0, so the variance is the mean square at first |
+| rmsprop: to not centered | the mean gradient is forgotten |
+| shampoo: graft to adam; beta2 to or from null; max_dimension | all begins anew |
+| shampoo: graft to none | the mean square is forgotten |
+| soap: max_dimension | all begins anew |
+| lbfgs: history | of more steps than that the last are carried |
+| lbfgs: undecayed | all begins anew: it changes the order of the weights in its vectors |
+
+What is forgotten would be out of date where it is wanted again: a mean gradient beside a newer mean square could leave
+a variance below 0. Shampoo's mean square may not begin at 0, since its bias correction counts the statistics' steps.
 """
 
 from __future__ import annotations
@@ -32,8 +49,10 @@ def carried(
 ) -> dict[str, Any]:
     """The state of the optimiser `after`, by the name of the weight, out of that of the one before. Weights that are
     not in it begin anew. `matrices`: names of the weights that Muon moves; it leaves others to AdamW."""
-    if before.kind == after.kind:
+    if before == after:
         return dict(state)
+    if before.kind == after.kind:
+        return {name: kept for name, held in state.items() if (kept := _kept(held, before, after))}
     made = {}
     for name, held in state.items():
         found = _given(held, _kind(before, name in matrices), before)
@@ -41,6 +60,30 @@ def carried(
         if new is not None:
             made[name] = new
     return made
+
+
+def _kept(held: dict[str, Any], before: AnyOptimizer, after: AnyOptimizer) -> dict[str, Any]:
+    """The state of a weight for other settings of the same kind; nothing where it begins anew."""
+    if isinstance(after, optimizers.SGD) and not after.momentum:
+        return {}
+    if isinstance(after, optimizers.RMSProp):
+        asked = {"momentum_buffer": after.momentum > 0, "grad_avg": after.centered}
+        begun = {key: _zeros(held["square_avg"]) for key in asked if asked[key] and key not in held}
+        return {key: value for key, value in held.items() if asked.get(key, True)} | begun
+    if isinstance(after, optimizers.Shampoo) and isinstance(before, optimizers.Shampoo):
+        grafted = after.graft == "adam" and before.graft != "adam"
+        summed = (after.beta2 is None) != (before.beta2 is None)
+        if grafted or summed or after.max_dimension != before.max_dimension:
+            return {}
+        return {key: value for key, value in held.items() if key != "squares" or after.graft == "adam"}
+    if isinstance(after, optimizers.SOAP) and isinstance(before, optimizers.SOAP):
+        return held if after.max_dimension == before.max_dimension else {}
+    if isinstance(after, optimizers.LBFGS):
+        if set(after.undecayed) != set(before.undecayed):
+            return {}
+        last = {key: held[key][-after.history :] for key in ("old_dirs", "old_stps", "ro") if key in held}
+        return {key: value for key, value in held.items() if key != "al"} | last  # `al` is of the old length
+    return held
 
 
 def _kind(settings: AnyOptimizer, inner: bool) -> str:
@@ -75,9 +118,9 @@ def _taken(found: dict[str, Any], kind: str, settings: AnyOptimizer) -> dict[str
         if isinstance(settings, optimizers.NAdam):
             made["mu_product"] = _product(settings, int(steps))
         return made
-    if isinstance(settings, optimizers.RMSProp) and square is not None and not settings.centered:
+    if isinstance(settings, optimizers.RMSProp) and square is not None:
         made = {"step": torch.as_tensor(found["steps"], dtype=torch.float32), "square_avg": square}
-        return made | ({"momentum_buffer": _zeros(square)} if settings.momentum else {})
+        return _kept(made, settings, settings)
     if mean is None:
         return None
     if kind == "lion":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,18 @@ def clip(
     value: float | None,
     adaptive: float | None,
     squared: Callable[[], Tensor] | None = None,
+    outputs: Collection[int] = (),
 ) -> Tensor:
     """Clips gradients in place: each unit by the size of its weights, then each element, then all by their norm.
 
     Returns the global L2 norm (scalar) before any of it: what is not finite would be hidden behind it. `squared` gives
-    its square where not all of the weights are here.
+    its square where not all of the weights are here. `outputs`: the `id`s of weights of the output layer, whose units
+    are not clipped (Brock et al. 2021, section 4.1).
     """
     squared = squared or (lambda: squared_norm(weights))
     total = left = torch.sqrt(squared())
     if adaptive is not None:
-        clip_adaptively(weights, adaptive)
+        clip_adaptively([weight for weight in weights if id(weight) not in outputs], adaptive)
     if value is not None:
         nn.utils.clip_grad_value_(weights, value)
     if norm is not None:

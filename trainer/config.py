@@ -188,6 +188,13 @@ class TrainConfig(Section):
             raise ValueError("batch_ramp noise needs the measurement that noise_scale: null takes out")
         if self.steps is not None and (problem := self.schedule.problem(self.steps)):
             raise ValueError(problem)
+        if self.batch_ramp is not None and self.batch_ramp.kind == "steps" and self.steps is not None:
+            late = [stage.step for stage in self.batch_ramp.at if stage.step > self.steps]
+            if late:
+                raise ValueError(
+                    f"batch_ramp.at has a stage at step {late[0]}, behind the last of {self.steps} steps; leave it "
+                    "out, and make global_batch that of the stage before it"
+                )
         for key in ("plateau", "early_stop"):
             if getattr(self, key) is not None and not self.evaluation.every:
                 raise ValueError(f"{key} needs evaluations on the way; set evaluation.every")

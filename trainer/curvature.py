@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainer.batch import IGNORED, Batch
 from trainer.model import Inputs, Model
+from trainer.numbers import wide
 from trainer.permute import round_keys
 
 
@@ -36,8 +37,8 @@ class Sample(NamedTuple):
         return max(1, int((self.batch.targets_BT[: self.rows] != IGNORED).sum()))
 
     def predictions(self, twice: bool) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Of each micro-batch that has targets: its first row, logits (N, V) in fp32 with their graph, targets (N,).
-        With `twice`, the graph can be differentiated twice."""
+        """Of each micro-batch that has targets: its first row, logits (N, V), in fp32 or fp64, with their graph,
+        targets (N,). With `twice`, the graph can be differentiated twice."""
         device = next(self.model.parameters()).device
         for first in range(0, self.rows, self.micro):
             rows = slice(first, min(first + self.micro, self.rows))
@@ -48,7 +49,7 @@ class Sample(NamedTuple):
             with _twice(self.model) if twice else nullcontext(), self.amp:
                 hidden_BTC, _ = self.model(Inputs.of(self.batch, rows, device))
                 logits_NV = self.model.logits(hidden_BTC[asked_BT])
-            yield first, logits_NV.float(), targets_BT[asked_BT]
+            yield first, wide(logits_NV), targets_BT[asked_BT]
 
 
 @contextmanager

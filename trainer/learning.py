@@ -129,6 +129,8 @@ class Learner:
             for weight in self.weights[:: -(-len(self.weights) // SAMPLED_WEIGHTS) or 1]
         ]
         self._numbers = sum(len(some) for some in self._sampled)
+        head = "embedding.weight" if self.model.config.tied else "head.weight"
+        self._outputs = {id(one.here) for one in self.divided.weights.all if one.name in (head, "head.bias")}
         self._penalised = [one.here for one in self.divided.weights.all if one.name in penalised]
         amp = precision.autocast(config.precision, device)
         forward = self.divided.forwards[-1]
@@ -171,7 +173,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         measured = self._measures(len(batch.tokens_BT) // micro, step)
         norms: list[Tensor] = []  # squared, of the first micro-batch and of all, where the noise scale is measured
-        kept = [buffer.clone() for buffer in self._buffers] if guard is not None else []
+        kept = [buffer.clone() for buffer in self._buffers] if guard is not None or self.scaler is not None else []
         losses_N, of_documents = self._backward(batch, micro, targets, rows, norms if measured else None)
         weights.take_gradients()
         scale = None
@@ -191,6 +193,7 @@ class Learner:
             settings.clip_value,
             settings.clip_adaptive,
             weights.squared_norm if world.size > 1 else None,
+            self._outputs,
         )
         last = self.update if guard is not None else None
         made = [losses_N.sum(), norm, *norms, *([] if last is None else [last.squared])]
@@ -225,7 +228,7 @@ class Learner:
             mean = self.average.divided.models[-1] if self.average is not None else None
             self.pruner.after_step(step, self.optimizer, mean)
             self._stood = None
-        if moved or guard is None:
+        if moved:
             for model in self.divided.models:
                 model.after_step()
         if self.scaler is not None:

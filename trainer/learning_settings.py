@@ -54,12 +54,14 @@ class LossConfig(Section):
 
 class NoiseConfig(Section):
     """The gradient noise scale (McCandlish et al. 2018), in the log as `noise_scale`, in sequences. Measured
-    in runs of one process."""
+    in runs of one process, in steps of two micro-batches or more (`micro_batch` is a whole batch unless it is set);
+    null in the log until there are enough measurements."""
 
     every: Count = 1
     """Steps between measurements."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Of its running means, per measurement."""
+    """Of its running means, per measurement. A number is told from the one on that brings the weight of all in them to
+    a half: at 0.99 the 69th, at 0.9 the 7th."""
 
 
 class AverageConfig(Section):

@@ -181,7 +181,7 @@ def _fit(
                     continue
                 if not learned.moved and not learned.skipped:
                     raise UserError(not_finite(config, at))
-                at.tokens += learned.targets
+                at.tokens += learned.targets if learned.moved else 0
                 row = at.place() | figures(learned, learner, sequences, rate)
                 row |= {"tokens": at.tokens} | gauge.of_step(learned, batch, moment.part)
                 if splits.weights:

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+ENOUGH = 0.5
+"""Least weight of the measurements in both means: at a decay of 0.99 that of 69. The ratio of a few is hardly more than
+chance, and a batch that grew by it would not shrink again."""
+
 
 class NoiseScale(BaseModel):
     """Running means of both estimates. A checkpoint keeps them, since they may drive the batch."""
@@ -35,5 +39,6 @@ class NoiseScale(BaseModel):
 
     @property
     def sequences(self) -> float | None:
-        """The noise scale; None where there are too few measurements for their means to be above 0."""
-        return self.noise / self.signal if self.signal > 0 and self.noise > 0 else None
+        """The noise scale; None where there are too few measurements, or too few for both means to be above 0."""
+        told = self.weight >= ENOUGH and self.signal > 0 and self.noise > 0
+        return self.noise / self.signal if told else None

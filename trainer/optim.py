@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UserError
 from trainer import optimizers
 from trainer.optimizers import AnyOptimizer
 from trainer.second_order import LBFGS, NewtonCG
@@ -182,7 +182,12 @@ def make_optimizer(
 
 
 def _of_library(made: list[dict[str, Any]], config: optimizers.Lion | optimizers.SOAP) -> Counted:
-    import pytorch_optimizer  # takes two seconds
+    try:
+        import pytorch_optimizer  # takes two seconds
+    except ModuleNotFoundError as error:  # torch alone was installed by hand
+        raise UserError(
+            f"optimizer.kind {config.kind} needs pytorch-optimizer; install it with `pip install 'corpusmill[train]'`"
+        ) from error
 
     betas = (config.beta1, config.beta2)
     if isinstance(config, optimizers.Lion):

@@ -36,7 +36,8 @@ class Optimizer(Section):
     clip_value: Positive | None = None
     """Largest size of an element of the gradient; null: not clipped. Done before clip, behind clip_adaptive."""
     clip_adaptive: Positive | None = None
-    """Largest norm of a unit's gradient as a share of the norm of its weights (Brock et al. 2021); null: not."""
+    """Largest norm of a unit's gradient as a share of the norm of its weights, but for the output layer (Brock et al.
+    2021, section 4.1); null: not clipped."""
 
 
 class Penalised(Optimizer):
@@ -142,7 +143,7 @@ class Adafactor(Optimizer):
     """Kind of optimiser."""
     beta2_decay: Annotated[float, Field(lt=0)] = -0.8
     """Power of the step by which the second moment's decay nears 1."""
-    update_clip: Positive = 1.0
+    update_clip: Annotated[float, Field(ge=1)] = 1.0
     """Root mean square that an update of one matrix is held to."""
     relative: Positive = 1e-3
     """Least root mean square that a matrix counts with: rates are shares of it."""

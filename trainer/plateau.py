@@ -31,8 +31,8 @@ class Watch:
         """Takes an evaluation into account."""
         if self._falls:
             self._falls.step(validation_loss)
-        better = self._early is None or validation_loss < self._best - self._early.threshold
-        self._without = 0 if better else self._without + 1
+        better = validation_loss < self._best - (self._early.threshold if self._early else 0.0)
+        self._without = 0 if better or self._early is None else self._without + 1
         if better:
             self._best = validation_loss
 
@@ -56,6 +56,6 @@ class Watch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes it up again; settings stay the configuration's."""
         self._best, self._without = state["best"], state["without"]
-        if self._falls and state["falls"]:
-            self._falls.load_state_dict(state["falls"])
+        if self._falls:
+            self._falls.load_state_dict({"best": self._best} | state["falls"])
             self._rate.param_groups[0]["lr"] = state["share"]

@@ -14,14 +14,21 @@ from trainer.learning_settings import Precision
 from trainer.model import Model
 from trainer.optim import Optimizing
 
+TF32_NEEDS = (8, 0)
+"""CUDA compute capability from which on matrix units take tf32."""
 FP8_NEEDS = (8, 9)
-"""CUDA compute capability from which on matrix units take fp8."""
+"""The same of fp8."""
 
 
 def check(precision: Precision, device: torch.device) -> None:
     """Raises RecipeError where the device cannot compute so."""
     if precision == "tf32" and device.type != "cuda":
         raise RecipeError(f"precision: tf32 is of CUDA devices, and this run is on {device.type}; take fp32 or bf16")
+    if precision == "tf32" and (found := torch.cuda.get_device_capability(device)) < TF32_NEEDS:
+        raise RecipeError(
+            f"precision: tf32 needs a CUDA device of capability {TF32_NEEDS[0]}.{TF32_NEEDS[1]} or higher, and this "
+            f"run's has {found[0]}.{found[1]}, which would compute in fp32; take fp32 or fp16"
+        )
     if precision == "fp8" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < FP8_NEEDS):
         raise RecipeError(
             f"precision: fp8 needs a CUDA device of capability {FP8_NEEDS[0]}.{FP8_NEEDS[1]} or higher, "
@@ -86,61 +93,59 @@ def fp8_told(model: nn.Module) -> str:
 class Rounded:
     """An optimiser over bf16 weights, which rounds them up or down at random, so that on average nothing is lost.
 
-    Its arithmetic is that of the optimiser inside, in fp32, on copies that exist during a step alone; moments stay in
-    fp32. To be made of a model in fp32, whose weights it replaces. (Gupta et al. 2015, "Deep Learning with Limited
-    Numerical Precision", section 3.)
+    Its arithmetic is that of the optimiser inside, in fp32, on copies that exist during a step alone; moments and
+    gradients are in fp32. To be made of a model in fp32, whose weights it replaces. (Gupta et al. 2015, "Deep Learning
+    with Limited Numerical Precision", section 3.)
     """
 
     def __init__(self, model: nn.Module, make: Callable[[nn.Module], Optimizing]) -> None:
-        self._inner = make(model)
+        self.inner = make(model)
         halves: dict[nn.Parameter, nn.Parameter] = {}
         for module in model.modules():
             for name, weight in list(module.named_parameters(recurse=False)):
                 if weight not in halves:
                     halves[weight] = nn.Parameter(weight.detach().bfloat16(), weight.requires_grad)
                 setattr(module, name, halves[weight])
-        self._pairs = [(whole, half) for whole, half in halves.items() if half.requires_grad]
-        self._sizes = [whole.untyped_storage().nbytes() for whole, _ in self._pairs]
+        self.pairs = [(whole, half) for whole, half in halves.items() if half.requires_grad]
+        for _, half in self.pairs:
+            half.grad_dtype = torch.float32  # in bf16 a sum loses all but its first few hundred micro-batches
+        self._sizes = [whole.untyped_storage().nbytes() for whole, _ in self.pairs]
         self._let_go()
 
     def _let_go(self) -> None:
-        for whole, _ in self._pairs:
+        for whole, _ in self.pairs:
             whole.grad = None
             whole.untyped_storage().resize_(0)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """Of the optimiser inside."""
-        return self._inner.param_groups
-
-    def moved(self, whole: nn.Parameter) -> nn.Parameter:
-        """The bf16 weight in the place of one of the optimiser inside."""
-        return next(half for inner, half in self._pairs if inner is whole)
+        return self.inner.param_groups
 
     @torch.no_grad()
     def step(self) -> None:
         """Moves the weights."""
-        for (whole, half), size in zip(self._pairs, self._sizes, strict=True):
+        for (whole, half), size in zip(self.pairs, self._sizes, strict=True):
             whole.untyped_storage().resize_(size)
             whole.copy_(half)
-            whole.grad = None if half.grad is None else half.grad.float()
-        self._inner.step()
-        for whole, half in self._pairs:
+            whole.grad = half.grad
+        self.inner.step()
+        for whole, half in self.pairs:
             half.copy_(rounded(whole))
         self._let_go()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Of the bf16 weights."""
-        for _, half in self._pairs:
+        for _, half in self.pairs:
             half.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Of the optimiser inside."""
-        return self._inner.state_dict()
+        return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Into the optimiser inside."""
-        self._inner.load_state_dict(state_dict)
+        self.inner.load_state_dict(state_dict)
 
 
 def rounded(x: Tensor) -> Tensor:

@@ -174,8 +174,8 @@ class Cyclic(Schedule):
 
     kind: Literal["cyclic"]
     """Kind of schedule."""
-    period: Count
-    """Steps of a cycle, up and down."""
+    period: Annotated[int, Field(strict=True, ge=2)]
+    """Steps of a cycle, up and down; the highest rate is halfway, between two steps where it is odd."""
     floor: Share = 0.1
     """Lowest rate, as a share of the highest."""
     shrink: Factor = 1.0
@@ -183,8 +183,7 @@ class Cyclic(Schedule):
 
     def behind(self, step: int, steps: int) -> float:
         """A cycle begins at the floor; behind a warm-up the first begins at the highest rate, in its middle."""
-        step += self.period // 2 if self.warmup else 0
-        cycle, inside = divmod(step, self.period)
+        cycle, inside = divmod(step + (self.period / 2 if self.warmup else 0), self.period)
         height = 1 - abs(2 * inside / self.period - 1)
         return float(self.floor + (1 - self.floor) * height * self.shrink**cycle)
 

@@ -72,7 +72,10 @@ class LBFGS:
         return self._own.param_groups
 
     def step(self, closure: Closure) -> None:
-        """As many iterations as are set, over one batch."""
+        """As many iterations as are set, over one batch. At a rate of 0, by which PyTorch's line search would divide,
+        none."""
+        if not self.param_groups[0]["lr"]:
+            return
         self._own.step(penalised(closure, self._groups))  # type: ignore[no-untyped-call]
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -13,9 +13,10 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """Base of all sections: no unknown keys, no change after reading; a field's docstring is its help text."""
+    """Base of all sections: no unknown keys, no infinite numbers, no change after reading; a field's docstring is its
+    help text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def unless_said(kind: str) -> BeforeValidator:

@@ -89,11 +89,11 @@ def batch_loss(
 ) -> Closure:
     """The mean loss over a batch, with what the model adds to it and l1 · Σ|w| + l2 / 2 · Σw² of the penalised weights,
     as a function of the weights."""
-    device = next(losses.model.parameters()).device
+    weight = next(losses.model.parameters())
 
     def closure(backward: bool = True) -> Tensor:
         still.restore()
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), dtype=weight.dtype, device=weight.device)
         if backward:
             losses.model.zero_grad(set_to_none=True)
         with torch.set_grad_enabled(backward):
@@ -104,8 +104,8 @@ def batch_loss(
                     loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
         if l1 or l2:
-            for weight in penalised:
-                total += l1 * weight.detach().abs().sum() + l2 / 2 * weight.detach().square().sum()
+            for one in penalised:
+                total += l1 * one.detach().abs().sum() + l2 / 2 * one.detach().square().sum()
             if backward:
                 penalise(penalised, l1, l2)
         return total

@@ -20,8 +20,11 @@ from trainer.carry import carried
 from trainer.checkpoint import load_state, read_meta, saved
 from trainer.config import load_config
 from trainer.metrics import read
-from trainer.optim import make_optimizer
+from trainer.optim import COUNT, make_optimizer
 from trainer.optimizers import AnyOptimizer
+from trainer.parallel.local import Weights
+from trainer.parallel.state import moments_of, set_moments
+from trainer.parallel.world import ALONE
 from trainer.run import train
 
 ConfigFile = Callable[..., Path]
@@ -84,6 +87,135 @@ def test_what_an_optimiser_hands_on(before: str, after: str) -> None:
         _, real = named("nadam", model(), 6)
         for key, value in real[name].items():
             assert torch.allclose(torch.as_tensor(found[name][key]), torch.as_tensor(value), rtol=1e-5), key
+
+
+def with_others(
+    before: dict[str, Any], after: dict[str, Any], steps: int = 6, gradient: float | None = None
+) -> tuple[Any, torch.nn.Module, dict[str, Any]]:
+    """An optimiser that goes on with other settings behind some steps, its model, and what was handed on. Gradients are
+    drawn, or all the same."""
+    whole = model()
+    weights = Weights([whole], ALONE, set(), set())  # type: ignore[list-item]
+    old, new = settings(**before), settings(**after)
+    one = make_optimizer(whole, old)
+    for _ in range(steps):
+        step(one, whole, gradient)
+    state = carried(moments_of(one, weights), old, new, {"blocks.0.weight"})
+    other = make_optimizer(whole, new)
+    set_moments(other, weights, state)
+    return other, whole, state
+
+
+def step(optimizer: Any, whole: torch.nn.Module, gradient: float | None = None) -> None:
+    """One, of the given gradient or of a quadratic's."""
+    for weight in whole.parameters():
+        weight.grad = weight.detach() - 0.3 if gradient is None else torch.full_like(weight, gradient)
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "kept"),
+    [
+        ("rmsprop", {}, {"centered": True}, 7),
+        ("rmsprop", {"centered": True}, {"momentum": 0.9}, 7),
+        ("rmsprop", {"momentum": 0.9}, {"alpha": 0.9}, 7),
+        ("rmsprop", {"momentum": 0.9, "centered": True}, {"momentum": 0.5, "centered": True}, 7),
+        ("sgd", {"momentum": 0}, {"momentum": 0.9}, None),
+        ("sgd", {"momentum": 0.9}, {"momentum": 0}, None),
+        ("adamw", {}, {"beta1": 0.5, "epsilon": 1e-6}, 7),
+        ("nadam", {}, {"momentum_decay": 0.1}, 7),
+        ("adagrad", {}, {"epsilon": 1e-6}, 7),
+        ("adafactor", {}, {"update_clip": 2.0, "beta2_decay": -0.5}, 7),
+        ("shampoo", {"graft": "none"}, {"graft": "adam"}, 1),
+        ("shampoo", {"graft": "adam"}, {"graft": "none"}, 7),
+        ("shampoo", {}, {"beta2": None}, 1),
+        ("shampoo", {}, {"max_dimension": 2}, 1),
+        ("shampoo", {}, {"interval": 3, "beta1": 0.5, "epsilon": 1e-8}, 7),
+        ("soap", {"max_dimension": 2}, {"max_dimension": 9}, 1),
+        ("soap", {"max_dimension": 9}, {"max_dimension": 2}, 1),
+        ("soap", {}, {"interval": 2, "beta2": 0.9}, 7),
+        ("lion", {}, {"beta2": 0.9}, 7),
+        ("muon", {}, {"nesterov": False, "momentum": 0.5, "beta2": 0.9}, 7),
+        ("sophia_g", {}, {"gamma": 0.1, "interval": 2}, None),
+    ],
+)
+def test_other_settings_of_the_same_kind(
+    kind: str, before: dict[str, Any], after: dict[str, Any], kept: int | None
+) -> None:
+    """Else the first step behind a change would end the run, or go on with what means something else by now."""
+    other, whole, _ = with_others({"kind": kind} | before, {"kind": kind} | after)
+    where = [weight.detach().clone() for weight in whole.parameters()]
+    for number in range(3):
+        step(other, whole)
+        assert all(weight.isfinite().all() for weight in whole.parameters())
+        if number == 0 and kept is not None:
+            held = moments_of(other, Weights([whole], ALONE, set(), set()))["blocks.0.bias"]  # type: ignore[list-item]
+            assert held.get("step", held.get(COUNT)) == kept
+    assert all(not weight.equal(old) for weight, old in zip(whole.parameters(), where, strict=True))
+    fresh = model()
+    usual = make_optimizer(fresh, settings(kind, **after))
+    step(usual, fresh)
+    for old, new in zip(usual.state.values(), other.state.values(), strict=True):  # type: ignore[attr-defined]
+        assert old.keys() == new.keys()  # nothing is missing, nothing out of date
+
+
+def test_a_variance_begins_as_the_mean_square() -> None:
+    """Else RMSProp's first steps behind `centered: true` would be by a variance that is too small, so far too long."""
+    other, whole, _ = with_others({"kind": "rmsprop"}, {"kind": "rmsprop", "centered": True}, gradient=1.0)
+    before = whole.blocks[0].weight.detach().clone()  # type: ignore[index, union-attr]
+    step(other, whole, 1.0)
+    square, mean = 1 - 0.99**7, 0.01
+    moved = before - whole.blocks[0].weight.detach()  # type: ignore[index, union-attr]
+    assert moved == pytest.approx(torch.full((4, 4), 1e-3 / (square - mean**2) ** 0.5), rel=1e-4)
+
+
+def test_a_mean_gradient_of_long_ago_is_forgotten() -> None:
+    """Else the variance beside a newer mean square would be below 0, and all weights no numbers."""
+    plain, centered = ({"kind": "rmsprop", "alpha": 0.9, "centered": yes} for yes in (False, True))
+    _, _, long_ago = with_others(centered, plain, 30, gradient=1.0)
+    whole = model()
+    weights = Weights([whole], ALONE, set(), set())  # type: ignore[list-item]
+    one, other = (make_optimizer(whole, settings(**values)) for values in (plain, centered))
+    set_moments(one, weights, long_ago)
+    for _ in range(40):
+        step(one, whole, 0.01)
+    set_moments(other, weights, carried(moments_of(one, weights), settings(**plain), settings(**centered), []))
+    step(other, whole, 0.01)
+    assert all(weight.isfinite().all() for weight in whole.parameters())
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 5), (5, 2)])
+def test_another_history_of_lbfgs(before: int, after: int) -> None:
+    """Else L-BFGS would end the run some steps later, or remember more and more."""
+    torch.manual_seed(0)
+    curvature = torch.linspace(0.1, 3, 20)
+    whole = torch.nn.Linear(4, 4)
+    weights = Weights([whole], ALONE, set(), set())  # type: ignore[list-item]
+
+    def closure(backward: bool = True) -> torch.Tensor:
+        x = torch.cat([weight.flatten() for weight in whole.parameters()])
+        loss = (curvature * (x - 0.3) ** 2).sum() + ((x - 0.3) ** 4).sum()
+        if backward:
+            whole.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    old, new = (settings("lbfgs", iterations=1, history=number, learning_rate=1) for number in (before, after))
+    one, other = make_optimizer(whole, old), make_optimizer(whole, new)
+    for _ in range(7):
+        one.step(closure)
+    held = moments_of(one, weights)
+    assert len(held["weight"]["old_dirs"]) == before
+    set_moments(other, weights, carried(held, old, new, []))
+    loss = closure().item()
+    for _ in range(4):
+        other.step(closure)
+        made = moments_of(other, weights)["weight"]
+        assert len(made["old_dirs"]) == len(made["old_stps"]) == len(made["ro"]) <= after
+    assert len(made["old_dirs"]) == after
+    assert made["old_stps"][0].equal(held["weight"]["old_stps"][-1]) == (after == 5)
+    assert closure().item() < loss
+    assert carried(held, old, settings("lbfgs", undecayed=[]), []) == {}  # its vectors have another order
 
 
 CHANGES = [

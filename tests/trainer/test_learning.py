@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from pipeline.errors import RecipeError
 from trainer import devices, precision
@@ -25,13 +26,16 @@ from trainer.config import load_config
 from trainer.data import Source
 from trainer.learning import Learner
 from trainer.learning_settings import LossConfig
-from trainer.losses import LossOf
+from trainer.losses import LossOf, place_losses
+from trainer.metrics import read
 from trainer.model import Model
 from trainer.model_settings import ModelConfig
 from trainer.noise_scale import NoiseScale
+from trainer.run import train
 
 SHAPE = ModelConfig(layers=2, width=16, heads=4, kv_heads=2)
 V = 64
+FIELDS = ("tokens_BT", "targets_BT", "positions_BT", "documents_BT", "groups_B")
 CPU = torch.device("cpu")
 
 
@@ -74,6 +78,33 @@ def test_smoothing_and_z_are_the_papers(batch: Batch) -> None:
         assert torch.allclose(found.cross_entropy_N, reported)  # what is logged stays comparable
         wanted = reported.sum() + 1e-2 * z if expected is None else expected
         assert found.minimised.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_the_loss_is_in_fp32_under_bf16(batch: Batch) -> None:
+    """Else a loss near another would be rounded to it: bf16 has two digits."""
+    torch.manual_seed(0)
+    logits, targets = 4 * torch.randn(50, V).bfloat16(), torch.randint(0, V, (50,))
+    each, total = place_losses(logits, targets, 0.1, 1e-3)
+    denominator, mean = logits.double().logsumexp(-1), logits.double().mean(-1)
+    exact = denominator - logits.double().gather(1, targets[:, None])[:, 0]
+    assert (each.dtype, total.dtype) == (torch.float32, torch.float32)
+    torch.testing.assert_close(each.double(), exact, rtol=1e-5, atol=1e-6)
+    wanted = (0.9 * exact + 0.1 * (denominator - mean) + 1e-3 * denominator.square()).sum()
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-5)
+    plain = loss_of()
+    half = dataclasses.replace(plain, amp=precision.autocast("bf16", CPU))
+    with half.amp:
+        logits = plain.model.logits(plain.model(_inputs(batch))[0]).detach()
+    assert logits.dtype == torch.bfloat16
+    alone = F.cross_entropy(
+        logits.double().flatten(0, 1),
+        torch.from_numpy(batch.targets_BT).flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+    )
+    found = half(batch, slice(None))
+    assert found.cross_entropy_N.dtype == found.minimised.dtype == torch.float32
+    assert found.minimised.item() == pytest.approx(alone.item(), rel=1e-5)
 
 
 def _inputs(batch: Batch) -> object:
@@ -122,6 +153,25 @@ def test_penalties_are_gradients_of_their_sums(learner_of: Callable[..., Learner
         assert not one.equal(two)
 
 
+def gradients_of(learner: Learner, batch: Batch) -> dict[str, Tensor]:
+    """What a step is made by."""
+    learner.learn(batch, 0.0, 1)
+    return {name: w.grad.clone() for name, w in learner.model.named_parameters() if w.grad is not None}
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.1, 0.0), (0.0, 0.3)])
+def test_each_penalty_is_its_own_setting(
+    learner_of: Callable[..., Learner], batch: Batch, l1: float, l2: float
+) -> None:
+    """Else `loss.l1` would be L2, or the other way round."""
+    learner = learner_of("optimizer.clip=null", f"loss.l1={l1}", f"loss.l2={l2}")
+    plain, found = (gradients_of(one, batch) for one in (learner_of("optimizer.clip=null"), learner))
+    for name, w in learner.model.named_parameters():
+        spared = "norm" in name or "embedding" in name
+        penalty = torch.zeros_like(w) if spared else l1 * w.sign() + l2 * w
+        torch.testing.assert_close(found[name], plain[name] + penalty.detach())
+
+
 # ---- clipping
 
 
@@ -153,6 +203,36 @@ def test_clipping_is_the_formula() -> None:
     assert found[1].norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-4)  # a vector is one unit, never of size 0
 
 
+def test_each_clip_is_its_own_setting(learner_of: Callable[..., Learner], batch: Batch) -> None:
+    """Else `clip_value` or `clip_adaptive` would be passed over, or taken for the other."""
+    plain = gradients_of(learner_of("optimizer.clip=null"), batch)
+    by_value = gradients_of(learner_of("optimizer.clip=null", "optimizer.clip_value=1e-3"), batch)
+    adaptive = learner_of("optimizer.clip=null", "optimizer.clip_adaptive=1e-5")
+    by_unit = gradients_of(adaptive, batch)
+    for name, w in adaptive.model.named_parameters():
+        assert by_value[name].equal(plain[name].clamp(-1e-3, 1e-3))
+        if name == "embedding.weight":
+            continue
+        units = (0,) if w.ndim == 1 else (1,)
+        most = 1e-5 * w.detach().norm(dim=units, keepdim=True).clamp(min=1e-3)
+        share = (most / plain[name].norm(dim=units, keepdim=True)).clamp(max=1)
+        torch.testing.assert_close(by_unit[name], plain[name] * share)
+        assert not by_unit[name].equal(plain[name])
+
+
+@pytest.mark.parametrize(("tied", "output"), [(True, "embedding.weight"), (False, "head.weight")])
+def test_adaptive_clipping_leaves_the_output_layer(
+    config_file: Callable[..., Path], batch: Batch, tied: bool, output: str
+) -> None:
+    """Else it would not be the paper's, which found that clipping the last layer spoils training."""
+    found = []
+    for clip_adaptive in ("null", "1e-5"):
+        torch.manual_seed(4)
+        config = load_config(config_file(), ["optimizer.clip=null", f"optimizer.clip_adaptive={clip_adaptive}"])
+        found.append(gradients_of(Learner(Model(SHAPE.model_copy(update={"tied": tied}), V), config, CPU), batch))
+    assert [name for name in found[0] if found[0][name].equal(found[1][name])] == [output]
+
+
 # ---- noise scale
 
 
@@ -168,6 +248,17 @@ def test_noise_scale_finds_the_noise_that_was_put_in() -> None:
         scale = scale.with_step(float(part @ part), small, float(whole @ whole), big, 0.999)
     assert scale.sequences == pytest.approx(expected, rel=0.1)
     assert NoiseScale.model_validate_json(scale.model_dump_json()) == scale  # a checkpoint keeps it exactly
+
+
+@pytest.mark.parametrize(("decay", "enough"), [(0.99, 69), (0.9, 7), (0.0, 1)])
+def test_a_few_measurements_are_no_noise_scale(decay: float, enough: int) -> None:
+    """Else one lucky micro-batch would double the batch of a run for good."""
+    scale = NoiseScale()
+    for measurement in range(1, 100):
+        scale = scale.with_step(2.0, 1, 1.5, 4, decay)
+        assert (scale.sequences is not None) == (measurement >= enough)
+        if scale.sequences is not None:
+            assert scale.sequences == pytest.approx((0.5 / 0.75) / (4 / 3))
 
 
 @pytest.mark.parametrize("precision_", ["fp32", "fp16"])
@@ -220,6 +311,19 @@ def test_bf16_weights_learn_by_steps_below_their_grid(learner_of: Callable[..., 
     assert {w.dtype for w in learner.model.parameters()} == {torch.bfloat16}
 
 
+def test_gradients_of_bf16_weights_add_up_in_fp32(learner_of: Callable[..., Learner], batch: Batch) -> None:
+    """Else what micro-batches add behind the first 256 would be rounded away."""
+    learner = learner_of("precision=bf16-stochastic", "optimizer.clip=null", "noise_scale=null", "micro_batch=1")
+    many = dataclasses.replace(
+        batch, **{key: np.tile(getattr(batch, key)[:1], (512, *[1] * (getattr(batch, key).ndim - 1))) for key in FIELDS}
+    )
+    one = gradients_of(learner, batch.first(1, 1))
+    found = gradients_of(learner, many)
+    for name, gradient in one.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-9)
+
+
 def test_an_overflow_in_fp16_costs_one_step(learner_of: Callable[..., Learner], batch: Batch) -> None:
     """Else the first steps of a run in fp16, whose loss scale begins too high, would end it."""
     learner = learner_of("precision=fp16")
@@ -235,6 +339,28 @@ def test_an_overflow_in_fp16_costs_one_step(learner_of: Callable[..., Learner], 
     assert learned.moved
     assert learned.loss_scale is not None
     assert learned.loss_scale < 2.0**40
+
+
+def test_a_skipped_step_counts_nothing(
+    config_file: Callable[..., Path], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run in fp16 would say that it learned from tokens that moved nothing, and balance its experts by them."""
+    monkeypatch.setattr(precision, "scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**40))
+    experts = {"number": 4, "top_k": 1, "balance": {"kind": "bias"}}
+    path = config_file(model=SHAPE.model_dump() | {"experts": experts}, precision="fp16", steps=30)
+    config = load_config(path, ["checkpoint.every=1"])
+    torch.manual_seed(4)
+    learner = Learner(Model(config.model, V), config, CPU)
+    before = [buffer.clone() for buffer in learner.model.buffers()]
+    assert learner.learn(batch, 1e-2, 1).skipped
+    assert all(buffer.equal(old) for buffer, old in zip(learner.model.buffers(), before, strict=True))
+    assert train(path, say=lambda line: None) == 0
+    rows = [row for row in read(config.log_file) if row["kind"] == "step"]
+    moved = [row["gradient_norm"] is not None for row in rows]
+    assert not moved[0]
+    assert moved[-1]
+    added = np.diff([0] + [row["tokens"] for row in rows])
+    assert [bool(more) for more in added] == moved
 
 
 def test_fp8_computes_nearly_the_same(batch: Batch) -> None:
@@ -269,6 +395,14 @@ def test_precisions_that_the_cpu_has_not(learner_of: Callable[..., Learner], ove
         learner_of(override)
 
 
+@pytest.mark.parametrize(("found", "right"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_tf32_is_of_devices_that_have_it(monkeypatch: pytest.MonkeyPatch, found: tuple[int, int], right: bool) -> None:
+    """Else a run would be thought fast, and compute in fp32."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: found)
+    with nullcontext() if right else pytest.raises(RecipeError, match=r"capability 8.0 or higher, .* has 7.5"):
+        precision.check("tf32", torch.device("cuda"))
+
+
 @pytest.mark.parametrize(("name", "message"), [("quda", "Did you mean 'cuda'"), ("xpu", "sees no such accelerator")])
 def test_devices_that_are_not_here(name: str, message: str) -> None:
     """Else a traceback, or a run on the CPU that was meant for a GPU."""
@@ -285,8 +419,15 @@ def test_devices_that_are_not_here(name: str, message: str) -> None:
 
 @pytest.mark.slow
 def test_compiled_is_the_same_model(learner_of: Callable[..., Learner], batch: Batch) -> None:
-    """Else `compile` would train something else."""
+    """Else `compile` would train something else, or compile nothing."""
+    torch._dynamo.reset()
+    counters.clear()
     plain, compiled = learner_of(), learner_of("compile=true")
+    plain.learn(batch, 0.0, 1)
+    assert not counters["stats"]
+    compiled.learn(batch, 0.0, 1)
+    assert counters["stats"]["unique_graphs"] >= 2  # the model, and the loss
+    assert not counters["graph_break"]
     for step in range(1, 4):
         one, two = plain.learn(batch, 1e-2, step), compiled.learn(batch, 1e-2, step)
         assert two.loss == pytest.approx(one.loss, rel=1e-4)
@@ -346,6 +487,26 @@ def test_clipping_by_value_hides_no_overflow(learner_of: Callable[..., Learner],
     assert (learned.moved, learned.skipped) == (False, True)
 
 
+EVERY = [
+    "sgd", "adagrad", "rmsprop", "adam", "adamw", "nadam", "adafactor", "lion", "muon", "soap", "shampoo", "sophia_g",
+    "sophia_h", "lbfgs", "newton_cg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_rate_of_0_moves_nothing(learner_of: Callable[..., Learner], batch: Batch, kind: str) -> None:
+    """Else the last step of a schedule that ends at 0 would end the run with an error, or spoil it."""
+    learner = learner_of(f"optimizer={{kind: {kind}}}", "schedule={kind: linear}")
+    assert learner.config.rate(20) == 0
+    for rates in ((0.0,), (1e-3, 1e-3, 0.0)):
+        for rate in rates:
+            before = {name: w.detach().clone() for name, w in learner.model.named_parameters()}
+            assert learner.learn(batch, rate, 1).moved
+        assert all(w.equal(before[name]) for name, w in learner.model.named_parameters())
+    learner.learn(batch, 1e-3, 2)
+    assert not all(w.equal(before[name]) for name, w in learner.model.named_parameters())
+
+
 # ---- batch ramps
 
 
@@ -388,6 +549,14 @@ def test_ramps_by_hand() -> None:
         (["data.documents=joined", "objective={kind: fim}"], "set it to separate"),
         (["batch_ramp={kind: steps, at: [{step: 1, global_batch: 4}]}"], "ends at 4 sequences, but global_batch is 8"),
         (["batch_ramp={kind: steps, at: [{step: 2, global_batch: 8}]}"], "must begin with 1 and rise"),
+        (
+            ["batch_ramp={kind: linear, first: 2, increment: 2, every: 5, critical: 4}"],
+            "critical 4 bounds how the learning rate follows the batch, which with couple none it does not",
+        ),
+        (
+            ["batch_ramp={kind: steps, at: [{step: 1, global_batch: 4}, {step: 21, global_batch: 8}]}"],
+            "batch_ramp.at has a stage at step 21, behind the last of 20 steps",
+        ),
         (["batch_ramp={kind: noise, first: 3}"], "never meets the global_batch of 8"),
         (["batch_ramp={kind: noise, first: 2}"], "make micro_batch half of it or less"),
         (["batch_ramp={kind: noise, first: 4}", "noise_scale=null"], "needs the measurement"),

@@ -14,7 +14,9 @@ from pipeline.errors import RecipeError
 from pipeline.shards import Corpus
 from trainer.checkpoint import load_state, newest, read_meta
 from trainer.config import load_config
+from trainer.learning_settings import EarlyStopConfig, PlateauConfig
 from trainer.metrics import read
+from trainer.plateau import Watch
 from trainer.run import train
 
 Config = Callable[..., Path]
@@ -204,6 +206,22 @@ def test_an_early_end(config_file: Config) -> None:
     assert any("ended after step 6" in line for line in lines)
     assert train(path, ["early_stop=null"], lines.append) == 0
     assert [row["step"] for row in rows(folder)] == list(range(1, 21))
+
+
+def test_what_is_added_at_a_resume_knows_the_best_so_far() -> None:
+    """Else a run that has become worse would be taken for one that still learns."""
+    plain = Watch(None, None)
+    for loss in (3.0, 2.0, 4.0):
+        plain.see(loss)
+    early, plateau = Watch(None, EarlyStopConfig(patience=1)), Watch(PlateauConfig(patience=0), None)
+    for watch in (early, plateau):
+        watch.load_state_dict(plain.state_dict())
+        watch.see(1.9)
+        assert (watch.over, watch.rate_share) == (False, 1.0)
+        watch.load_state_dict(plain.state_dict())
+        watch.see(2.5)
+    assert early.over
+    assert plateau.rate_share == 0.5
 
 
 @pytest.mark.parametrize(

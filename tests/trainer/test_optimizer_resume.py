@@ -42,7 +42,10 @@ BUSY = {
 CASES = [(values, {}) for values in KINDS] + [
     (values, {"model": BUSY}) for values in KINDS if values["kind"] in SEVERAL
 ]
-CASES += [({"kind": "newton_cg", "iterations": 3}, {"precision": "bf16"})]
+CASES += [
+    ({"kind": "newton_cg", "iterations": 3}, {"precision": "bf16"}),
+    ({"kind": "muon", "learning_rate": 1e-2}, {"precision": "bf16-stochastic"}),
+]
 
 
 def quiet(line: str) -> None:
@@ -83,6 +86,24 @@ def test_every_optimiser_resumes_to_the_bit(
     assert rows == [row["loss"] for row in read(straight / "metrics.jsonl") if row["kind"] == "step"]
     assert len(rows) == 10
     assert rows[-1] < rows[0]
+
+
+def test_moments_have_names_whatever_the_precision(config_file: Callable[..., Path]) -> None:
+    """Else a run of Muon could not change its precision, nor its optimiser, in mid-run."""
+    kinds = ["bf16-stochastic", "fp32", "bf16-stochastic"]
+    path = config_file("run", optimizer={"kind": "muon"}, schedule={"kind": "constant"})
+    folder = load_config(path).checkpoint.folder
+    for number, precision in enumerate(kinds, 1):
+        assert train(path, [f"steps={2 * number}", f"precision={precision}"], quiet) == 0
+        state = load_state(folder / f"step-{2 * number:08d}")
+        assert set(state["optimizer"]) == {name for name in state["model"] if "weight" in name}
+        assert state["optimizer"]["blocks.0.attention.query.weight"].keys() == {"momentum_buffer"}
+        assert state["optimizer"]["norm.weight"]["step"] == 2 * number
+    mean = state["optimizer"]["blocks.0.attention.query.weight"]["momentum_buffer"]
+    assert train(path, ["steps=7", "precision=bf16-stochastic", "optimizer={kind: lion, beta2: 0}"], quiet) == 0
+    after = load_state(folder / "step-00000007")["optimizer"]["blocks.0.attention.query.weight"]
+    assert after.keys() == {"exp_avg", COUNT}
+    assert after["exp_avg"].shape == mean.shape
 
 
 def test_settings_at_a_resume_are_those_of_the_configuration(config_file: Callable[..., Path]) -> None:

@@ -27,13 +27,13 @@ Rule = Callable[[Tensor, Tensor, State, int, dict[str, Any]], Tensor]
 def sgd(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
     g = g + c["weight_decay"] * w
     s["b"] = g if t == 1 else c["momentum"] * s["b"] + g
-    return w - RATE * (g + c["momentum"] * s["b"] if c["nesterov"] else s["b"])
+    return w - c["learning_rate"] * (g + c["momentum"] * s["b"] if c["nesterov"] else s["b"])
 
 
 def adagrad(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
     g = g + c["weight_decay"] * w
     s["v"] = s.get("v", 0) + g**2
-    return w - RATE * g / (s["v"].sqrt() + c["epsilon"])
+    return w - c["learning_rate"] * g / (s["v"].sqrt() + c["epsilon"])
 
 
 def rmsprop(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
@@ -42,7 +42,7 @@ def rmsprop(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor
     s["m"] = c["alpha"] * s.get("m", 0) + (1 - c["alpha"]) * g
     step = g / ((s["v"] - (s["m"] ** 2 if c["centered"] else 0)).sqrt() + c["epsilon"])
     s["b"] = c["momentum"] * s.get("b", 0) + step
-    return w - RATE * s["b"]
+    return w - c["learning_rate"] * s["b"]
 
 
 def moments(g: Tensor, s: State, t: int, c: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -53,12 +53,12 @@ def moments(g: Tensor, s: State, t: int, c: dict[str, Any]) -> tuple[Tensor, Ten
 
 def adam(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
     m, root = moments(g + c["weight_decay"] * w, s, t, c)
-    return w - RATE * m / (1 - c["beta1"] ** t) / root
+    return w - c["learning_rate"] * m / (1 - c["beta1"] ** t) / root
 
 
 def adamw(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
     m, root = moments(g, s, t, c)
-    return w * (1 - RATE * c["weight_decay"]) - RATE * m / (1 - c["beta1"] ** t) / root
+    return w * (1 - c["learning_rate"] * c["weight_decay"]) - c["learning_rate"] * m / (1 - c["beta1"] ** t) / root
 
 
 def nadam(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
@@ -66,7 +66,7 @@ def nadam(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
     s["p"] = s.get("p", torch.ones(())) * now
     m, root = moments(g, s, t, c)
     step = (1 - now) * g / (1 - s["p"]) + soon * m / (1 - s["p"] * soon)
-    return w * (1 - RATE * c["weight_decay"]) - RATE * step / root
+    return w * (1 - c["learning_rate"] * c["weight_decay"]) - c["learning_rate"] * step / root
 
 
 def adafactor(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
@@ -80,14 +80,14 @@ def adafactor(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tens
         second = s["v"] = (1 - share) * s.get("v", 0) + share * g**2
     update = g / second.sqrt()
     update = update / max(1.0, (update**2).mean().sqrt().item() / c["update_clip"])
-    rate = max(c["relative"], (w**2).mean().sqrt().item()) * min(RATE, 1 / math.sqrt(t))
-    return w * (1 - RATE * c["weight_decay"]) - rate * update
+    rate = max(c["relative"], (w**2).mean().sqrt().item()) * min(c["learning_rate"], 1 / math.sqrt(t))
+    return w * (1 - c["learning_rate"] * c["weight_decay"]) - rate * update
 
 
 def lion(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
     m = s.get("m", torch.zeros_like(w))
     s["m"] = c["beta2"] * m + (1 - c["beta2"]) * g
-    return w - RATE * (torch.sign(c["beta1"] * m + (1 - c["beta1"]) * g) + c["weight_decay"] * w)
+    return w - c["learning_rate"] * (torch.sign(c["beta1"] * m + (1 - c["beta1"]) * g) + c["weight_decay"] * w)
 
 
 def soap(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
@@ -104,7 +104,9 @@ def soap(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
         mean = (ql.T @ s["m"] @ qr if two_sided else s["m"]) / (1 - c["beta1"] ** (t - 1))  # type: ignore[union-attr, operator]
         root = s["v"].sqrt() + c["epsilon"]
         step = mean / (root / math.sqrt(1 - c["beta2"] ** (t - 1)))
-        w = (w - RATE * (ql @ step @ qr.T if two_sided else step)) * (1 - RATE * c["weight_decay"])  # type: ignore[union-attr, operator]
+        w = (w - c["learning_rate"] * (ql @ step @ qr.T if two_sided else step)) * (
+            1 - c["learning_rate"] * c["weight_decay"]
+        )  # type: ignore[union-attr, operator]
     if two_sided:
         s["l"] = c["beta2"] * s["l"] + (1 - c["beta2"]) * g @ g.T
         s["r"] = c["beta2"] * s["r"] + (1 - c["beta2"]) * g.T @ g
@@ -141,7 +143,7 @@ def shampoo(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor
     step = (whole @ mean.flatten()).view_as(w)
     if c["graft"] == "adam":
         step = step / step.norm() * (mean / ((s["v"] / unbiased).sqrt() + 1e-8)).norm()
-    return w * (1 - RATE * c["weight_decay"]) - RATE * step
+    return w * (1 - c["learning_rate"] * c["weight_decay"]) - c["learning_rate"] * step
 
 
 CASES: list[tuple[dict[str, Any], Rule]] = [
@@ -208,6 +210,11 @@ class Square(nn.Module):
         return loss
 
 
+def rate_of(step: int) -> float:
+    """Other than at the step before, so that an optimiser that keeps a rate of its own is found out."""
+    return RATE * (1 - step / 50)
+
+
 RUNS = [(kind, values, rule) for values, rule in CASES for kind in (Quadratic, Square if rule is soap else Small)]
 
 
@@ -229,13 +236,88 @@ def test_steps_are_those_of_the_paper(kind: type[nn.Module], values: dict[str, A
         model().backward()
         for number, weight in enumerate(model.parameters()):
             assert weight.grad is not None
-            own = facts | {"weight_decay": decay[id(weight)]}
+            own = facts | {"weight_decay": decay[id(weight)], "learning_rate": rate_of(step)}
             ours[number] = rule(ours[number], weight.grad.clone(), states[number], step, own)
-        set_rate(optimizer, RATE)
+        set_rate(optimizer, rate_of(step))
         optimizer.step()
         for mine, weight in zip(ours, model.parameters(), strict=True):
             rounded = 1e-5 if rule is soap else 1e-7  # its QR is in fp32
             torch.testing.assert_close(weight.detach(), mine, rtol=1e-5, atol=rounded)
+    assert model().item() < first
+
+
+class Linears(nn.Module):
+    """Two layers in blocks, wide and high, with biases, over a fixed batch; `aims` of their own make it a quadratic."""
+
+    def __init__(self, quadratic: bool) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.blocks = nn.ModuleList([nn.Linear(12, 8), nn.Linear(8, 10)])
+        self.batch, self.quadratic = torch.randn(40, 12), quadratic
+        self.aims = [torch.randn_like(weight) for weight in self.parameters()]
+
+    def forward(self) -> Tensor:
+        if self.quadratic:
+            pairs = zip(self.parameters(), self.aims, strict=True)
+            return torch.stack([(weight - aim).square().sum() / 2 for weight, aim in pairs]).sum()
+        first, last = self.blocks
+        loss: Tensor = (last(first(self.batch).tanh()) - self.batch[:, :10]).square().mean()
+        return loss
+
+
+def orthogonal(m: Tensor, iterations: int) -> Tensor:
+    """Newton and Schulz as in Jordan et al. 2024, in bf16: a x + (b x xᵀ + c (x xᵀ)²) x, again and again. What is
+    rounded elsewhere grows with each, so sums are taken where PyTorch takes them."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = m.bfloat16()
+    x = x.T if len(m) > m.shape[1] else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if len(m) > m.shape[1] else x).float()
+
+
+def muon(w: Tensor, g: Tensor, s: State, t: int, c: dict[str, Any]) -> Tensor:
+    if w.ndim == 1:
+        return adamw(w, g, s, t, c)
+    s["m"] = c["momentum"] * s.get("m", 0) + (1 - c["momentum"]) * g
+    update = c["momentum"] * s["m"] + (1 - c["momentum"]) * g if c["nesterov"] else s["m"]
+    step = 0.2 * math.sqrt(max(w.shape)) * orthogonal(update, c["iterations"])  # as large as AdamW's (Liu et al. 2025)
+    return w * (1 - c["learning_rate"] * c["weight_decay"]) - c["learning_rate"] * step
+
+
+@pytest.mark.parametrize("quadratic", [True, False])
+@pytest.mark.parametrize(
+    "values", [{}, {"nesterov": False}, {"momentum": 0.6}, {"iterations": 3, "weight_decay": 1.0}], ids=str
+)
+def test_steps_of_muon_are_those_of_its_authors(values: dict[str, Any], quadratic: bool) -> None:
+    """Else Muon's momentum, or what it makes of it, would be another than the one that its rates are known for."""
+    config = settings({"kind": "muon"} | values)
+    others = [{"nesterov": not config.nesterov}, {"momentum": 0.8}, {"iterations": 4}]
+    model = Linears(quadratic)
+    optimizer = make_optimizer(model, config)
+    decay = {id(w): group["weight_decay"] for group in optimizer.param_groups for w in group["params"]}
+    # of the settings as they are, and of others, which the test must tell from them
+    states: list[list[State]] = [[{} for _ in model.parameters()] for _ in range(1 + len(others))]
+    furthest = [0.0] * len(states)
+    first = model().item()
+    for step in range(1, 16):
+        optimizer.zero_grad()
+        model().backward()
+        set_rate(optimizer, rate_of(step))
+        before = [weight.detach().clone() for weight in model.parameters()]
+        optimizer.step()
+        for which, other in enumerate([{}, *others]):
+            for number, weight in enumerate(model.parameters()):
+                assert weight.grad is not None
+                own = config.model_dump() | {"weight_decay": decay[id(weight)], "learning_rate": rate_of(step)} | other
+                wanted = muon(before[number], weight.grad, states[which][number], step, own)
+                size = (wanted - before[number]).norm()
+                off = ((weight.detach() - wanted).norm() / size).item()
+                furthest[which] = max(furthest[which], off)
+    assert furthest[0] < 0.01, furthest
+    assert all(off > 0.02 for off in furthest[1:]), furthest
     assert model().item() < first
 
 
@@ -316,6 +398,8 @@ def test_lower_layers_learn_more_slowly() -> None:
             "optimizer={kind: newton_cg, layer_rates: 0.9}",
             "layer_rates must be 1 here: a line search moves all weights",
         ),
+        ("optimizer.learning_rate=.inf", "optimizer.learning_rate: input should be a finite number"),
+        ("optimizer.clip=.nan", "optimizer.clip: input should be a finite number"),
         ("optimizer.undecayed=[norm]", "optimizer.undecayed.0: input should be 'norms', 'biases' or 'embeddings'"),
     ],
 )

@@ -32,6 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bf16 full, sgd": {"precision": "bf16", "model": {"recompute": "full"}, "optimizer": {"kind": "sgd"}},
     "bf16-stochastic selective": {"precision": "bf16-stochastic", "model": {"recompute": "selective"}},
     "weights, bf16-stochastic": ONE_SHORT | {"precision": "bf16-stochastic"},
+    "bf16-stochastic, accumulated": {"precision": "bf16-stochastic", "micro_batch": 1},
     "experts": {"model": {"experts": {"number": 4, "top_k": 2, "shared": 1}}, "optimizer": {"kind": "adafactor"}},
     "experts, bf16, full": {
         "precision": "bf16", "model": {"experts": {"number": 4, "top_k": 2}, "recompute": "full"},
@@ -106,5 +107,9 @@ def test_gradients_stay_where_micro_batches_add_to_them() -> None:
     once, twice = (memory(job_of(config_of(global_batch=batch)), Layout(), True) for batch in (4, 8))
     assert twice.gradients == twice.weights > once.gradients
     assert twice.total == once.total + twice.weights
+    halves = config_of(micro_batch=2, precision="bf16-stochastic")  # they add up in fp32
+    planned, found = memory(job_of(halves), Layout(), True), measured(halves, 256)
+    assert planned.gradients == 2 * planned.weights
+    assert found.gradients == pytest.approx(planned.gradients, rel=0.01)
     copies = Layout(dp_replicate=2)  # DDP's buckets hold them from the beginning
     assert memory(job_of(config_of(global_batch=8)), copies, True).gradients == twice.weights

@@ -115,9 +115,18 @@ def test_warmup_comes_before_all_kinds(settings: dict[str, Any]) -> None:
     assert all(0 <= share <= 1 for share in found)
 
 
+@pytest.mark.parametrize("period", [2, 5, 6, 9])
+def test_a_cycle_behind_a_warmup_goes_on_from_its_highest_rate(period: int) -> None:
+    """Else the rate would stay high, or jump, where the warm-up ends; of an odd number of steps too."""
+    found = [schedule({"kind": "cyclic", "period": period, "warmup": 4}).share(step, 99) for step in range(4, 99)]
+    heights = [abs(1 - 2 * step / period % 2) for step in range(95)]  # from 1 down, up again, and so on
+    assert found == pytest.approx([0.1 + 0.9 * height for height in heights])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("schedule={kind: cyclic, period: 1}", "schedule.period: input should be greater than or equal to 2, found 1"),
         ("schedule.kind=cosin", "schedule.kind: no such kind, found 'cosin'. Did you mean 'cosine'?"),
         ("schedule={kind: wsd, tial: 0.1}", "schedule.tial: no such key of kind wsd. Did you mean 'tail'?"),
         ("schedule={kind: wsd, shape: exponential}", "schedule: an exponential tail never reaches floor 0"),

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from small_model import TableModel, batch_of, double_model, exact_hessian, logits_of, weights_of
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trainer.curvature import Sample, gauss_newton_products, hessian_products
+from trainer.batch import Batch
+from trainer.curvature import Sample, gauss_newton_bartlett, gauss_newton_products, hessian_products, hutchinson
 from trainer.learning_settings import LossConfig
 from trainer.losses import LossOf
-from trainer.model import Model
+from trainer.model import Inputs, Model
 from trainer.model_settings import ModelConfig
-from trainer.optim import make_optimizer
+from trainer.optim import make_optimizer, set_rate
 from trainer.optimizers import AnyOptimizer
 from trainer.second_order import LBFGS, NewtonCG, conjugate_gradients, flat, parts
 from trainer.steps import Still, batch_loss, take_step
@@ -88,8 +90,7 @@ def test_products_are_those_of_the_whole_matrices() -> None:
         sample = Sample(model, batch, 2, micro, nullcontext())
         cut = parts(v, weights)
         for product, whole in ((hessian_products, hessian), (gauss_newton_products, gauss_newton)):
-            # logits are taken to fp32
-            torch.testing.assert_close(flat(product(sample, weights, cut)), whole @ v, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(flat(product(sample, weights, cut)), whole @ v, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(hessian, gauss_newton, rtol=0.1)  # the test can tell them apart
 
 
@@ -237,7 +238,8 @@ def test_the_loss_of_a_batch_is_one_function() -> None:
     for micro in (1, 2, 4):
         closure = batch_loss(losses, batch, micro, Still(losses.model))
         for _ in range(2):
-            torch.testing.assert_close(closure().item(), whole.item())
+            assert closure().dtype == torch.float64
+            torch.testing.assert_close(closure().item(), whole.item(), rtol=1e-14, atol=0)
             torch.testing.assert_close(model.head.weight.grad, gradient)
         assert not closure(backward=False).requires_grad
     closure = batch_loss(losses, batch, 2, Still(losses.model), [model.head.weight], 0.1, 0.3)
@@ -270,3 +272,124 @@ def test_a_step_leaves_counts_and_draws_as_they_were() -> None:
         assert not model.embedding.weight.equal(before), kind
         assert all(buffer.equal(load) for buffer, load in zip(model.buffers(), loads, strict=True)), kind
         assert torch.get_rng_state().equal(random), kind
+
+
+def settled(optimizer: Any, l1: float = 0.0, l2: float = 0.0) -> Any:
+    """The part of a configuration that a step looks at."""
+    return SimpleNamespace(optimizer=optimizer, seed=7, loss=LossConfig(l1=l1, l2=l2))
+
+
+def loss_of(model: Model, batch: Batch) -> Tensor:
+    """The mean cross entropy at the weights as they are."""
+    with sdpa_kernel(SDPBackend.MATH):
+        hidden, _ = model(Inputs.of(batch, slice(None), torch.device("cpu")))
+    targets = torch.from_numpy(batch.targets_BT)
+    return nn.functional.cross_entropy(model.logits(hidden)[targets != -100], targets[targets != -100])
+
+
+def assert_equal_weights(ours: Model, theirs: Model, tolerance: float = 1e-9) -> None:
+    for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("kind", ["sophia_g", "sophia_h"])
+def test_sophia_in_a_run_is_the_papers(kind: str) -> None:
+    """Else the curvature would be measured at other steps, of other sequences or at other weights than the settings
+    say."""
+    (ours, batch), (theirs, _) = double_model(), double_model()
+    config = chosen(
+        kind=kind, interval=3, curvature_sequences=1, weight_decay=0.1, undecayed=(), gamma=0.5, epsilon=0.1
+    )
+    optimizer = make_optimizer(ours, config)
+    losses = LossOf(ours, LossConfig(), nullcontext())
+    weights = list(theirs.parameters())
+    m, h = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    estimate = gauss_newton_bartlett if kind == "sophia_g" else hutchinson
+    measured = []
+    for step in range(1, 9):
+        rate = 0.02 / step
+        ours.zero_grad()
+        loss_of(ours, batch).backward()  # type: ignore[no-untyped-call]
+        set_rate(optimizer, rate)
+        take_step(optimizer, losses, batch, settled(config), step, 1)
+        gradients = torch.autograd.grad(loss_of(theirs, batch), weights)
+        if step in (1, 4, 7):
+            found = estimate(Sample(theirs, batch, 1, 1, nullcontext()), weights, f"curvature 7 {step}")
+            measured.append(flat(found))
+            h = [0.99 * old + 0.01 * new for old, new in zip(h, found, strict=True)]
+        with torch.no_grad():
+            for number, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
+                m[number] = 0.96 * m[number] + 0.04 * gradient
+                weight -= rate * (0.1 * weight + torch.clip(m[number] / torch.clip(0.5 * h[number], min=0.1), -1, 1))
+        assert_equal_weights(ours, theirs)
+    assert not torch.allclose(measured[0], measured[1], rtol=0.1)  # each is of its own weights, and draws
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (1e-3, 0.0), (0.0, 0.1)])
+def test_lbfgs_in_a_run_is_that_of_pytorch(l1: float, l2: float) -> None:
+    """Else its line search would look at another loss than that of the whole batch, with its penalties."""
+    (ours, batch), (theirs, _) = double_model(), double_model()
+    config = chosen(kind="lbfgs", iterations=3)
+    optimizer, losses = make_optimizer(ours, config), LossOf(ours, LossConfig(), nullcontext())
+    reference = torch.optim.LBFGS(
+        theirs.parameters(), max_iter=3, max_eval=15, history_size=10, line_search_fn="strong_wolfe"
+    )
+    penalised = [weight for name, weight in theirs.named_parameters() if "norm" not in name and "embedding" not in name]
+
+    def closure() -> Tensor:
+        reference.zero_grad()
+        penalty = sum(l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in penalised)
+        loss = loss_of(theirs, batch) + penalty
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    values = [loss_of(ours, batch).item()]
+    for step, rate in enumerate((1.0, 0.5, 0.25), 1):
+        reference.param_groups[0]["lr"] = rate
+        set_rate(optimizer, rate)
+        take_step(optimizer, losses, batch, settled(config, l1, l2), step, 1)
+        reference.step(closure)  # type: ignore[no-untyped-call]
+        assert_equal_weights(ours, theirs, 1e-6)
+        values.append(loss_of(ours, batch).item())
+    assert values[-1] < values[0] - 0.1
+
+
+@pytest.mark.parametrize("curvature", ["gauss_newton", "hessian"])
+def test_newton_in_a_run_is_by_the_whole_matrix(curvature: str) -> None:
+    """Else it would follow the curvature of other weights or sequences than those of its gradient."""
+    (ours, batch), (theirs, _) = double_model(), double_model()
+    config = chosen(kind="newton_cg", curvature=curvature, iterations=30, weight_decay=0.01, undecayed=())
+    optimizer, losses = make_optimizer(ours, config), LossOf(ours, LossConfig(), nullcontext())
+    reference = make_optimizer(theirs, config)
+    assert isinstance(reference, NewtonCG)
+    asked = torch.from_numpy(batch.targets_BT) != -100
+
+    def closure(backward: bool = True) -> Tensor:
+        theirs.zero_grad()
+        loss = loss_of(theirs, batch)
+        if backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def product(vectors: Sequence[Tensor]) -> list[Tensor]:
+        order = list(theirs.parameters())
+        by_weight = dict(zip(map(id, reference.weights), vectors, strict=True))
+        v_P = flat([by_weight[id(weight)] for weight in order])
+        moved = dict(zip(map(id, order), parts(matrix @ v_P, order), strict=True))
+        return [moved[id(weight)] for weight in reference.weights]
+
+    values = [loss_of(ours, batch).item()]
+    for step in range(1, 4):
+        at = weights_of(theirs)
+        if curvature == "hessian":
+            matrix = exact_hessian(theirs, batch)
+        else:
+            jacobian = torch.autograd.functional.jacobian(lambda w: logits_of(theirs, batch, w), at)  # type: ignore[no-untyped-call]
+            p = logits_of(theirs, batch, at).softmax(-1)
+            middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+            matrix = torch.einsum("nvp,nvu,nuq->pq", jacobian, middle, jacobian) / int(asked.sum())
+        take_step(optimizer, losses, batch, settled(config), step, 1)
+        reference.step(closure, product)
+        assert_equal_weights(ours, theirs, 1e-6)
+        values.append(loss_of(ours, batch).item())
+    assert values[-1] < values[0] - 0.1

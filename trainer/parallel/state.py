@@ -97,16 +97,16 @@ def _keys(optimizer: Optimizing, weights: Weights) -> dict[Any, Local]:
     if isinstance(optimizer, Offloaded):
         by_id = {id(there): by_id[id(here)] for here, there in optimizer.pairs}
         optimizer = optimizer.inner
+    elif isinstance(optimizer, Rounded):
+        by_id = {id(whole): by_id[id(half)] for whole, half in optimizer.pairs}
+        optimizer = optimizer.inner
     if isinstance(optimizer, Joined):
         return {
             (which, number): by_id[id(weight)]
             for which, own in enumerate(optimizer.parts)
             for number, weight in enumerate(_flat(own.param_groups))
         }
-    flat = _flat(optimizer.param_groups)
-    if isinstance(optimizer, Rounded):
-        flat = [optimizer.moved(weight) for weight in flat]
-    return {number: by_id[id(weight)] for number, weight in enumerate(flat)}
+    return {number: by_id[id(weight)] for number, weight in enumerate(_flat(optimizer.param_groups))}
 
 
 def _flat(groups: list[dict[str, Any]]) -> list[nn.Parameter]:

@@ -129,7 +129,7 @@ def over_a_step(job: Job, stage: Stage, layout: Layout, cpu: bool = False) -> It
     copied, cast = whole - table, numbers.compute if numbers.cast else 0
     kept = sum(block.kept for block in blocks) * on_its_way(job, layout, stage.place)
     ends = activations.of_ends(job, layout, cpu) * places if stage.last else 0
-    gradients = (held if layout.zero > 1 else whole) * numbers.weight
+    gradients = (held if layout.zero > 1 else whole) * max(4, numbers.weight)  # in fp32 also of bf16 weights
     early = 0.0 if _come_one_by_one(job, layout) else gradients
     at_rest = Memory(
         weights=held * numbers.weight + (whole * numbers.gathered if layout.zero < 3 and layout.shards > 1 else 0),
@@ -220,8 +220,8 @@ def _moments(job: Job, held: float, numbers: float) -> float:
 
 
 def _widened(job: Job, held: float) -> float:
-    """Copies of weights and gradients in fp32, which the step over bf16 weights is made on."""
-    return 8 * held if job.precision == "bf16-stochastic" else 0.0
+    """Copies of weights in fp32, which the step over bf16 weights is made on."""
+    return 4 * held if job.precision == "bf16-stochastic" else 0.0
 
 
 def _buffers(job: Job, stage: Stage, layout: Layout, one_block: float) -> float:
