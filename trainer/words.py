@@ -3,6 +3,7 @@
 A word is what blanks and punctuation part, as in BERT's whole-word masking; each character of punctuation is one of its
 own. Scripts that put no blanks between words (Chinese, Japanese, Thai, ...) have a word in every token, since their
 words cannot be told without a dictionary; a character that is spread over several tokens is one word all the same.
+So is every character of bytes whose first alone does not tell the script.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _SPACELESS = regex.compile("[" + "".join(rf"\p{{Script={name}}}" for name in SCR
 _INSIDE = regex.compile(r"[\p{L}\p{N}\p{Pc}]")
 _MARK = regex.compile(r"[\p{M}\u200c\u200d]")
 _FULL_STOP = regex.compile(r"\p{Sentence_Terminal}")
+_LONE = {0xE0: "\u0e40".encode(), 0xF0: "\U00020000".encode()}
+"""What the first bytes stand for that begin the characters of many scripts, where they are all that there is: Thai and
+Chinese, whose characters may be words. Else a page in single bytes would be one word."""
 _CLOSING = regex.compile(r"[\p{Pe}\p{Pf}\"']+$")
 
 
@@ -109,7 +113,8 @@ def _readable(data: bytes) -> str:
         lead = data[-back]
         if lead >= 0xC0:
             size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-            data += b"\x80" * max(0, size - back)
+            rest = _LONE[lead][1:] if back == 1 and lead in _LONE else b"\x80" * max(0, size - back)
+            data += rest
             break
         if lead < 0x80:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from trainer.config import TrainConfig, load_config
 from trainer.metrics import read
 from trainer.objectives import vocabulary_of
 from trainer.run import checked, train
-from trainer.vocabulary import tokens_of
+from trainer.vocabulary import Tokens, tokens_of
 from trainer.words import SCRIPTS, Words
 
 FITTING = {
@@ -169,6 +170,26 @@ def test_words_and_sentences_in_any_script(tmp_path: Path) -> None:
     words = Words.of(tokens_by_id, 11)
     assert np.flatnonzero(words.sentences(np.array([2, 3, 4, 5, 8, 7, 8, 9, 10]))).tolist() == [1, 4, 6]
     assert words.starts(np.array([2, 3, 6, 4, 9, 10]))[1:].tolist() == [True, False, True, True, True]
+
+
+def test_characters_in_single_bytes_are_words_of_scripts_without_blanks() -> None:
+    """Else a run of Thai, Lao or rare Chinese would be hidden as one word where the tokenizer knows its bytes alone."""
+    words = Words.of(Tokens({byte: bytes([byte]) for byte in range(256)}), 256)
+    for text, expected in (
+        ("ไทย", ["ไ", "ท", "ย"]),
+        ("ລາວ", ["ລ", "າ", "ວ"]),
+        ("你好", ["你", "好"]),
+        ("𠀀𠀁😀", ["𠀀", "𠀁", "😀"]),
+        ("café noir", ["café", " noir"]),
+        ("слово.", ["слово", "."]),
+    ):
+        data = text.encode()
+        starts = words.starts(np.frombuffer(data, np.uint8).astype(np.int64))
+        starts[0] = True
+        cuts = [*np.flatnonzero(starts).tolist(), len(data)]
+        assert [data[a:b].decode() for a, b in itertools.pairwise(cuts)] == expected
+    whole = Words.of(Tokens({0: "ไทย".encode(), 1: "ภาษา".encode(), 2: b" the", 3: b"re", 4: "中文".encode()}), 5)
+    assert whole.starts(np.array([2, 3, 0, 1, 3, 4, 4]))[1:].tolist() == [False, True, True, True, True, True]
 
 
 def test_scripts_are_those_of_the_stages() -> None:
