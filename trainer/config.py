@@ -228,7 +228,7 @@ class TrainConfig(Section):
                 f"objective.kind {self.objective.kind} is drawn for each document, and data.documents: joined reads a "
                 "sequence as one; set it to separate"
             )
-        if problem := misfit(self.objective, self.model.arrangement):
+        if problem := misfit(self.objective, self.model):
             raise ValueError(problem)
         if problem := next(self.parallel.problems(self), None):
             raise ValueError(problem)

@@ -260,7 +260,7 @@ class ModelConfig(Section):
                 "initialisation.kind mup says what scores are multiplied by; leave attention_scale out",
             ),
             (
-                self.arrangement == "encoder" and self.positions.kind == "none",
+                self.arrangement != "decoder" and self.positions.kind == "none",
                 "positions.kind none leaves an encoder blind to order, which only a causal mask shows; take another",
             ),
         )  # fmt: skip

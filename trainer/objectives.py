@@ -31,6 +31,7 @@ from trainer.words import Words
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
+    from trainer.model_settings import ModelConfig
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Span = Annotated[float, Field(ge=1, allow_inf_nan=False)]
@@ -310,8 +311,9 @@ AnyObjective = Annotated[
 CAUSAL = Causal(kind="causal")
 
 
-def misfit(objective: Objective, arrangement: str) -> str | None:
-    """What is wrong where a model of this arrangement cannot be trained by the objective, and what to do."""
+def misfit(objective: Objective, model: ModelConfig) -> str | None:
+    """What is wrong where such a model cannot be trained by the objective, and what to do."""
+    arrangement = model.arrangement
     for one in [part.objective for part in objective.parts] if isinstance(objective, Mix) else [objective]:
         if arrangement not in one.arrangements:
             fits = (
@@ -321,6 +323,11 @@ def misfit(objective: Objective, arrangement: str) -> str | None:
             return (
                 f"objective.kind {one.kind} trains a model.arrangement of {' or '.join(one.arrangements)}, not "
                 f"{arrangement}; change one of them. For {arrangement} there are: {named}"
+            )
+        if isinstance(one, Prefix) and model.positions.kind == "relative":
+            return (
+                "objective.kind prefix lets places see ahead, where model.positions.kind relative tells a decoder no "
+                "distance; take another kind of positions"
             )
     return None
 

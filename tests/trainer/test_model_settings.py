@@ -38,6 +38,7 @@ from trainer.run import train
             "leave attention_scale out",
         ),
         (["arrangement=encoder", "positions.kind=none"], "leaves an encoder blind to order"),
+        (["arrangement=encoder-decoder", "positions.kind=none"], "leaves an encoder blind to order"),
         (["head_size=7"], "head_size 7 must be even for rotary positions"),
         (["positions.kind=relative", "heads=3", "kv_heads=3"], "width 16 over 3 heads gives no whole head size"),
         (["positions.kind=sinusoidal", "width=15", "heads=3", "kv_heads=3"], "width 15 must be even"),

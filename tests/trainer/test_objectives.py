@@ -219,6 +219,15 @@ def test_bad_settings_are_named(config_file: Callable[..., Path]) -> None:
             configured(config_file, objective, "encoder")
 
 
+def test_a_prefix_needs_positions_that_tell_what_is_ahead(config_file: Callable[..., Path]) -> None:
+    """Else all that a prefix sees ahead would stand at one place."""
+    prefix = {"kind": "prefix"}
+    for objective in (prefix, {"kind": "mix", "parts": [{"weight": 1.0, "objective": prefix}]}):
+        with pytest.raises(RecipeError, match=r"objective\.kind prefix lets places see ahead"):
+            configured(config_file, objective, "decoder", positions={"kind": "relative"})
+    configured(config_file, prefix, "decoder", positions={"kind": "alibi"})
+
+
 def test_training_with_fill_in_the_middle(config_file: Callable[..., Path], tmp_path: Path) -> None:
     """Else the objective would be a setting without effect, or a resume would draw otherwise."""
     objective = {"kind": "mix", "parts": [
