@@ -24,6 +24,9 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 }
 """The names that tokens of a role have in tokenizers that are in use. Sentinel n is `<extra_id_n>` (T5)."""
 
+SENTINEL, SENTINELS = "sentinel_", 100
+"""What the names of sentinels' roles begin with, and how many T5 adds to a tokenizer."""
+
 THEIRS = {"tokenizer.json": "huggingface", "spiece.model": "sentencepiece", "tokenizer.model": "sentencepiece"}
 """Tokenizer files of Hugging Face's folders, by their kind."""
 
@@ -69,14 +72,24 @@ def tokens_beside(folder: Path) -> tuple[str, Tokens]:
 
 def ids_of(corpus: Corpus, roles: Iterable[str], special: Mapping[str, int]) -> dict[str, int]:
     """The token id of each role: the tokenizer's own special token of a usual name, else one above the corpus's
-    vocabulary, in the order of the roles."""
+    vocabulary, in the order of the roles. The first 100 sentinels have 100 ids together, the first of them the last, as
+    T5 has them above its tokenizer's."""
     found: dict[str, int] = {}
-    extra = corpus.vocabulary
+    extra, last_sentinel = corpus.vocabulary, None
     for role in roles:
-        names = USUAL.get(role, (f"<extra_id_{role.removeprefix('sentinel_')}>",))
+        _, _, number = role.partition(SENTINEL)
+        names = (f"<extra_id_{number}>",) if number else USUAL[role]
         own = next((special[name] for name in names if name in special), None)
-        found[role] = extra if own is None else own
-        extra += own is None
+        if own is not None:
+            found[role] = own
+        elif number and int(number) < SENTINELS:
+            if last_sentinel is None:
+                extra += SENTINELS
+                last_sentinel = extra - 1
+            found[role] = last_sentinel - int(number)
+        else:
+            found[role] = extra
+            extra += 1
     return found
 
 

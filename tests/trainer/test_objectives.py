@@ -21,9 +21,9 @@ from stages.words import _SCRIPTS as STAGES_SCRIPTS
 from trainer.batch import IGNORED
 from trainer.config import TrainConfig, load_config
 from trainer.metrics import read
-from trainer.objectives import vocabulary_of
+from trainer.objectives import facts_of, vocabulary_of
 from trainer.run import checked, train
-from trainer.vocabulary import Tokens, tokens_of
+from trainer.vocabulary import Tokens, ids_of, tokens_of
 from trainer.words import SCRIPTS, Words
 
 FITTING = {
@@ -34,8 +34,8 @@ FITTING = {
     "span": ("encoder-decoder", {}),
     "denoising": ("encoder-decoder", {"permutation": 0.0}),
 }
-EXTRA = {"causal": 0, "prefix": 0, "fim": 3, "masked": 1, "span": 3, "denoising": 1}
-"""Tokens that the small corpus's tokenizer lacks; span: of 32 tokens 5 are noise, in 2 spans, and one ends them."""
+EXTRA = {"causal": 0, "prefix": 0, "fim": 3, "masked": 1, "span": 100, "denoising": 1}
+"""Tokens that the small corpus's tokenizer lacks; span: as many as T5 adds."""
 
 
 def configured(
@@ -72,8 +72,8 @@ def test_the_vocabulary_has_room_for_what_an_objective_adds(
     batch = source.batch(np.arange(source.plan.sequences))
     found = [batch.tokens_BT, batch.targets_BT] + ([batch.encoder.tokens_BS] if batch.encoder else [])
     assert max(int(array.max()) for array in found) == VOCABULARY + EXTRA[kind] - 1 or EXTRA[kind] == 0
-    larger = configured(config_file, {"kind": kind, **more}, arrangement, vocabulary=VOCABULARY + 60)
-    assert vocabulary_of(larger, corpus) == VOCABULARY + 60
+    larger = configured(config_file, {"kind": kind, **more}, arrangement, vocabulary=VOCABULARY + 160)
+    assert vocabulary_of(larger, corpus) == VOCABULARY + 160
     if EXTRA[kind]:
         smaller = configured(config_file, {"kind": kind, **more}, arrangement, vocabulary=VOCABULARY + EXTRA[kind] - 1)
         with pytest.raises(RecipeError, match=f"raise model.vocabulary to {VOCABULARY + EXTRA[kind]} or more"):
@@ -92,6 +92,24 @@ def test_special_tokens_of_the_tokenizer_are_used(config_file: Callable[..., Pat
         source = checked(config).train
         tokens = source.batch(np.arange(source.plan.sequences)).tokens_BT
         assert {token for token in ids if (tokens == token).any()} == set(ids)
+
+
+def test_sentinels_are_those_of_t5(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else an imported T5 would read other sentinels than it was trained with, on its own tokenizer."""
+    span = configured(config_file, {"kind": "span"}, "encoder-decoder")
+    corpus = Corpus.open(write_corpus(tmp_path / "corpus", small_lengths()))
+    roles = span.objective.roles(32)
+    # T5's tokenizer has 32,000 pieces, and <extra_id_0> is 32,099
+    assert list(facts_of(span, corpus).ids.values()) == [VOCABULARY + 99, VOCABULARY + 98, VOCABULARY + 97]
+    assert vocabulary_of(span, corpus) == VOCABULARY + 100
+    many = ids_of(corpus, ["mask", *(f"sentinel_{number}" for number in range(102)), "fim_prefix"], {})
+    assert many["mask"] == VOCABULARY
+    assert [many[f"sentinel_{number}"] - VOCABULARY - 1 for number in (0, 1, 99, 100, 101)] == [99, 98, 0, 100, 101]
+    assert many["fim_prefix"] == VOCABULARY + 1 + 102
+    assert len(set(many.values())) == len(many)
+    names = ["<extra_id_1>", "<extra_id_0>", "<extra_id_2>"]
+    own = with_tokenizer(corpus.folder, "huggingface", tokenizer_json(names, 61))
+    assert ids_of(own, roles, tokens_of(own).special) == {"sentinel_0": 62, "sentinel_1": 61, "sentinel_2": 63}
 
 
 def tokenizer_json(special: list[str], size: int = 62) -> bytes:
