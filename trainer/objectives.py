@@ -227,7 +227,7 @@ class DenoisingObjective(Objective):
     """Kind of objective."""
     rate: Rate = 0.3
     """Share of tokens that are hidden or taken out."""
-    mean_span: Annotated[float, Field(gt=0, le=100)] = 3.0
+    mean_span: Annotated[float, Field(ge=1, le=100)] = 3.0
     """Mean of the Poisson-distributed span lengths of text infilling, in tokens; a span may be empty."""
     infilling: Weight = 1.0
     """Share of documents in which one mask stands for each span; shares of this and the next two on any scale."""

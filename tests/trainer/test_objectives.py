@@ -230,6 +230,7 @@ def test_bad_settings_are_named(config_file: Callable[..., Path]) -> None:
     for objective, message in (
         ({"kind": "masked", "masked": 0.9, "random": 0.2}, "masked 0.9 and random 0.2 are more than 1"),
         ({"kind": "denoising", "infilling": 0}, "infilling, masking and deletion are all 0"),
+        ({"kind": "denoising", "mean_span": 0.9}, "greater than or equal to 1"),
         ({"kind": "mix", "parts": []}, "parts"),
         ({"kind": "spans"}, "spans"),
     ):
