@@ -78,7 +78,8 @@ class MaskedHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
         self.activation = ACTIVATIONS[config.activation]
-        self.norm = make_norm(config)
+        # Targets are few, and seen in chunks, maybe twice: nothing for the means of BatchNorm.
+        self.norm = make_norm(config.model_copy(update={"norm": "layer"}) if config.norm == "batch" else config)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., C)."""

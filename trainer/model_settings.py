@@ -91,7 +91,8 @@ class ModelConfig(Section):
     """What token embeddings are multiplied by; the root of width in Vaswani et al. 2017, section 3.4."""
     norm: Literal["rms", "layer", "batch", "none"] = "rms"
     """rms: RMSNorm (Zhang and Sennrich 2019); layer: LayerNorm (Ba et al. 2016); batch: BatchNorm (Ioffe and Szegedy
-    2015) over all places of a micro-batch, for encoders alone; none: for t-fixup."""
+    2015) over all places of a micro-batch, padding and holes among them, for encoders alone (masked_head has
+    LayerNorm); none: for t-fixup."""
     norm_place: Literal["pre", "post", "sandwich"] = "pre"
     """pre: before each layer, and at the end; post: behind each sum (Vaswani et al. 2017); sandwich: before and behind
     each layer, and at the end (Ding et al. 2021)."""

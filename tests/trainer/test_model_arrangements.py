@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_inputs import V, config_of, inputs_of, logits_of, made
@@ -13,8 +15,13 @@ from torch import nn
 
 from pipeline.errors import UserError
 from trainer import checkpoint, optimizers
+from trainer.batch import IGNORED, Batch
 from trainer.blocks import Block, make_norm
+from trainer.config import load_config
 from trainer.feed_forward import FeedForward
+from trainer.learning import Learner
+from trainer.learning_settings import LossConfig
+from trainer.masking import Masking
 from trainer.model import Inputs, Model
 from trainer.optim import groups
 from trainer.run import train
@@ -196,6 +203,23 @@ def test_batch_norm_is_over_all_places() -> None:
     assert torch.allclose(flat.var(0, unbiased=False), torch.ones(16), atol=1e-3)
     norm.eval()
     assert torch.allclose(norm(x_BTC)[:1], norm(x_BTC[:1]))
+
+
+def test_an_encoder_learns_with_batch_norm(config_file: Callable[..., Path], batch: Batch) -> None:
+    """Else statistics would count places twice, be made of a few targets, or end the run at a batch with one."""
+    shape = {"layers": 2, "width": 16, "heads": 2, "arrangement": "encoder", "norm": "batch", "masked_head": True}
+    config = load_config(config_file(model=shape, objective={"kind": "masked"}, global_batch=8, micro_batch=8))
+    torch.manual_seed(0)
+    chunked = config.model_copy(update={"loss": LossConfig(chunk=4)})
+    learner = Learner(Model(config.model, 65), chunked, torch.device("cpu"))
+    made = Masking(0, 0.15, 0.8, 0.1, 64, np.arange(64) < 2, None).apply(batch, np.arange(8))
+    losses = [learner.learn(made, 1e-2, step).loss for step in range(1, 41)]
+    assert losses[-1] < losses[0] - 1
+    counted = {int(value) for name, value in learner.model.state_dict().items() if "num_batches" in name}
+    assert counted == {40}
+    targets_BT = np.full_like(made.targets_BT, IGNORED)
+    targets_BT[0, 3] = made.tokens_BT[0, 3]
+    assert learner.learn(dataclasses.replace(made, targets_BT=targets_BT), 1e-2, 41).moved
 
 
 def test_stochastic_depth_rises_and_keeps_the_mean() -> None:
