@@ -98,7 +98,7 @@ class Model(nn.Module):
         self.token_type_embedding = nn.Embedding(config.token_types, config.width) if config.token_types else None
         self.positions = make_positions(config, self.causal)
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
-        self.dropout = nn.Dropout(config.dropout.embedding)
+        self.dropout, self.last_dropout = nn.Dropout(config.dropout.embedding), nn.Dropout(config.dropout.last)
         self.encoder = Stack(config) if both else None
         self.blocks = nn.ModuleList(Block(config, layer, config.layers, both) for layer in range(config.layers))
         self.norm: nn.Module | None = nn.Identity() if config.norm_place == "post" else make_norm(config)
@@ -196,7 +196,7 @@ class Model(nn.Module):
                     losses.append(loss)
         if stack.norm is None:
             return x_BTC
-        return gathered(stack.norm(x_BTC), self.division.sequence, 1)
+        return gathered(self.last_dropout(stack.norm(x_BTC)), self.division.sequence, 1)
 
     def _embedded(self, stack: Stack | Model, inputs: Inputs) -> Tensor:
         x_BTC = self.embedding(inputs.tokens_BT)

@@ -50,6 +50,8 @@ class DropoutConfig(Section):
     """Share of the feed-forward layers' hidden values."""
     attention: Chance = 0.0
     """Share of the attention weights."""
+    last: Chance = 0.0
+    """Share of the values behind a stack's last norm (T5)."""
     layers: Chance = 0.0
     """Stochastic depth: how often a sequence passes the last layer by; it rises from 0 in proportion to depth (Huang
     et al. 2016)."""

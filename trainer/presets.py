@@ -71,7 +71,7 @@ def _t5(layers: int, width: int, heads: int, hidden: int) -> Values:
         "activation": "relu",
         "attention_scale": 1.0,
         "logit_scale": width**-0.5,
-        "dropout": {"embedding": 0.1, "residual": 0.1, "hidden": 0.1, "attention": 0.1},
+        "dropout": dict.fromkeys(("embedding", "residual", "hidden", "attention", "last"), 0.1),
     }
 
 

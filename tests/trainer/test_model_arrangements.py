@@ -235,7 +235,7 @@ def test_stochastic_depth_rises_and_keeps_the_mean() -> None:
     assert model.eval().blocks[3]._kept(torch.zeros(2, 2, 16)) is None
 
 
-@pytest.mark.parametrize("name", ["embedding", "residual", "hidden", "layers"])
+@pytest.mark.parametrize("name", ["embedding", "residual", "hidden", "layers", "last"])
 def test_dropout_is_of_training_alone(name: str) -> None:
     """Else evaluation would be noisy, or training without the dropout that was asked for."""
     config = config_of(dropout={name: 0.5})
