@@ -34,6 +34,7 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }  # fmt: skip
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": None, "original_max_position_embeddings": 16}
 T5 = {"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "vocab_size": V}
 LLAMA = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": V,
@@ -49,6 +50,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2-untied": ("GPT2", GPT2 | {"tie_word_embeddings": False, "activation_function": "relu", "n_inner": 20}),
     "llama": ("Llama", LLAMA),
     "llama3": ("Llama", LLAMA | {"rope_parameters": LLAMA3, "tie_word_embeddings": True, "head_dim": 6}),
+    "llama-yarn": ("Llama", LLAMA | {"rope_parameters": YARN}),
     "llama-bias": ("Llama", LLAMA | {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}),
     "bert": ("Bert", BERT),
     "t5": ("T5", T5),
