@@ -162,11 +162,48 @@ def test_scaled_rope_goes_there_and_back(scaling: str, tmp_path: Path) -> None:
     assert not hugging_face.differences(read_config(tmp_path)[1], config)
 
 
+def test_an_untied_t5_goes_there_and_back(tmp_path: Path) -> None:
+    """Else T5 1.1, whose output projection is a matrix of its own, would be written or read with the embedding's."""
+    config = config_of(
+        arrangement="encoder-decoder", kv_heads=None, encoder_layers=3, hidden=24, positions={"kind": "relative"},
+        norm_epsilon=1e-6, activation="geglu-tanh", attention_scale=1.0, tied=False,
+    )  # fmt: skip
+    model = made(config)
+    write(tmp_path, config, dict(model.state_dict()), {"eot": 3, "pad": 0}, 64)
+    theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert not theirs.lm_head.weight.equal(theirs.shared.weight)
+    assert torch.allclose(their_logits(theirs, tokens_of()), our_logits(model, tokens_of()), atol=1e-5)
+    assert not hugging_face.differences(read_config(tmp_path)[1], config)
+    assert torch.allclose(our_logits(ours_of(tmp_path), tokens_of()), our_logits(model, tokens_of()), atol=1e-5)
+    theirs.save_pretrained(tmp_path / "back")  # transformers 5 says that all of them are tied
+    with pytest.raises(UserError, match=r"but holds another lm_head\.weight"):
+        ours_of(tmp_path / "back")
+
+
 def test_presets_are_of_the_formats() -> None:
     """Else a model of a known shape could not be carried to the tools that know it."""
     for preset, name in (("gpt2", "gpt2"), ("llama-3.2-1b", "llama"), ("llama-2-7b", "llama"), ("bert-base", "bert")):
         assert nearest_format(ModelConfig.model_validate({"preset": preset})).name == name
     assert nearest_format(ModelConfig.model_validate({"preset": "t5-small"})).name == "t5"
+
+
+@pytest.mark.parametrize(
+    ("preset", "family", "values"),
+    [
+        ("gpt2", "GPT2", {}),
+        ("llama-2-7b", "Llama", {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096}),
+        ("bert-base", "Bert", {}),
+        ("t5-small", "T5", {}),
+    ],
+)
+def test_presets_are_their_defaults(preset: str, family: str, values: dict[str, Any], tmp_path: Path) -> None:
+    """Else a preset would be another model than its name says, with as many weights."""
+    getattr(transformers, f"{family}Config")(**values).save_pretrained(tmp_path)
+    ours, theirs = ModelConfig.model_validate({"preset": preset}), read_config(tmp_path)[1]
+    assert not hugging_face.differences(ours, theirs)
+    assert ours.vocabulary == theirs.vocabulary
+    if preset != "gpt2":  # whose dropout the preset leaves out
+        assert ours.dropout == theirs.dropout
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_inputs import V, config_of, inputs_of, logits_of, made
+from model_inputs import V, config_of, inputs_of, logits_of, made, packed
 from torch import nn
 
 from pipeline.errors import UserError
@@ -120,6 +120,16 @@ def test_a_prefix_is_seen_by_all_of_its_document() -> None:
     model, first = made(config), inputs.documents_BT[0] == 0
     assert moved(model, prefix, 2).equal(first)
     assert moved(model, prefix, 4).equal(first & (torch.arange(12) >= 4))
+
+
+def test_a_prefix_of_a_document_that_fills_its_row_is_seen_by_all() -> None:
+    """Else a row that needs no mask for its documents would lose that of its prefix."""
+    inputs = packed([[12]], 12)
+    inputs = inputs._replace(whole=True, prefix_BT=inputs.positions_BT < 3)
+    model = made(config_of())
+    assert moved(model, inputs, 2).all()
+    assert moved(model, inputs, 4).equal(torch.arange(12) >= 4)
+    assert logits_of(model, inputs).equal(logits_of(model, inputs._replace(whole=False)))
 
 
 def test_windows_reach_as_far_as_they_say() -> None:
@@ -233,6 +243,24 @@ def test_stochastic_depth_rises_and_keeps_the_mean() -> None:
     assert kept.unique().tolist() == [0, 2]
     assert kept.mean().item() == pytest.approx(1, abs=0.05)
     assert model.eval().blocks[3]._kept(torch.zeros(2, 2, 16)) is None
+
+
+def test_a_sequence_passes_all_of_a_block_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else stochastic depth would leave attention out alone, or train a sequence on half of a block."""
+    model = made(config_of(arrangement="encoder-decoder", dropout={"layers": 0.5})).train()
+    inputs, block = inputs_of(model.config), model.blocks[1]
+    assert inputs.encoder is not None
+    encoded_BSC = torch.randn(2, 10, 16)
+    scene = model._scene(model, inputs, True, encoded_BSC)
+    x_BTC, keep_B11 = torch.randn(2, 12, 16), torch.tensor([0.0, 2.0])[:, None, None]
+    monkeypatch.setattr(block, "_kept", lambda x_BTC: keep_B11)
+    found = block(x_BTC, scene)[0]
+    y_BTC = block.attention_norm(x_BTC)
+    expected = x_BTC + 2 * block.attention(y_BTC, y_BTC, scene.sights[None], scene.turn)
+    expected = expected + 2 * block.across(block.across_norm(expected), encoded_BSC, scene.across, None)
+    expected = expected + 2 * block.feed_forward(block.feed_forward_norm(expected))
+    assert found[0].equal(x_BTC[0])
+    assert torch.allclose(found[1], expected[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["embedding", "residual", "hidden", "layers", "last"])
