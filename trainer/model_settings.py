@@ -133,7 +133,8 @@ class ModelConfig(Section):
     """Activation checkpointing: what backward makes anew instead of keeping it. full: each block; selective: all but
     products of matrices and attention. Same gradients, less memory, more work."""
     init_from: Path | None = None
-    """A folder in a Hugging Face format, or a checkpoint, whose weights a run begins with; a resume does not read it.
+    """A folder in a Hugging Face format, or a checkpoint, whose weights a run begins with, of the corpus's tokenizer; a
+    resume does not read it.
     `corpusmill import-model` writes the settings that fit. null: random weights."""
 
     @property
