@@ -30,9 +30,10 @@ from trainer.config import TrainConfig
 from trainer.history import History
 
 FORMAT = "corpusmill-checkpoint"
-FORMAT_VERSION = 5
-READABLE = {4, 5}
-"""In version 4, `state.pt` and `state-1.pt` and so on hold nested dictionaries of whole tensors."""
+FORMAT_VERSION = 6
+READABLE = {4, 5, 6}
+"""In version 4, `state.pt` and `state-1.pt` and so on hold nested dictionaries of whole tensors. Up to version 5,
+sentinels that a tokenizer lacks rose from its last id (`trainer.objectives.same_sentinels`)."""
 
 ASIDE = ".writing-"
 """What the names of folders begin with in which checkpoints are written."""

@@ -78,7 +78,8 @@ class MaskedHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
         self.activation = ACTIVATIONS[config.activation]
-        self.norm = make_norm(config)
+        # Targets are few, and seen in chunks, maybe twice: nothing for the means of BatchNorm.
+        self.norm = make_norm(config.model_copy(update={"norm": "layer"}) if config.norm == "batch" else config)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., C)."""
@@ -97,7 +98,7 @@ class Model(nn.Module):
         self.token_type_embedding = nn.Embedding(config.token_types, config.width) if config.token_types else None
         self.positions = make_positions(config, self.causal)
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
-        self.dropout = nn.Dropout(config.dropout.embedding)
+        self.dropout, self.last_dropout = nn.Dropout(config.dropout.embedding), nn.Dropout(config.dropout.last)
         self.encoder = Stack(config) if both else None
         self.blocks = nn.ModuleList(Block(config, layer, config.layers, both) for layer in range(config.layers))
         self.norm: nn.Module | None = nn.Identity() if config.norm_place == "post" else make_norm(config)
@@ -195,7 +196,7 @@ class Model(nn.Module):
                     losses.append(loss)
         if stack.norm is None:
             return x_BTC
-        return gathered(stack.norm(x_BTC), self.division.sequence, 1)
+        return gathered(self.last_dropout(stack.norm(x_BTC)), self.division.sequence, 1)
 
     def _embedded(self, stack: Stack | Model, inputs: Inputs) -> Tensor:
         x_BTC = self.embedding(inputs.tokens_BT)

@@ -50,6 +50,8 @@ class DropoutConfig(Section):
     """Share of the feed-forward layers' hidden values."""
     attention: Chance = 0.0
     """Share of the attention weights."""
+    last: Chance = 0.0
+    """Share of the values behind a stack's last norm (T5)."""
     layers: Chance = 0.0
     """Stochastic depth: how often a sequence passes the last layer by; it rises from 0 in proportion to depth (Huang
     et al. 2016)."""
@@ -91,7 +93,8 @@ class ModelConfig(Section):
     """What token embeddings are multiplied by; the root of width in Vaswani et al. 2017, section 3.4."""
     norm: Literal["rms", "layer", "batch", "none"] = "rms"
     """rms: RMSNorm (Zhang and Sennrich 2019); layer: LayerNorm (Ba et al. 2016); batch: BatchNorm (Ioffe and Szegedy
-    2015) over all places of a micro-batch, for encoders alone; none: for t-fixup."""
+    2015) over all places of a micro-batch, padding and holes among them, for encoders alone (masked_head has
+    LayerNorm); none: for t-fixup."""
     norm_place: Literal["pre", "post", "sandwich"] = "pre"
     """pre: before each layer, and at the end; post: behind each sum (Vaswani et al. 2017); sandwich: before and behind
     each layer, and at the end (Ding et al. 2021)."""
@@ -130,7 +133,8 @@ class ModelConfig(Section):
     """Activation checkpointing: what backward makes anew instead of keeping it. full: each block; selective: all but
     products of matrices and attention. Same gradients, less memory, more work."""
     init_from: Path | None = None
-    """A folder in a Hugging Face format, or a checkpoint, whose weights a run begins with; a resume does not read it.
+    """A folder in a Hugging Face format, or a checkpoint, whose weights a run begins with, of the corpus's tokenizer; a
+    resume does not read it.
     `corpusmill import-model` writes the settings that fit. null: random weights."""
 
     @property

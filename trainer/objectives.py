@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UserError
 from pipeline.shards import Corpus
 from trainer.batch import Batch
 from trainer.corruption import SpanCorruption, most_spans
@@ -26,7 +27,7 @@ from trainer.mixing import Mixing, Transform
 from trainer.pieces import Flags
 from trainer.reordering import FillInTheMiddle, PrefixSplit
 from trainer.section import Section, Share, Weight, unless_said
-from trainer.vocabulary import Tokens, ids_of, tokens_of
+from trainer.vocabulary import SENTINEL, Tokens, ids_of, tokens_of
 from trainer.words import Words
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class SpanObjective(Objective):
     def roles(self, sequence_length: int) -> tuple[str, ...]:
         """A sentinel for each span of the longest document, and one for the end."""
         count = most_spans(sequence_length, self.density, self.mean_span) + 1
-        return tuple(f"sentinel_{number}" for number in range(count))
+        return tuple(f"{SENTINEL}{number}" for number in range(count))
 
     def transform(self, facts: Facts) -> Transform:
         """The corruption."""
@@ -338,6 +339,19 @@ _KINDS: tuple[type[Objective], ...] = (Causal, Prefix, FIM, Masked, SpanObjectiv
 def facts_of(config: TrainConfig, corpus: Corpus) -> Facts:
     """What the run's objective must know."""
     return Facts(corpus, config.seed, config.sequence_length, config.objective.roles(config.sequence_length))
+
+
+def same_sentinels(folder: Path, version: int, facts: Facts) -> None:
+    """Raises UserError where a checkpoint of that format version was trained with sentinels of other ids."""
+    added = [
+        role for role, token in facts.ids.items() if role.startswith(SENTINEL) and token >= facts.corpus.vocabulary
+    ]
+    if version < 6 and added:
+        raise UserError(
+            f"{folder} has format version {version}, in which the sentinels that the tokenizer of "
+            f"{facts.corpus.folder} lacks had other ids. Go on with the version that wrote it, or choose another "
+            "checkpoint.folder to begin a new run"
+        )
 
 
 def vocabulary_of(config: TrainConfig, corpus: Corpus) -> int:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 Preset = Literal[
     "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl",
-    "llama-2-7b", "llama-3-8b", "llama-3.2-1b", "llama-3.2-3b",
+    "llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3-8b", "llama-3-70b", "llama-3.1-8b",
+    "llama-3.2-1b", "llama-3.2-3b",
     "bert-base", "bert-large",
     "t5-small", "t5-base", "t5-large",
 ]  # fmt: skip
@@ -71,10 +72,11 @@ def _t5(layers: int, width: int, heads: int, hidden: int) -> Values:
         "activation": "relu",
         "attention_scale": 1.0,
         "logit_scale": width**-0.5,
-        "dropout": {"embedding": 0.1, "residual": 0.1, "hidden": 0.1, "attention": 0.1},
+        "dropout": dict.fromkeys(("embedding", "residual", "hidden", "attention", "last"), 0.1),
     }
 
 
+_LLAMA_3_1 = {"base": 500_000.0, "scaling": {"kind": "llama3", "factor": 8.0, "original": 8192}}
 _LLAMA_3_2 = {"base": 500_000.0, "scaling": {"kind": "llama3", "factor": 32.0, "original": 8192}}
 
 PRESETS: dict[str, Values] = {
@@ -83,7 +85,11 @@ PRESETS: dict[str, Values] = {
     "gpt2-large": _gpt2(36, 1280, 20),
     "gpt2-xl": _gpt2(48, 1600, 25),
     "llama-2-7b": _llama(32, 4096, 32, 32, 11008, {}, vocabulary=32000),
+    "llama-2-13b": _llama(40, 5120, 40, 40, 13824, {}, vocabulary=32000),
+    "llama-2-70b": _llama(80, 8192, 64, 8, 28672, {}, vocabulary=32000),
     "llama-3-8b": _llama(32, 4096, 32, 8, 14336, {"base": 500_000.0}),
+    "llama-3-70b": _llama(80, 8192, 64, 8, 28672, {"base": 500_000.0}),
+    "llama-3.1-8b": _llama(32, 4096, 32, 8, 14336, _LLAMA_3_1),
     "llama-3.2-1b": _llama(16, 2048, 32, 8, 8192, _LLAMA_3_2, tied=True),
     "llama-3.2-3b": _llama(28, 3072, 24, 8, 8192, _LLAMA_3_2, tied=True),
     "bert-base": _bert(12, 768, 12),

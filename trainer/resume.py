@@ -23,6 +23,7 @@ from trainer.history import Changed, GlobalBatch, History, Jump, LeaveOut, Start
 from trainer.learning import Learner, Update
 from trainer.loose.coupling import Coupling
 from trainer.model_settings import RUNNING
+from trainer.objectives import facts_of, same_sentinels
 from trainer.optim import matrices
 from trainer.parallel.saving import Saver, newest, set_random
 from trainer.plateau import Watch
@@ -281,6 +282,7 @@ def _check(config: TrainConfig, corpus: Corpus, meta: Meta, vocabulary: int) -> 
             f"{folder} was trained on other shards than those of split '{config.data.split}' in {config.data.corpus}; "
             f"the first that differs is {differing[0] if differing else 'their order'}. {otherwise}"
         )
+    same_sentinels(folder, meta.format_version, facts_of(config, corpus))
     there, here = (flat(model.model_dump(exclude=RUNNING)) for model in (meta.config.model, config.model))
     shape = [
         f"model.{key} {there.get(key)} -> {here.get(key)}"

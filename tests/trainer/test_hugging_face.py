@@ -34,6 +34,7 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }  # fmt: skip
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": None, "original_max_position_embeddings": 16}
 T5 = {"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "vocab_size": V}
 LLAMA = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": V,
@@ -49,6 +50,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2-untied": ("GPT2", GPT2 | {"tie_word_embeddings": False, "activation_function": "relu", "n_inner": 20}),
     "llama": ("Llama", LLAMA),
     "llama3": ("Llama", LLAMA | {"rope_parameters": LLAMA3, "tie_word_embeddings": True, "head_dim": 6}),
+    "llama-yarn": ("Llama", LLAMA | {"rope_parameters": YARN}),
     "llama-bias": ("Llama", LLAMA | {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}),
     "bert": ("Bert", BERT),
     "t5": ("T5", T5),
@@ -160,11 +162,48 @@ def test_scaled_rope_goes_there_and_back(scaling: str, tmp_path: Path) -> None:
     assert not hugging_face.differences(read_config(tmp_path)[1], config)
 
 
+def test_an_untied_t5_goes_there_and_back(tmp_path: Path) -> None:
+    """Else T5 1.1, whose output projection is a matrix of its own, would be written or read with the embedding's."""
+    config = config_of(
+        arrangement="encoder-decoder", kv_heads=None, encoder_layers=3, hidden=24, positions={"kind": "relative"},
+        norm_epsilon=1e-6, activation="geglu-tanh", attention_scale=1.0, tied=False,
+    )  # fmt: skip
+    model = made(config)
+    write(tmp_path, config, dict(model.state_dict()), {"eot": 3, "pad": 0}, 64)
+    theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert not theirs.lm_head.weight.equal(theirs.shared.weight)
+    assert torch.allclose(their_logits(theirs, tokens_of()), our_logits(model, tokens_of()), atol=1e-5)
+    assert not hugging_face.differences(read_config(tmp_path)[1], config)
+    assert torch.allclose(our_logits(ours_of(tmp_path), tokens_of()), our_logits(model, tokens_of()), atol=1e-5)
+    theirs.save_pretrained(tmp_path / "back")  # transformers 5 says that all of them are tied
+    with pytest.raises(UserError, match=r"but holds another lm_head\.weight"):
+        ours_of(tmp_path / "back")
+
+
 def test_presets_are_of_the_formats() -> None:
     """Else a model of a known shape could not be carried to the tools that know it."""
     for preset, name in (("gpt2", "gpt2"), ("llama-3.2-1b", "llama"), ("llama-2-7b", "llama"), ("bert-base", "bert")):
         assert nearest_format(ModelConfig.model_validate({"preset": preset})).name == name
     assert nearest_format(ModelConfig.model_validate({"preset": "t5-small"})).name == "t5"
+
+
+@pytest.mark.parametrize(
+    ("preset", "family", "values"),
+    [
+        ("gpt2", "GPT2", {}),
+        ("llama-2-7b", "Llama", {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096}),
+        ("bert-base", "Bert", {}),
+        ("t5-small", "T5", {}),
+    ],
+)
+def test_presets_are_their_defaults(preset: str, family: str, values: dict[str, Any], tmp_path: Path) -> None:
+    """Else a preset would be another model than its name says, with as many weights."""
+    getattr(transformers, f"{family}Config")(**values).save_pretrained(tmp_path)
+    ours, theirs = ModelConfig.model_validate({"preset": preset}), read_config(tmp_path)[1]
+    assert not hugging_face.differences(ours, theirs)
+    assert ours.vocabulary == theirs.vocabulary
+    if preset != "gpt2":  # whose dropout the preset leaves out
+        assert ours.dropout == theirs.dropout
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from model_inputs import V, config_of, inputs_of, logits_of, made
+from model_inputs import V, config_of, inputs_of, logits_of, made, packed
 from torch import nn
 
 from pipeline.errors import UserError
 from trainer import checkpoint, optimizers
+from trainer.batch import IGNORED, Batch
 from trainer.blocks import Block, make_norm
+from trainer.config import load_config
 from trainer.feed_forward import FeedForward
+from trainer.learning import Learner
+from trainer.learning_settings import LossConfig
+from trainer.masking import Masking
 from trainer.model import Inputs, Model
 from trainer.optim import groups
 from trainer.run import train
@@ -115,6 +122,16 @@ def test_a_prefix_is_seen_by_all_of_its_document() -> None:
     assert moved(model, prefix, 4).equal(first & (torch.arange(12) >= 4))
 
 
+def test_a_prefix_of_a_document_that_fills_its_row_is_seen_by_all() -> None:
+    """Else a row that needs no mask for its documents would lose that of its prefix."""
+    inputs = packed([[12]], 12)
+    inputs = inputs._replace(whole=True, prefix_BT=inputs.positions_BT < 3)
+    model = made(config_of())
+    assert moved(model, inputs, 2).all()
+    assert moved(model, inputs, 4).equal(torch.arange(12) >= 4)
+    assert logits_of(model, inputs).equal(logits_of(model, inputs._replace(whole=False)))
+
+
 def test_windows_reach_as_far_as_they_say() -> None:
     """Else memory and time would be saved at the cost of another reach than was asked for."""
     inputs = Inputs(torch.arange(12)[None], torch.arange(12)[None], torch.zeros(1, 12, dtype=torch.int64))
@@ -198,6 +215,23 @@ def test_batch_norm_is_over_all_places() -> None:
     assert torch.allclose(norm(x_BTC)[:1], norm(x_BTC[:1]))
 
 
+def test_an_encoder_learns_with_batch_norm(config_file: Callable[..., Path], batch: Batch) -> None:
+    """Else statistics would count places twice, be made of a few targets, or end the run at a batch with one."""
+    shape = {"layers": 2, "width": 16, "heads": 2, "arrangement": "encoder", "norm": "batch", "masked_head": True}
+    config = load_config(config_file(model=shape, objective={"kind": "masked"}, global_batch=8, micro_batch=8))
+    torch.manual_seed(0)
+    chunked = config.model_copy(update={"loss": LossConfig(chunk=4)})
+    learner = Learner(Model(config.model, 65), chunked, torch.device("cpu"))
+    made = Masking(0, 0.15, 0.8, 0.1, 64, np.arange(64) < 2, None).apply(batch, np.arange(8))
+    losses = [learner.learn(made, 1e-2, step).loss for step in range(1, 41)]
+    assert losses[-1] < losses[0] - 1
+    counted = {int(value) for name, value in learner.model.state_dict().items() if "num_batches" in name}
+    assert counted == {40}
+    targets_BT = np.full_like(made.targets_BT, IGNORED)
+    targets_BT[0, 3] = made.tokens_BT[0, 3]
+    assert learner.learn(dataclasses.replace(made, targets_BT=targets_BT), 1e-2, 41).moved
+
+
 def test_stochastic_depth_rises_and_keeps_the_mean() -> None:
     """Else deep layers would be left out as seldom as the first, or evaluation see another scale than training."""
     config = config_of(layers=4, dropout={"layers": 0.5})
@@ -211,7 +245,25 @@ def test_stochastic_depth_rises_and_keeps_the_mean() -> None:
     assert model.eval().blocks[3]._kept(torch.zeros(2, 2, 16)) is None
 
 
-@pytest.mark.parametrize("name", ["embedding", "residual", "hidden", "layers"])
+def test_a_sequence_passes_all_of_a_block_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else stochastic depth would leave attention out alone, or train a sequence on half of a block."""
+    model = made(config_of(arrangement="encoder-decoder", dropout={"layers": 0.5})).train()
+    inputs, block = inputs_of(model.config), model.blocks[1]
+    assert inputs.encoder is not None
+    encoded_BSC = torch.randn(2, 10, 16)
+    scene = model._scene(model, inputs, True, encoded_BSC)
+    x_BTC, keep_B11 = torch.randn(2, 12, 16), torch.tensor([0.0, 2.0])[:, None, None]
+    monkeypatch.setattr(block, "_kept", lambda x_BTC: keep_B11)
+    found = block(x_BTC, scene)[0]
+    y_BTC = block.attention_norm(x_BTC)
+    expected = x_BTC + 2 * block.attention(y_BTC, y_BTC, scene.sights[None], scene.turn)
+    expected = expected + 2 * block.across(block.across_norm(expected), encoded_BSC, scene.across, None)
+    expected = expected + 2 * block.feed_forward(block.feed_forward_norm(expected))
+    assert found[0].equal(x_BTC[0])
+    assert torch.allclose(found[1], expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["embedding", "residual", "hidden", "layers", "last"])
 def test_dropout_is_of_training_alone(name: str) -> None:
     """Else evaluation would be noisy, or training without the dropout that was asked for."""
     config = config_of(dropout={name: 0.5})

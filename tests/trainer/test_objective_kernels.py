@@ -18,6 +18,7 @@ from trainer.denoising import Denoising
 from trainer.draws import Draws, below, happens
 from trainer.masking import Masking
 from trainer.mixing import Mixing, Transform
+from trainer.objectives import CAUSAL
 from trainer.pieces import Pieces
 from trainer.reordering import FillInTheMiddle, PrefixSplit
 from trainer.vocabulary import Tokens
@@ -372,6 +373,51 @@ def whole_and_read(batch: Batch, made: Batch, piece: Piece) -> tuple[list[int], 
 def is_subsequence(short: list[int], long: list[int]) -> bool:
     rest = iter(long)
     return all(token in rest for token in short)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batch=batches(), rate=st.sampled_from([0.1, 0.3, 0.9]))
+def test_infilling_against_a_loop(batch: Batch, rate: float) -> None:
+    """Else masks would stand where nothing is missing, or crowd where spans are cut off at the end."""
+    transform = denoising(rate=rate)
+    made = transform.apply(batch, numbers(batch))
+    lengths, places = (Draws.of(0, f"infilling/{name}", numbers(batch)) for name in ("length", "place"))
+    for piece in pieces(batch):
+        text, read = whole_and_read(batch, made, piece)
+        body = text[piece.first - piece.start : piece.last - piece.start]
+        budget = min(round(len(body) * rate), len(body))
+        stays, left, spans = len(body) - budget, budget, []
+        for number in range(budget + 8):
+            if not left:
+                break
+            at = np.array([piece.row]), np.array([piece.start * 9 + number])
+            size = left if number == budget + 7 else min(int(transform.span_lengths(lengths.at(*at))[0]), left)
+            left -= size
+            drawn = places.at(*at)
+            spans.append((int(below(drawn, stays + 1)[0]), int(drawn[0]), size))
+        room = budget - sum(size > 0 for *_, size in spans)  # for masks that stand for nothing
+        empty = [span for span in spans if not span[2]][:room]
+        expected, place = text[: piece.first - piece.start], 0
+        behind = sorted([span for span in spans if span[2]] + empty)
+        for gap in range(stays + 1):
+            for *_, size in (span for span in behind if span[0] == gap):
+                expected.append(MASK)
+                place += size
+            expected += body[place : place + 1]
+            place += 1
+        assert read == expected + text[piece.last - piece.start :]
+
+
+def test_a_mixture_keeps_its_shares() -> None:
+    """Else objectives would be trained in other shares than were asked for, or one at certain sequences alone."""
+    parts = tuple(KINDS[kind](0) for kind in ("prefix", "fim"))
+    batch = packed([[(16, "end", 0)]] * 6000, 16)
+    made = Mixing(0, (3.0, 1.0, 2.0), (*parts, CAUSAL), PAD).apply(batch, numbers(batch))
+    assert made.prefix_BT is not None
+    prefix, cut = made.prefix_BT.any(1).mean(), (made.tokens_BT == PRE).any(1).mean()
+    plain = (~made.prefix_BT.any(1) & (made.tokens_BT == batch.tokens_BT).all(1)).mean()
+    # fill-in-the-middle cuts 7 of 10 documents
+    np.testing.assert_allclose([prefix, cut, plain], [3 / 6, 0.7 / 6, (2 + 0.3) / 6], atol=0.025)
 
 
 def test_spans_of_infilling_are_poisson() -> None:

@@ -15,10 +15,11 @@ import pytest
 import sentencepiece
 from small_corpus import VOCABULARY, small_lengths, write_corpus
 
-from pipeline.errors import DamageError, RecipeError
+from pipeline.errors import DamageError, RecipeError, UserError
 from pipeline.shards import Corpus
 from stages.words import _SCRIPTS as STAGES_SCRIPTS
 from trainer.batch import IGNORED
+from trainer.checkpoint import FORMAT_VERSION, digest_of
 from trainer.config import TrainConfig, load_config
 from trainer.metrics import read
 from trainer.objectives import facts_of, vocabulary_of
@@ -110,6 +111,19 @@ def test_sentinels_are_those_of_t5(config_file: Callable[..., Path], tmp_path: P
     names = ["<extra_id_1>", "<extra_id_0>", "<extra_id_2>"]
     own = with_tokenizer(corpus.folder, "huggingface", tokenizer_json(names, 61))
     assert ids_of(own, roles, tokens_of(own).special) == {"sentinel_0": 62, "sentinel_1": 61, "sentinel_2": 63}
+
+
+def test_sentinels_of_an_older_version_are_refused(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Else a run would go on, or text be asked for, with sentinels that the model never saw."""
+    shape = {"layers": 1, "width": 16, "heads": 2, "arrangement": "encoder-decoder", "vocabulary": VOCABULARY + 100}
+    path = config_file("span", objective={"kind": "span"}, model=shape, steps=1, schedule={"warmup": 0})
+    assert train(path, say=lambda line: None) == 0
+    assert train(path, ["steps=2"], say=lambda line: None) == 0
+    written = tmp_path / "span" / "checkpoints" / "step-00000002" / "checkpoint.json"
+    text = json.loads(written.read_text())["meta"].replace(f'"format_version":{FORMAT_VERSION}', '"format_version":5')
+    written.write_text(json.dumps({"meta": text, "digest": digest_of(text)}))
+    with pytest.raises(UserError, match=r"has format version 5, in which the sentinels .* had other ids"):
+        train(path, ["steps=3"], say=lambda line: None)
 
 
 def tokenizer_json(special: list[str], size: int = 62) -> bytes:

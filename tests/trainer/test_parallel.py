@@ -36,6 +36,10 @@ MODELS = {
         " positions: alibi, embedding_norm: true, logit_scale: 0.5}",
         "loss={z: 0.01, label_smoothing: 0.1, chunk: 16}",
     ],
+    "stretched": [
+        "model={layers: 2, width: 16, heads: 4,"
+        " positions: {kind: rope, base: 50, scaling: {kind: dynamic, factor: 2, original: 8}}}",
+    ],
     "deep": ["model={layers: 4, width: 16, heads: 2, tied: true}"],
     "experts": [AUXILIARY],
     "bias": [BIAS],
@@ -73,6 +77,7 @@ CASES: list[Any] = [
         pytest.param(model, layout, marks=MORE)
         for model, layout in (
             ("dense", "cp=2 dp_replicate=2"),
+            ("stretched", "cp=2"),
             ("dense", "pp=2 cp=2"),
             ("dense", "dp_shard=2 tp=2 cp=2 zero=2"),
             ("experts", "tp=2 dp_replicate=2"),

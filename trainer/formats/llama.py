@@ -15,7 +15,8 @@ def _rope_read(values: Values) -> Values:
     base = given.get("rope_theta") or values.get("rope_theta") or 10_000.0
     kind, longest = given.get("rope_type", given.get("type", "default")), values.get("max_position_embeddings", 2048)
     original = given.get("original_max_position_embeddings") or longest
-    scaling: Values = {"kind": kind, "factor": float(given.get("factor") or 1)}
+    factor = given.get("factor") or (longest / original if kind == "yarn" else 1)
+    scaling: Values = {"kind": kind, "factor": float(factor)}
     if kind == "default":
         return {"kind": "rope", "base": float(base)}
     if kind == "dynamic":

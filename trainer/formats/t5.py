@@ -34,7 +34,7 @@ def read(values: Values) -> Values:
         "activation": named(_T5_FORMS, "feed_forward_proj", values.get("feed_forward_proj", "relu")),
         "attention_scale": 1.0,
         "logit_scale": values["d_model"] ** -0.5 if scaled else 1.0,
-        "dropout": dict.fromkeys(("embedding", "residual", "hidden", "attention"), dropout),
+        "dropout": dict.fromkeys(("embedding", "residual", "hidden", "attention", "last"), dropout),
     }
 
 

@@ -18,7 +18,7 @@ from trainer.checkpoint import load_state
 from trainer.generate import generate, text_behind
 from trainer.hugging_face import checkpoint_in, in_their_format, read_config, read_weights, trained_weights
 from trainer.model import Model
-from trainer.objectives import facts_of
+from trainer.objectives import facts_of, same_sentinels
 from trainer.remote import opened
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = N
     asked: tuple[int, ...] = ()
     begin: tuple[int, ...] = (special.get("pad", special["eot"]),)
     if config.objective.kind == "span" and corpus is not None:
-        asked = (facts_of(config, corpus).ids["sentinel_0"],)
+        facts = facts_of(config, corpus)
+        same_sentinels(step, meta.format_version, facts)
+        asked = (facts.ids["sentinel_0"],)
         begin += asked
     first = (special["bos"],) if corpus is not None and corpus.boundary == "bos-first" else ()
     return Subject(
