@@ -82,7 +82,7 @@ class TrainConfig(Section):
     """Numbers of forward and backward pass. fp64; fp32; tf32: matrix products with 10 bits of mantissa; bf16 or fp16:
     under autocast, weights, moments and loss in fp32, for fp16 with a loss scale that adapts; fp8: bf16, and matrix
     products of blocks in fp8 (torchao); bf16-stochastic: weights in bf16 too, rounded at random so that small steps
-    count."""
+    count, gradients and moments in fp32."""
     distill: DistillConfig | None = None
     """Whether a teacher's predictions are learned from beside the data; null: not."""
     prune: AnyPruning | None = None

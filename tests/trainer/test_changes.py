@@ -248,6 +248,26 @@ def test_another_schedule_in_mid_run(config_file: ConfigFile, tmp_path: Path) ->
     assert rates[4] > rates[5] > rates[9]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"kind": "rmsprop"}, {"kind": "rmsprop", "centered": True, "momentum": 0.9}),
+        ({"kind": "shampoo", "graft": "none"}, {"kind": "shampoo"}),
+        ({"kind": "lbfgs", "history": 3}, {"kind": "lbfgs", "history": 9}),
+    ],
+    ids=lambda values: values["kind"],
+)
+def test_other_settings_of_an_optimiser_in_mid_run(
+    config_file: ConfigFile, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """Else a week's run would end at the step of the change."""
+    path = config_file(optimizer=before, changes=[{"step": 4, "set": {"optimizer": after}}], steps=8)
+    assert train(path, say=quiet) == 0
+    found = [row for row in read(load_config(path).log_file) if row["kind"] == "step"]
+    assert [row["step"] for row in found] == list(range(1, 9))
+    assert found[-1]["loss"] < found[0]["loss"]
+
+
 def test_a_run_that_changes_is_one_that_was_stopped_and_edited(path: Path, tmp_path: Path) -> None:
     """Else the same settings would give another model, by the way they came about."""
     said: list[str] = []

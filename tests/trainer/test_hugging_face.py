@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 import torch
 import yaml
-from model_inputs import V, config_of, logits_of, made
+from model_inputs import V, config_of, logits_of
 from small_corpus import small_lengths, write_corpus
 from torch import nn
 from typer.testing import CliRunner

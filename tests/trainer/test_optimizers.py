@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UserError
 from trainer.config import load_config
 from trainer.model import Model
 from trainer.model_settings import ModelConfig
@@ -350,6 +351,14 @@ def test_one_kernel_only_where_there_is_one() -> None:
     assert not make_optimizer(model.to("meta"), settings({})).param_groups[0]["fused"]
 
 
+@pytest.mark.parametrize("kind", ["lion", "soap"])
+def test_a_missing_library_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else somebody whose torch came without the extra would have a traceback in place of what to install."""
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    with pytest.raises(UserError, match=rf"optimizer.kind {kind} needs pytorch-optimizer; install it with `pip"):
+        make_optimizer(Quadratic(), settings({"kind": kind}))
+
+
 def test_what_decays_is_a_setting() -> None:
     """Else one could not repeat a run that decayed its embeddings or norms."""
     model = Model(ModelConfig(layers=2, width=16, heads=2, tied=False), 32)
@@ -400,6 +409,10 @@ def test_lower_layers_learn_more_slowly() -> None:
         ),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate: input should be a finite number"),
         ("optimizer.clip=.nan", "optimizer.clip: input should be a finite number"),
+        (
+            "optimizer={kind: adafactor, update_clip: 0.5}",
+            "optimizer.update_clip: input should be greater than or equal to 1",
+        ),
         ("optimizer.undecayed=[norm]", "optimizer.undecayed.0: input should be 'norms', 'biases' or 'embeddings'"),
     ],
 )
