@@ -35,7 +35,7 @@ class CacheConfig(Section):
 
     folder: Path | None = None
     """null: `corpusmill/blocks` in the user's folder for caches (`XDG_CACHE_HOME`)."""
-    gigabytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 64.0
+    gigabytes: Annotated[float, Field(gt=0)] = 64.0
     """10^9 bytes of blocks that are kept at most; those not read for the longest time go first. A cache smaller than
     the split fetches blocks again, many times in shuffled order. Indexes and tables come on top, and go when their
     corpus was not opened for a month."""
@@ -69,7 +69,7 @@ class DataConfig(Section):
     """Shares of tokens by group, for a corpus in layout `by_source`; any scale, and 0 leaves a group out. null: the
     shares of its `mixture.json`. Other weights before a resume act from there on: each group is read on where it stood.
     """
-    max_epochs: Annotated[float, Field(gt=0)] | None = None
+    max_epochs: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None = None
     """How often any group may be read, .inf: without limit; null: as `mixture.json` has it for each, without limit in
     layout `mixed`."""
     prefix_loss: bool = True

@@ -98,16 +98,8 @@ def checked(config: TrainConfig) -> Splits:
             )
     source = source_of(config, corpus, config.data.split)
     weights = weights_of(config.data.weights, corpus, source.plan, config.data.split)
-    weighed = [group for group in source.plan.groups if weights is None or weights[group.name or ""]]
-    batches = [config.at(step).global_batch for step in (1, *(change.step for change in config.changes))]
-    sequences, batch = sum(group.sequences for group in weighed), max(batches)
-    if sequences < batch:
-        weightless = ", its groups of weight 0 left out," if len(weighed) < len(source.plan.groups) else ""
-        raise RecipeError(
-            f"split '{config.data.split}' of {corpus.folder}{weightless} packs into {sequences} sequences of "
-            f"{config.sequence_length} tokens, fewer than one global_batch of {batch}; "
-            "make global_batch or sequence_length smaller, or the corpus larger"
-        )
+    for step in (1, *(change.step for change in config.changes)):
+        check_batch(config.at(step), corpus, source.plan)
     splits = [split for split in (config.data.split, config.data.validation) if split is not None]
     check_left_out(corpus, splits, config.data.prefix_loss, config.data.prompt_loss)
     if isinstance(config.model.positions, Learned) and (most := widest(source)) > config.model.positions.limit:
@@ -127,6 +119,21 @@ def checked(config: TrainConfig) -> Splits:
     if validation is None:
         return Splits(source, None, weights)
     return Splits(source, replace(source, plan=packed_as(config, corpus, validation)), weights)
+
+
+def check_batch(config: TrainConfig, corpus: Corpus, plan: Plan) -> None:
+    """Raises RecipeError where a batch would hold more sequences than there are to read."""
+    split = config.data.split
+    weights = weights_of(config.data.weights, corpus, plan, split)
+    read = [group for group in plan.groups if weights is None or weights[group.name or ""]]
+    sequences = sum(group.sequences for group in read)
+    if sequences < config.global_batch:
+        weightless = ", its groups of weight 0 left out," if len(read) < len(plan.groups) else ""
+        raise RecipeError(
+            f"split '{split}' of {corpus.folder}{weightless} packs into {sequences} sequences of "
+            f"{config.sequence_length} tokens, fewer than one global_batch of {config.global_batch}; "
+            "make global_batch or sequence_length smaller, or the corpus larger"
+        )
 
 
 def widest(source: Source) -> int:

@@ -327,6 +327,8 @@ def test_a_batch_larger_than_what_is_read(
     message = rf"its groups of weight 0 left out, packs into {sizes['code']} sequences of 32 tokens, fewer than one "
     with pytest.raises(RecipeError, match=rf"{message}global_batch of {batch};"):
         checked(load_config(path, ["data.weights={web: 0, books: 0, code: 1}"]))
+    with pytest.raises(RecipeError, match=message):
+        checked(load_config(path, ["changes=[{step: 5, set: {data.weights: {web: 0, books: 0, code: 1}}}]"]))
     config = load_config(path, ["changes=[{step: 5, set: {global_batch: 4000}}]"])
     with pytest.raises(
         RecipeError, match=r"packs into \d+ sequences of 32 tokens, fewer than one global_batch of 4000;"
