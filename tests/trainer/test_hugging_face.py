@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 import torch
 import yaml
-from model_inputs import V, config_of, logits_of
+from model_inputs import V, config_of, logits_of, made
 from small_corpus import small_lengths, write_corpus
 from torch import nn
 from typer.testing import CliRunner
@@ -67,11 +67,11 @@ CLASSES = {
 def theirs_of(name: str, **more: Any) -> nn.Module:
     family, settings = MODELS[name]
     torch.manual_seed(0)
-    made = getattr(transformers, CLASSES[family])(getattr(transformers, f"{family}Config")(**settings, **more))
+    model = getattr(transformers, CLASSES[family])(getattr(transformers, f"{family}Config")(**settings, **more))
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
-    return made.eval()
+    return model.eval()
 
 
 def tokens_of(T: int = 24) -> torch.Tensor:

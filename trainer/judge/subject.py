@@ -133,7 +133,10 @@ def open_subject(folder: Path, device: str, say: Say, tokenizer: Path | None = N
         corpus = opened(config.data.corpus, config.data.cache)
     except UserError as error:
         if given is None:
-            raise UserError(f"{error}. {step} was trained on it; --tokenizer names the tokenizer elsewhere") from error
+            raise UserError(
+                f"{step} was trained on a corpus that cannot be read ({error}); --tokenizer names the tokenizer "
+                "elsewhere"
+            ) from error
     if given is None:
         assert corpus is not None
         given = tokenizer_of(corpus)
