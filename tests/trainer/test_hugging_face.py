@@ -348,7 +348,7 @@ def test_a_beginning_of_another_tokenizer_is_refused(config_file: Callable[..., 
         folder = write_corpus(tmp_path / name, small_lengths(), tokenizer=digest)
         if tokenizer is not None:
             meta = json.loads((folder / "corpus.json").read_text())
-            meta["tokenizer"] |= {"kind": "huggingface"}
+            meta["tokenizer"] |= {"kind": "huggingface", "file": "tokenizer/tokenizer.model"}
             (folder / "corpus.json").write_text(json.dumps(meta))
             (folder / "tokenizer").mkdir()
             (folder / "tokenizer" / "tokenizer.model").write_text(tokenizer)
