@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import setuptools  # noqa: F401  # torch.compile does it in mid-work, which fails where another thread imports too
 import torch
 import torch.nn.functional as F
 from hypothesis import given
