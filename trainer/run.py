@@ -61,7 +61,8 @@ def train(config_path: Path | str, overrides: Sequence[str] = (), say: Callable[
         return 0
     below = result.unigram_entropy - result.validation_loss
     say(
-        f"done: validation loss {result.validation_loss:.4f} nats/token, {below:.4f} under the corpus's unigram "
+        f"done: validation loss {result.validation_loss:.4f} nats/token, {abs(below):.4f} "
+        f"{'under' if below >= 0 else 'above'} the corpus's unigram "
         f"entropy of {result.unigram_entropy:.4f} (unigram loss on validation {result.validation_unigram:.4f})"
     )
     say(f"checkpoints in {config.checkpoint.folder}, metrics in {config.log_file}")
