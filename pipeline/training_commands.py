@@ -37,21 +37,27 @@ def plot_schedule(
     """
     from trainer.config import load_config
     from trainer.length import settled
+    from trainer.mixture import weights_of
     from trainer.remote import opened
     from trainer.run import packed_as
 
     read = load_config(config, set_ or [])
-    by_epochs = read.epochs is not None  # how long they are the corpus says
-    packed = packed_as(read, opened(read.data.corpus, read.data.cache), read.data.split) if by_epochs else None
-    read = settled(read, packed)
+    packed = weights = None
+    if read.epochs is not None:  # how long they are the corpus says
+        corpus = opened(read.data.corpus, read.data.cache)
+        packed = packed_as(read, corpus, read.data.split)
+        weights = weights_of(read.data.weights, corpus, packed, read.data.split)
+    read = settled(read, packed, weights)
     rates: list[float] = []
     kinds: list[str] = []
+    notes: list[str] = []
     while len(rates) < read.last_step:
         first = len(rates) + 1
         then = read.at(first)
         rates += [then.rate(step) for step in range(first, read.stretch(first) + 1)]
         kinds += [then.schedule.kind] if then.schedule.kind not in kinds[-1:] else []
-    called, notes = ", then ".join(kinds), list(_not_drawn(read))
+        notes += [note for note in _not_drawn(then) if note not in notes]
+    called = ", then ".join(kinds)
     if out is not None:
         _draw(rates, f"{config.name}: {called}", "<br>".join(["step", *notes]), out)
     if as_json:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from trainer.section import Count, Section, Share
+from trainer.section import Count, Section, Share, is_stored
 
 Coupling = Literal["none", "sqrt", "linear"]
 
@@ -30,8 +30,8 @@ class Ramp(Section):
     is to be highest, since it grows as the loss falls. null: no such batch."""
 
     @model_validator(mode="after")
-    def _critical_is_of_a_coupling(self) -> Ramp:
-        if self.critical is not None and self.couple == "none":
+    def _critical_is_of_a_coupling(self, info: ValidationInfo) -> Ramp:
+        if self.critical is not None and self.couple == "none" and not is_stored(info):
             raise ValueError(
                 f"critical {self.critical} bounds how the learning rate follows the batch, which with couple none it "
                 "does not; set couple to sqrt or linear, or leave critical out"

@@ -25,9 +25,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DamageError, LockedError, UserError
+from pipeline.settings import explain, listed
 from pipeline.shards import Corpus, file_sha256
 from trainer.config import TrainConfig
 from trainer.history import History
+from trainer.section import STORED
 
 FORMAT = "corpusmill-checkpoint"
 FORMAT_VERSION = 6
@@ -143,10 +145,12 @@ def read_meta(folder: Path, check_state: bool = False) -> Meta:
                 f"{' and '.join(map(str, sorted(READABLE)))}. "
                 "Train with the version that wrote it, or choose another checkpoint.folder."
             )
-        meta = Meta.model_validate_json(text)
+        meta = Meta.model_validate_json(text, context={STORED: True})
     except OSError as error:
         raise DamageError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except ValidationError as error:
+        raise UserError(listed(f"{folder}, which this version cannot read", explain(error, Meta))) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise DamageError(f"{path} is damaged: it is no readable checkpoint") from error
     if check_state:
         check(folder, meta)

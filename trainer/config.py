@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from pipeline.errors import RecipeError, nearest
 from pipeline.settings import apply_change, explain, listed, load_yaml
@@ -33,7 +33,7 @@ from trainer.objectives import CAUSAL, AnyObjective, misfit
 from trainer.optimizers import AdamW, AnyOptimizer, Positive
 from trainer.parallel_settings import PROCESSES, ParallelConfig, started_size
 from trainer.schedule import AnySchedule, Cosine
-from trainer.section import Count, Natural, Section
+from trainer.section import Count, Natural, Section, is_stored
 
 
 class TrainConfig(Section):
@@ -59,7 +59,8 @@ class TrainConfig(Section):
     tokens: Count | None = None
     """Tokens of the whole run, padding counted, in place of steps."""
     epochs: Positive | None = None
-    """How often the training split is read, in place of steps; with a mixture, as many tokens as it has."""
+    """How often the training split is read, in place of steps: with a mixture, as many tokens as its groups have, those
+    of weight 0 aside."""
     optimizer: AnyOptimizer = AdamW(kind="adamw")
     """How a gradient moves the weights."""
     schedule: AnySchedule = Cosine(kind="cosine")
@@ -167,7 +168,9 @@ class TrainConfig(Section):
         return self.log.file or self.checkpoint.folder / "metrics.jsonl"
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> TrainConfig:
+    def _parts_fit(self, info: ValidationInfo) -> TrainConfig:
+        if is_stored(info):
+            return self
         given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from pipeline.storage.address import is_remote, local_path
 from trainer.packing import Packing, Remainder
-from trainer.section import Count, Natural, Section, Weight
+from trainer.section import Count, Natural, Section, Weight, is_stored
 
 DocumentId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
@@ -47,8 +47,8 @@ class CacheConfig(Section):
     """Batches of which blocks are fetched in advance."""
 
     @model_validator(mode="after")
-    def _holds_blocks(self) -> CacheConfig:
-        if self.gigabytes * 1e9 < 2 * (self.block_kilobytes << 10):
+    def _holds_blocks(self, info: ValidationInfo) -> CacheConfig:
+        if not is_stored(info) and self.gigabytes * 1e9 < 2 * (self.block_kilobytes << 10):
             raise ValueError(
                 f"gigabytes: {self.gigabytes:g} is less than two blocks of {self.block_kilobytes} kilobytes; "
                 "raise it, or make block_kilobytes smaller"

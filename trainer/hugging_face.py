@@ -24,6 +24,7 @@ from trainer.initialise import readout_scale
 from trainer.lora import merged
 from trainer.model import Model
 from trainer.model_settings import RUNNING, ModelConfig
+from trainer.objectives import facts_of, same_sentinels
 from trainer.quantise import Quantise, dequantised, quantised
 from trainer.vocabulary import tokens_beside, tokens_of
 
@@ -178,6 +179,7 @@ def same_tokenizer(folder: Path, key: str, corpus: Corpus, meta: Meta | None = N
                 f"{key}: {folder} was trained on tokens of another tokenizer ({meta.corpus.tokenizer[:12]}, "
                 f"{corpus.folder} has {here[:12]}); take a model or a corpus of the same"
             )
+        same_sentinels(folder, meta.format_version, facts_of(meta.config, corpus))
         return
     name, theirs = tokens_beside(folder)
     there, ours = theirs.bytes_by_id, tokens_of(corpus).bytes_by_id if name else {}
@@ -216,6 +218,9 @@ def _fill(model: nn.Module, weights: Weights, folder: Path, say: Say) -> None:
     state = model.state_dict()
     for name, weight in weights.items():
         into = state[name]
+        if not weight.ndim:  # a count of a norm's batches
+            into.copy_(weight)
+            continue
         if len(weight) > len(into):
             raise RecipeError(
                 f"model.init_from: {folder} has a vocabulary of {len(weight)}, the model of {len(into)}; raise "

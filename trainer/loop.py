@@ -19,7 +19,7 @@ from trainer.distill import check_tokenizer
 from trainer.evaluation import Result, Validation, conclude, evaluate, told_of
 from trainer.gauge import Gauge
 from trainer.guard import Guard
-from trainer.history import GlobalBatch
+from trainer.history import GlobalBatch, History
 from trainer.hugging_face import begin_from
 from trainer.learning import Learner
 from trainer.loose.worker import as_worker, couple, exchanged
@@ -132,7 +132,10 @@ def _fit(
     def weights_at(then: TrainConfig) -> dict[str, float] | None:
         return weights_of(then.data.weights, corpus, source.plan, data.split)
 
-    history = foreseen(at.history, at.step, planned, weights_at)
+    def with_changes(history: History) -> History:
+        return foreseen(history, at.step, planned, weights_at)
+
+    history = with_changes(at.history)
     say(length.told(config, history, source.plan, splits.weights))
     check_epochs(order, history, config.last_step, limits)
     attempt, _ = at.history.data_step(at.step + 1)
@@ -191,7 +194,7 @@ def _fit(
                 log.write("step", **row)
                 if tells:
                     say(gauge.progress(row))
-            grow(config, at, learner, loader, order, limits, say)
+            grow(config, at, learner, loader, order, limits, with_changes, say)
             if coupling is not None:
                 exchanged(coupling, at, at.tokens - before, config.last_step, log, loader, say)
 
@@ -245,11 +248,12 @@ def grow(
     loader: Loader,
     order: Order,
     limits: list[float | None],
+    with_changes: Callable[[History], History],
     say: Say,
 ) -> None:
     """Writes a larger batch into the history where the noise scale asks for one, and there is data for it.
 
-    `limits` are those of `caps`.
+    `limits` are those of `caps`; `with_changes` adds to a history what the configuration has for later steps.
     """
     ramp = config.batch_ramp
     if not isinstance(ramp, NoiseRamp):
@@ -262,7 +266,7 @@ def grow(
     history = at.history.planned([GlobalBatch(data_step=upcoming, global_batch=larger, measured=True)])
     asked = f"noise scale {learner.noise.sequences:,.0f} sequences: batches of {larger} from step {at.step + NOTICE} on"
     try:
-        check_epochs(order, history, config.last_step, limits)
+        check_epochs(order, with_changes(history), config.last_step, limits)
     except RecipeError as error:
         say(f"{asked} would be too much: {error}")
         return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,6 +55,8 @@ def largest(config: TrainConfig, model: Model, source: Source, device: torch.dev
     if config.batch_ramp is not None and config.batch_ramp.kind == "noise":
         whole //= 2  # two at least, to measure by
     divisors = [n for n in range(1, whole + 1) if whole % n == 0]
+    shape = config.model.model_copy(update={"vocabulary": model.vocabulary})  # else each plan would open the corpus
+    config = config.model_copy(update={"model": shape})
     if device.type == "cpu":
         fitting = by_plan(config, model, divisors)
     else:
@@ -146,10 +150,15 @@ def _of_teacher(config: TrainConfig, model: Model, micro: int) -> float:
     """Bytes of a teacher and of what its predictions add to the student's, which are as many."""
     if config.distill is None:
         return 0.0
-    _, weights = stored_model(config.distill.teacher, "distill.teacher", lambda line: None)
     places = min(config.loss.chunk or micro * config.sequence_length, micro * config.sequence_length)
     each = max(weight.element_size() for weight in model.parameters())
-    return each * sum(weight.numel() for weight in weights.values()) + LOGITS * places * model.vocabulary
+    return each * _numbers(config.distill.teacher) + LOGITS * places * model.vocabulary
+
+
+@functools.cache
+def _numbers(teacher: Path) -> int:
+    _, weights = stored_model(teacher, "distill.teacher", lambda line: None)
+    return sum(weight.numel() for weight in weights.values())
 
 
 def backward(learner: Learner, source: Source, micro: int) -> None:

@@ -91,7 +91,7 @@ def check_epochs(order: Order, history: History, last_step: int, limits: list[fl
         at = history.step(history.find(order.position(history, number, most)))
         step = at[1] if at else last_step  # in a jump: it ends before the run does
         options = [f"steps: {step - 1}"] if step > 1 else []
-        if sum(most_of_all) >= end:  # else no weights would do
+        if sum(most_of_all) >= end and most > before[number]:  # else no weights would do
             share = max(0.0, (most - int(before[number])) / (end - since))
             options.append(
                 f"a weight of about {_share_of_tokens(counts - before, order.plan, number, share):.3g} of all"

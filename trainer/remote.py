@@ -101,8 +101,11 @@ class RemoteCorpus(Corpus):
                 if error.missing:
                     raise lacks_tokenizer(self.address, name) from error
                 raise
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, data)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, data)
+            except OSError as error:
+                raise UserError(f"data.cache.folder: {path} cannot be written: {error.strerror}") from error
         return path if name else None
 
     def shards(self, split: str) -> list[Shard]:

@@ -18,7 +18,7 @@ from trainer.compress_settings import settled
 from trainer.config import TrainConfig
 from trainer.curriculum import with_lengths, without_lengths
 from trainer.data_settings import DataConfig
-from trainer.guard import Guard
+from trainer.guard import SAMPLE, Guard
 from trainer.history import Changed, GlobalBatch, History, Jump, LeaveOut, Start, Weights
 from trainer.learning import Learner, Update
 from trainer.loose.coupling import Coupling
@@ -146,7 +146,7 @@ def go_on(
     if guard is not None and "guard" in state:
         guard.load_state_dict(state["guard"])
     if set_random(learner.world, state["random"], meta.processes):
-        if guard is not None and "update" in state:
+        if guard is not None and "update" in state and state["guard"].get("sample") == SAMPLE:
             squared, rate = state["update"][str(learner.world.rank)]
             learner.update = Update(squared.to(learner.device, copy=True), rate)
     else:
@@ -159,6 +159,8 @@ def go_on(
         changed.append(f"torch threads {meta.threads} -> {now}")
     if str(torch.__version__) != meta.torch:
         changed.append(f"torch {meta.torch} -> {torch.__version__}")
+    if meta.format_version < checkpoint.FORMAT_VERSION:
+        changed.append(f"an older version of corpusmill wrote the checkpoint (format {meta.format_version})")
     if changed:
         say(f"not equal to the bit to a run that never stopped, because of: {', '.join(changed)}")
     upcoming, history = meta.history.data_step(meta.step + 1)[1], meta.history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -17,6 +17,16 @@ class Section(BaseModel):
     help text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+STORED = "stored"
+"""Key of a validation context: the settings are those of a run that was made, by this version or an older one, which
+may have let pass what is refused now."""
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Whether settings are only read back."""
+    return bool((info.context or {}).get(STORED))
 
 
 def unless_said(kind: str) -> BeforeValidator:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,13 +254,17 @@ def test_weights_come_from_the_corpus_or_the_configuration(corpus_folder: Path, 
         weights_of({"web": 1}, mixed, plan(mixed, "train", LENGTH), "train")
 
 
-def test_an_epoch_is_of_the_groups_that_are_read(config_file: Callable[..., Path], grouped_folder: Path) -> None:
+def test_an_epoch_is_of_the_groups_that_are_read(
+    config_file: Callable[..., Path], grouped_folder: Path, corpusmill: Callable[..., Any]
+) -> None:
     """Else a group would be read several times where one epoch was asked for, since others have no weight."""
     data = {"corpus": str(grouped_folder), "weights": {"web": 1, "books": 0, "code": 0}}
     path, said = config_file(data=data, steps=None, epochs=1), list[str]()
     assert train(path, say=said.append) == 0
     web = next(group for group in checked(load_config(path)).train.plan.groups if group.name == "web")
-    assert any(line.startswith(f"{-(-web.sequences // 4)} steps = ") for line in said), said
+    steps = -(-web.sequences // 4)
+    assert any(line.startswith(f"{steps} steps = ") for line in said), said
+    assert len(json.loads(corpusmill("plot-schedule", path, "--json").stdout)) == steps
 
 
 def test_a_group_without_documents_in_the_split(tmp_path: Path) -> None:

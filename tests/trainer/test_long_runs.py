@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UserError
 from pipeline.shards import Corpus
-from trainer.checkpoint import load_state, newest, read_meta
+from trainer.checkpoint import FORMAT_VERSION, digest_of, load_state, newest, read_meta
 from trainer.config import load_config
 from trainer.learning_settings import EarlyStopConfig, PlateauConfig
 from trainer.metrics import read
@@ -117,6 +118,32 @@ def test_a_fixed_ramp_grows_and_resumes(config_file: Config, tmp_path: Path) -> 
     assert [row["learning_rate"] for row in rows(folder)][::4] == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
     moments = read_meta(folder / "step-00000020").history
     assert [moments.at(d).cursor for d in (1, 5, 9, 13)] == [0, 8, 24, 48]  # no sequence twice, none left out
+
+
+def test_settings_that_are_refused_now_do_not_damage_a_checkpoint(config_file: Config, tmp_path: Path) -> None:
+    """Else whoever updates would be told that a whole checkpoint is damaged, and to begin again."""
+    ramp = {"kind": "linear", "first": 2, "increment": 2, "every": 4}
+    path = config_file("old", global_batch=8, micro_batch=1, batch_ramp=ramp, steps=6, schedule={"kind": "constant"})
+    folder = load_config(path).checkpoint.folder
+    assert train(path, ["steps=4"], lambda line: None) == 0
+    with pytest.raises(RecipeError, match="critical 4 bounds"):
+        load_config(path, ["batch_ramp.critical=4"])
+
+    def rewrite(step: int, *pairs: tuple[str, str]) -> None:
+        written = folder / f"step-{step:08d}" / "checkpoint.json"
+        text = json.loads(written.read_text())["meta"]
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        written.write_text(json.dumps({"meta": text, "digest": digest_of(text)}))
+
+    rewrite(4, ('"critical":null', '"critical":4'), (f'"format_version":{FORMAT_VERSION}', '"format_version":5'))
+    lines: list[str] = []
+    assert train(path, (), lines.append) == 0
+    assert any("an older version of corpusmill wrote the checkpoint (format 5)" in line for line in lines)
+    rewrite(6, ('"increment":2', '"increment":-2'))
+    with pytest.raises(UserError, match=r"step-00000006, which this version cannot read: .*increment"):
+        train(path, (), lines.append)
 
 
 def test_what_is_to_come_of_a_ramp_may_change(config_file: Config) -> None:

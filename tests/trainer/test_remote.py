@@ -405,11 +405,11 @@ def test_the_end_of_a_run_reads_a_bounded_part_of_the_corpus(
 ) -> None:
     """Else all of a corpus would be downloaded to print one figure, by each process, also where nothing asks for it."""
     monkeypatch.setattr(unigram, "_CHUNK", SMALL // 2)
-    monkeypatch.setattr(unigram, "_CHUNKS", 6)
+    monkeypatch.setattr(unigram, "_MOST", 6 * (SMALL // 2))
     corpus, cache = Corpus.open(folder), tmp_path / "cache"
     found = unigram.counts(opened(there, settings(cache)), "train")
     assert found.tolist() == unigram.counts(corpus, "train").tolist()
-    assert len(kept(cache)) == 6
+    assert 6 <= len(kept(cache)) <= 9  # the last chunks of shards are smaller
     shards = {path.name.partition("-")[0] for path in kept(cache)}
     assert len(shards) == len(corpus.shards("train"))
     every = np.concatenate([np.array(corpus.tokens(shard)) for shard in corpus.shards("train")])
