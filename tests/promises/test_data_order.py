@@ -177,7 +177,7 @@ def session(process: int) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.thorough), 2])
 def test_a_loader_that_was_killed_bars_nobodys_way(folder: Path, workers: int) -> None:
     """Else shared memory or locks of a dead run would stop the next one, until someone removes them by hand.
 

@@ -129,7 +129,9 @@ def test_a_killed_nursery_is_replaced(small: Small, tmp_path: Path) -> None:
     assert help.shards(tmp_path / "out") == small.shards
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough)]
+)
 def test_stopped_by_a_signal(small: Small, tmp_path: Path, number: int, status: int) -> None:
     """Else Ctrl-C or a scheduler's stop would leave processes behind, or a folder that cannot go on."""
     out = tmp_path / "out"

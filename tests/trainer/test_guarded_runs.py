@@ -287,6 +287,7 @@ def test_steps_alone_are_left_out_where_that_is_asked_for(corpora: dict[str, Pat
     assert not {row["data_step"] for row in rows} & {row["data_step"] for row in steps}
 
 
+@pytest.mark.thorough
 def test_processes_with_a_share_of_the_weights_each_go_back_together(corpora: dict[str, Path], tmp_path: Path) -> None:
     """Else weights of one moment would be trained on beside weights of another."""
     for name, settings, processes in (("alone", [], 1), ("shards", ["parallel.dp_shard=2", "micro_batch=2"], 2)):
@@ -309,7 +310,7 @@ LION = [{"step": 93, "set": {"optimizer": {"kind": "lion", "learning_rate": 2.0e
 @pytest.mark.parametrize(
     ("guard", "changes", "fault", "back_to"),
     [
-        ({"snapshot_every": None}, [], 97, 80),
+        pytest.param({"snapshot_every": None}, [], 97, 80, marks=pytest.mark.thorough),
         ({"snapshot_every": 1000}, [], 97, 80),  # newer than the copy of the beginning
         ({"snapshot_every": None}, LION, 110, 92),
         pytest.param({"snapshot_every": 10}, LION, 110, 100, marks=pytest.mark.thorough),

@@ -157,7 +157,7 @@ def test_it_goes_on_with_fewer_processes_when_a_machine_is_lost(
     assert steps(folder) == list(range(1, 201))
 
 
-@pytest.mark.parametrize("how", ["stopped", "busy"])
+@pytest.mark.parametrize("how", ["stopped", pytest.param("busy", marks=pytest.mark.thorough)])
 def test_who_hangs_is_named_with_its_stack(how: str, tmp_path: Path) -> None:
     """Else a thousand processes would wait for one, and nobody could say for which."""
     began = time.monotonic()

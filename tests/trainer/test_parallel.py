@@ -71,7 +71,7 @@ CASES: list[Any] = [
     pytest.param("both", "tp=2", marks=MORE),
     ("both", "cp=2 dp_shard=2"),
     pytest.param("parts", "dp_shard=2 tp=2", marks=MORE),
-    ("deep", "pp=2 dp_replicate=2"),
+    pytest.param("deep", "pp=2 dp_replicate=2", marks=MORE),
     ("deep", "pp=2 tp=2 dp_shard=2"),
     *(
         pytest.param(model, layout, marks=MORE)
