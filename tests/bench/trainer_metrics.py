@@ -94,7 +94,7 @@ def of_steps(steps: int, trackers: list[str], tensorboard: bool, alone: bool) ->
         config = configuration(Path(folder), trackers, tensorboard)
         assert config.guard is not None
         learner, guard = Learner(Model(config.model, 1000), config, torch.device("cpu")), Guard(config.guard, 1)
-        corpus: Any = SimpleNamespace(folder=Path(folder), meta={"tokenizer": {}})
+        corpus: Any = SimpleNamespace(folder=Path(folder), meta={"tokenizer": {}}, tokenizer_file=lambda: None)
         gauge = Gauge(config, learner, corpus, ALONE, print)
         of_guard, of_figures, of_log = (list[float](), list[float](), list[float]())
         calls = ((Guard, "of_documents"), (Guard, "passes"), (Learner, "_note_move"))
