@@ -11,6 +11,7 @@ from pipeline.settings import explain, listed
 from trainer.batch_ramp import sequences_in, steps_for
 from trainer.config import TrainConfig, check_changes
 from trainer.history import History
+from trainer.mixture import read_groups
 from trainer.packing import Plan
 
 Weights = Mapping[str, float] | None
@@ -62,4 +63,4 @@ def _sequences(config: TrainConfig, plan: Plan | None, weights: Weights) -> floa
 
 def _readable(plan: Plan, weights: Weights) -> int:
     """Sequences of an epoch: of the groups that have a weight."""
-    return sum(group.sequences for group in plan.groups if weights is None or weights.get(group.name or "", 1.0))
+    return sum(group.sequences for group in read_groups(plan, weights))

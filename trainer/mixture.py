@@ -12,7 +12,7 @@ from pipeline.errors import RecipeError, nearest
 from pipeline.shards import Corpus
 from trainer.history import History
 from trainer.order import Order
-from trainer.packing import Plan
+from trainer.packing import Group, Plan
 
 
 def weights_of(weights: Mapping[str, float] | None, corpus: Corpus, plan: Plan, split: str) -> dict[str, float] | None:
@@ -59,6 +59,11 @@ def weights_of(weights: Mapping[str, float] | None, corpus: Corpus, plan: Plan, 
     if not total:
         raise RecipeError(f"{key}: all weights are 0; give at least one group more")
     return {name: asked[name] / total for name in sorted(here)}
+
+
+def read_groups(plan: Plan, weights: Mapping[str, float] | None) -> list[Group]:
+    """The groups of a plan that are read under weights as of `weights_of`: those with one above 0."""
+    return [group for group in plan.groups if weights is None or weights[group.name or ""]]
 
 
 def caps(max_epochs: float | None, corpus: Corpus, plan: Plan) -> list[float | None]:

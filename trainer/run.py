@@ -16,7 +16,7 @@ from pipeline.shards import Corpus
 from trainer.config import TrainConfig, load_config
 from trainer.data import Source, Splits, check_left_out
 from trainer.length import settled
-from trainer.mixture import weights_of
+from trainer.mixture import read_groups, weights_of
 from trainer.model_parts import Learned
 from trainer.objectives import facts_of, vocabulary_of
 from trainer.packing import Plan, plan
@@ -126,7 +126,7 @@ def check_batch(config: TrainConfig, corpus: Corpus, plan: Plan) -> None:
     """Raises RecipeError where a batch would hold more sequences than there are to read."""
     split = config.data.split
     weights = weights_of(config.data.weights, corpus, plan, split)
-    read = [group for group in plan.groups if weights is None or weights[group.name or ""]]
+    read = read_groups(plan, weights)
     sequences = sum(group.sequences for group in read)
     if sequences < config.global_batch:
         weightless = ", its groups of weight 0 left out," if len(read) < len(plan.groups) else ""
